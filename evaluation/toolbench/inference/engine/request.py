@@ -1,0 +1,98 @@
+"""What an engine is asked and what it answers: token ids in, token ids out.
+
+The engine knows nothing of tools, prompts or text. Every engine (`generate`, `paged`, `server`)
+serves the same requests and gives, in float32, the same tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from evaluation.toolbench.inference.engine.constraint import Constraint, TokenSet
+from evaluation.toolbench.inference.errors import EngineError
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn. Temperature 0 is greedy; then the other fields have no effect.
+
+    `top_k=0` and `top_p=1.0` switch those filters off. The tokens drawn depend on `seed` and on the
+    position in the generation alone, never on which other requests share the batch.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise EngineError(f"temperature must be 0 (greedy) or above, not {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise EngineError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        if self.top_k < 0:
+            raise EngineError(f"top_k must be 0 (off) or above, not {self.top_k}")
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One generation.
+
+    `prompt_ids` is the whole conversation so far. `stop_ids` end the generation; the one that did is
+    part of the result. `constraint` limits what may be generated (see `constraint.py`). Requests that
+    share a `conversation_id` come one after another and mostly extend each other's prompt, so an
+    engine may keep their state until `end_conversation`.
+    """
+
+    prompt_ids: Sequence[int]
+    max_new_tokens: int
+    stop_ids: TokenSet
+    sampling: Sampling = field(default_factory=Sampling)
+    constraint: Constraint | None = None
+    conversation_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt_ids:
+            raise EngineError("empty prompt: a generation needs at least one prompt token")
+        if self.max_new_tokens < 1:
+            raise EngineError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationResult:
+    """`token_ids` are the generated ones only, a final stop token included.
+
+    `finish_reason` is "stop" after a stop token or at the end of a constraint's path, "length" when
+    `max_new_tokens` or the model's context was reached.
+    """
+
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+
+
+class Engine(Protocol):
+    """What the agents need of an engine. All methods may be called from any thread."""
+
+    vocab_size: int  # rows of the output embedding; ids at or above it cannot be generated
+    max_length: int  # longest prompt plus generation, in tokens
+
+    def submit(self, request: GenerationRequest) -> Future[GenerationResult]:
+        """Queue `request`. An error in it (EngineError) is the future's, and no other request's."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> GenerationResult:
+        """Submit `request` and wait for it."""
+        ...
+
+    def end_conversation(self, conversation_id: str) -> None:
+        """Give back what is kept for this conversation. Unknown ids are fine."""
+        ...
+
+    def close(self) -> None:
+        """Cancel what waits, finish what runs, release the model. Later submits raise EngineError."""
+        ...

@@ -1,0 +1,52 @@
+"""What can go wrong, as few types as callers need to tell apart.
+
+The library raises these; a program's `main` prints the message, one line that says what was being
+done, the numbers found and what to change, and exits with `exit_code`. Set TOOLGEN_TRACEBACK=1 to see
+the traceback instead.
+
+    ToolGenError
+      ConfigError      a flag, an environment variable or a name that we do not know
+      DataError        a query file, tool file, tokenizer or checkpoint that is not what it should be
+      PlacementError   GPUs, memory, or a layout that does not fit
+      EngineError      a generation request that cannot be served
+      ApiError         no usable API server
+      OutputError      an answer that cannot be written
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ToolGenError(Exception):
+    """Base of all errors of this package; `details` carries the numbers, so nobody parses the text."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class ConfigError(ToolGenError):
+    """A flag, an environment variable or a name that we do not know."""
+
+
+class DataError(ToolGenError):
+    """A query file, tool file, tokenizer or checkpoint that is not what it should be."""
+
+
+class PlacementError(ToolGenError):
+    """GPUs or memory that do not suffice, or cannot be read."""
+
+
+class EngineError(ToolGenError):
+    """A generation request that cannot be served."""
+
+
+class ApiError(ToolGenError):
+    """No usable API server."""
+
+
+class OutputError(ToolGenError):
+    """An answer that cannot be written."""
