@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Sets up what the tests need, then lints, type-checks and tests the tree. Further arguments go to pytest.
+set -euo pipefail
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+. "$ROOT/scripts/lib/python_env.sh"
+use_python_with "$ROOT/requirements-dev.txt"
+cd "$ROOT"
+"$PYTHON" -m ruff check .
+"$PYTHON" -m mypy
+exec "$PYTHON" -m pytest "$@"
