@@ -1,0 +1,95 @@
+"""Paged attention in plain PyTorch: the path on the CPU, and the oracle of the Triton kernels.
+
+It reads `context_lens` on the host, so it can neither be captured in a CUDA graph nor keep a GPU
+busy. Any floating dtype works; float64 makes it a reference for checks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+
+def paged_attention(
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    block_tables: torch.Tensor,
+    context_lens: torch.Tensor,
+    cu_seqlens_q: torch.Tensor,
+    max_q: int,
+    scale: float,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Causal attention of new tokens over the pages of their sequences, (T, Hq, D); see `attention.paged_attention`."""
+    if out is None:
+        out = torch.empty_like(q)
+    contexts: list[int] = context_lens.tolist()
+    starts: list[int] = cu_seqlens_q.tolist()
+    lengths = [end - start for start, end in zip(starts, starts[1:], strict=False)]
+    # Rows of one new token go through SDPA together: a batch of decodes is one call. Longer ones go
+    # one by one, since padding them to a common length costs more than it saves.
+    singles = [row for row, (n, context) in enumerate(zip(lengths, contexts, strict=True)) if n == 1 and context]
+    groups = [singles] if singles else []
+    groups += [[row] for row, (n, context) in enumerate(zip(lengths, contexts, strict=True)) if n > 1 and context]
+    for row, context in enumerate(contexts):
+        if context == 0:
+            out[starts[row] : starts[row + 1]] = 0
+    for rows in groups:
+        tokens = [token for row in rows for token in range(starts[row], starts[row + 1])]
+        index = slice(tokens[0], tokens[-1] + 1) if tokens[-1] - tokens[0] + 1 == len(tokens) else tokens
+        out[index] = _attend(
+            q[index].unflatten(0, (len(rows), -1)),
+            k_cache,
+            v_cache,
+            block_tables[rows],
+            [contexts[row] for row in rows],
+            scale,
+        ).flatten(0, 1)
+    return out
+
+
+def _attend(
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    block_tables: torch.Tensor,
+    contexts: list[int],
+    scale: float,
+) -> torch.Tensor:
+    """Attention of rows with the same number of new tokens: q (B, n, Hq, D) -> (B, n, Hq, D)."""
+    batch, n, num_heads, head_dim = q.shape
+    page_size, num_kv_heads = k_cache.shape[1:3]
+    group = num_heads // num_kv_heads
+    longest = max(contexts)
+    context = torch.tensor(contexts, device=q.device).unsqueeze(1)  # (B, 1)
+    page_start = torch.arange(0, longest, page_size, device=q.device)
+    # Entries past a row's own pages mean nothing; any valid page stands in for them.
+    pages = block_tables[:, : len(page_start)].long().masked_fill_(page_start >= context, 0)
+    k = k_cache[pages].flatten(1, 2)[:, :longest].transpose(1, 2)  # (B, Hkv, longest, D)
+    v = v_cache[pages].flatten(1, 2)[:, :longest].transpose(1, 2)
+    # The query heads of a group share their K and V. Laid out as further queries of that one head
+    # they need no repeated copy of K and V: (B, Hkv, group * n, D).
+    queries = q.unflatten(2, (num_kv_heads, group)).permute(0, 2, 3, 1, 4).reshape(batch, num_kv_heads, -1, head_dim)
+    if n == 1 and min(contexts) == longest:
+        mask = None
+    else:
+        key = torch.arange(longest, device=q.device)
+        position = context - n + torch.arange(n, device=q.device)  # (B, n), of the queries
+        mask = (key <= position.unsqueeze(-1)).repeat(1, group, 1).unsqueeze(1)  # (B, 1, group * n, longest)
+        # A row's last page may hold values of an earlier owner, or never have been written: a NaN
+        # there would survive a weight of 0.
+        unwritten = (key >= context).view(batch, 1, longest, 1)
+        k.masked_fill_(unwritten, 0)  # in place: the gather above made a copy
+        v.masked_fill_(unwritten, 0)
+    result = scaled_dot_product_attention(queries, k, v, attn_mask=mask, scale=scale)
+    return result.view(batch, num_kv_heads, group, n, head_dim).permute(0, 3, 1, 2, 4).flatten(2, 3)
+
+
+def write_kv(
+    k: torch.Tensor, v: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, slots: torch.Tensor
+) -> None:
+    """Store new keys and values in their pages; see `attention.write_kv`."""
+    kept = (slots >= 0).nonzero().squeeze(1)
+    k_cache.flatten(0, 1).index_copy_(0, slots[kept], k[kept])
+    v_cache.flatten(0, 1).index_copy_(0, slots[kept], v[kept])

@@ -1,0 +1,104 @@
+"""Paged batches with random pages, and attention spelled out in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass
+class PagedBatch:
+    """The arguments of `paged_attention`, and the contiguous K and V of each sequence to check against."""
+
+    q: torch.Tensor
+    k_cache: torch.Tensor
+    v_cache: torch.Tensor
+    block_tables: torch.Tensor
+    context_lens: torch.Tensor
+    cu_seqlens_q: torch.Tensor
+    max_q: int
+    scale: float
+
+    def arguments(self) -> tuple:
+        return (
+            self.q,
+            self.k_cache,
+            self.v_cache,
+            self.block_tables,
+            self.context_lens,
+            self.cu_seqlens_q,
+            self.max_q,
+            self.scale,
+        )
+
+
+def paged_batch(
+    contexts: list[int],
+    new_tokens: list[int],
+    *,
+    page_size: int = 16,
+    num_heads: int = 4,
+    num_kv_heads: int = 2,
+    head_dim: int = 16,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    seed: int = 0,
+    spare_pages: int = 2,
+) -> PagedBatch:
+    """A batch over shuffled pages. Slots that hold no token, and pages of nobody, are NaN.
+
+    A context of 0 is a padding row: its block table points nowhere valid.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pages_of = [-(-context // page_size) for context in contexts]
+    num_pages = sum(pages_of) + 1
+    free = torch.randperm(num_pages, generator=generator).tolist()
+    block_tables = torch.full((len(contexts), max(*pages_of, 1) + spare_pages), 2**30, dtype=torch.int32)
+    k_cache = torch.full((num_pages, page_size, num_kv_heads, head_dim), float("nan"), dtype=torch.float64)
+    v_cache = k_cache.clone()
+    for row, context in enumerate(contexts):
+        pages = [free.pop() for _ in range(pages_of[row])]
+        block_tables[row, : len(pages)] = torch.tensor(pages, dtype=torch.int32)
+        for cache in (k_cache, v_cache):
+            values = torch.randn(context, num_kv_heads, head_dim, generator=generator, dtype=torch.float64)
+            for position in range(context):
+                cache[pages[position // page_size], position % page_size] = values[position]
+    q = torch.randn(sum(new_tokens), num_heads, head_dim, generator=generator, dtype=torch.float64)
+    starts = torch.tensor([0, *new_tokens]).cumsum(0).to(torch.int32)
+    return PagedBatch(
+        q.to(device, dtype),
+        k_cache.to(device, dtype),
+        v_cache.to(device, dtype),
+        block_tables.to(device),
+        torch.tensor(contexts, dtype=torch.int32, device=device),
+        starts.to(device),
+        max(new_tokens),
+        head_dim**-0.5,
+    )
+
+
+def exact_attention(batch: PagedBatch) -> torch.Tensor:
+    """What `paged_attention` must return for `batch`, in float64 on the CPU, one query at a time."""
+    q, k_cache, v_cache = (tensor.to("cpu", torch.float64) for tensor in (batch.q, batch.k_cache, batch.v_cache))
+    page_size, num_kv_heads = k_cache.shape[1:3]
+    group = q.shape[1] // num_kv_heads
+    starts = batch.cu_seqlens_q.tolist()
+    out = torch.zeros_like(q)
+    for row, context in enumerate(batch.context_lens.tolist()):
+        if context == 0:
+            continue
+        pages = batch.block_tables[row, : -(-context // page_size)].long().cpu()
+        k = k_cache[pages].flatten(0, 1).repeat_interleave(group, dim=1)  # (pages * page_size, Hq, D)
+        v = v_cache[pages].flatten(0, 1).repeat_interleave(group, dim=1)
+        n = starts[row + 1] - starts[row]
+        for i in range(n):
+            seen = context - n + i + 1
+            scores = torch.einsum("hd,khd->hk", q[starts[row] + i], k[:seen]) * batch.scale
+            out[starts[row] + i] = torch.einsum("hk,khd->hd", scores.softmax(-1), v[:seen])
+    return out
+
+
+def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """‖actual - expected‖ / ‖expected‖ in float64; NaN where anything is NaN."""
+    return float((actual.cpu().double() - expected).norm() / expected.norm())
