@@ -33,9 +33,7 @@ def paged_attention(
     Query i of a sequence with n new tokens sits at position context_len - n + i and sees the tokens
     up to itself. A row with context_len 0 is padding: its tokens, if it has any, get zeros.
     """
-    return reference.paged_attention(
-        q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, max_q, scale, out
-    )
+    return reference.paged_attention(q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, max_q, scale, out)
 
 
 def write_kv(

@@ -6,6 +6,8 @@ busy. Any floating dtype works; float64 makes it a reference for checks.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -26,7 +28,7 @@ def paged_attention(
         out = torch.empty_like(q)
     contexts: list[int] = context_lens.tolist()
     starts: list[int] = cu_seqlens_q.tolist()
-    lengths = [end - start for start, end in zip(starts, starts[1:], strict=False)]
+    lengths = [end - start for start, end in itertools.pairwise(starts)]
     # Rows of one new token go through SDPA together: a batch of decodes is one call. Longer ones go
     # one by one, since padding them to a common length costs more than it saves.
     singles = [row for row, (n, context) in enumerate(zip(lengths, contexts, strict=True)) if n == 1 and context]
