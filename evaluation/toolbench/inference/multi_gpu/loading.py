@@ -1,0 +1,135 @@
+"""Puts a checkpoint's weights where the plan says: on one GPU, over several, or on the CPU."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from evaluation.toolbench.inference.errors import ConfigError, DataError, PlacementError
+from evaluation.toolbench.inference.multi_gpu.checkpoint import (
+    local_folder,
+    read_checkpoint,
+    read_config,
+    use_local_files_only,
+)
+from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE, build_max_memory
+from evaluation.toolbench.inference.multi_gpu.units import format_budget
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def load_model(
+    model_path: str,
+    *,
+    num_gpus: int = 1,
+    max_gpu_memory: str | Mapping[int, str] | None = None,
+    device: str = "cuda",
+    cpu_offloading: bool = False,
+    dtype: str = "auto",
+) -> PreTrainedModel:
+    """The model in eval mode, with `hf_device_map` saying which module lies where.
+
+    With more than one GPU the layers go over the first `num_gpus` visible ones (`device_map="auto"`
+    within the memory map of `build_max_memory`), with one to that one, without a GPU to the CPU.
+    `device` may name another place ("cpu", "mps", "cuda:1"). `cpu_offloading` lets layers that do not
+    fit the GPUs lie on the CPU. dtype "auto" is bfloat16 on a GPU and float32 on the CPU.
+
+    Raises DataError for a checkpoint that cannot be used, ConfigError for an unknown device or dtype,
+    PlacementError for GPUs that are not there or too small.
+    """
+    config = read_config(model_path)
+    folder = local_folder(model_path)
+    if folder:
+        read_checkpoint(folder)
+    arguments = _device_arguments(num_gpus, max_gpu_memory, device, cpu_offloading)
+    model = _from_pretrained(
+        str(folder or model_path),
+        config=config,
+        dtype=_resolve_dtype(dtype, on_cpu=arguments["device_map"] == {"": "cpu"}),
+        local_files_only=use_local_files_only(model_path),
+        **arguments,
+    )
+    if not hasattr(model, "hf_device_map"):  # accelerate sets it for several devices only
+        model.hf_device_map = dict(arguments["device_map"])
+    check_placement(model, cpu_offloading=cpu_offloading)
+    return model.eval()
+
+
+def embedding_device(model: PreTrainedModel) -> torch.device:
+    """Where input ids belong, whatever GPU the first layer lies on."""
+    hook = getattr(model.get_input_embeddings(), "_hf_hook", None)
+    execution_device = getattr(hook, "execution_device", None)
+    if execution_device is not None:  # weights that are offloaded come to this device when they are used
+        return torch.device(execution_device)
+    return model.get_input_embeddings().weight.device
+
+
+def check_placement(model: PreTrainedModel, *, cpu_offloading: bool) -> None:
+    """PlacementError when a layer lies outside the GPUs unasked, or weights were never loaded."""
+    outside = [name for name, place in model.hf_device_map.items() if place in ("cpu", "disk")]
+    if outside and len(outside) < len(model.hf_device_map) and not cpu_offloading:
+        raise PlacementError(
+            f"{', '.join(outside[:3])} would lie outside the GPUs, which makes every token slow; "
+            "raise --max_gpu_memory, add a GPU, or accept it with --cpu_offloading",
+            outside=outside,
+        )
+    unloaded = [name for name, tensor in model.named_parameters() if tensor.is_meta]
+    if unloaded and not cpu_offloading:
+        raise DataError(f"{len(unloaded)} parameters have no weights after loading, the first is {unloaded[0]}")
+
+
+def _device_arguments(
+    num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None, device: str, cpu_offloading: bool
+) -> dict[str, Any]:
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device={device!r} is none that torch knows; use cuda, cuda:N, mps or cpu") from error
+    if wanted.type != "cuda":
+        return {"device_map": {"": str(wanted)}}
+    if wanted.index is not None:
+        return {"device_map": {"": wanted.index}}
+    if not torch.cuda.is_available() and num_gpus <= 1:
+        logger.info("no GPU: the model goes to the CPU")
+        return {"device_map": {"": "cpu"}}
+    if num_gpus <= 1 and max_gpu_memory is None and not cpu_offloading:
+        return {"device_map": {"": 0}}
+    max_memory: dict[int | str, str] = dict(build_max_memory(num_gpus, max_gpu_memory))
+    if cpu_offloading:
+        max_memory["cpu"] = format_budget(int(psutil.virtual_memory().available * DEFAULT_SHARE))
+    return {"device_map": "auto", "max_memory": max_memory}
+
+
+def _resolve_dtype(dtype: str, *, on_cpu: bool) -> torch.dtype:
+    if dtype == "auto":
+        return torch.float32 if on_cpu else torch.bfloat16
+    if dtype not in _DTYPES:
+        raise ConfigError(f"dtype={dtype!r} is not one of auto, {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def _from_pretrained(model_path: str, **arguments: Any) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(model_path, output_loading_info=True, **arguments)
+    except torch.OutOfMemoryError as error:
+        raise PlacementError(f"out of GPU memory while loading {model_path}: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"cannot load {model_path}: {' '.join(str(error).split())[:300]}") from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise DataError(
+            f"the weights in {model_path} lack {len(missing)} of the model's tensors, the first is {missing[0]}",
+            missing=missing,
+        )
+    return model
