@@ -1,0 +1,93 @@
+"""What every engine asks of a request before it starts, and where every generation ends.
+
+Host-side and free of any model, so that the engines cannot disagree about either.
+"""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
+from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.errors import EngineError
+
+
+def vocabulary_of(model: PreTrainedModel) -> int:
+    """Rows of the model's output embedding."""
+    return int(model.get_output_embeddings().weight.shape[0])
+
+
+def context_of(model: PreTrainedModel) -> int:
+    """Tokens that the model was made for, prompt and generation together."""
+    return int(model.config.get_text_config().max_position_embeddings)
+
+
+def check_request(request: GenerationRequest, *, vocab_size: int, max_length: int) -> int:
+    """Tokens that may be generated: `max_new_tokens` or what the context leaves; EngineError if it cannot be served."""
+    lowest, highest = min(request.prompt_ids), max(request.prompt_ids)
+    if lowest < 0 or highest >= vocab_size:
+        wrong = lowest if lowest < 0 else highest
+        raise EngineError(
+            f"prompt token id {wrong} is outside the model's vocabulary of {vocab_size} rows (ids 0 to "
+            f"{vocab_size - 1}): use the tokenizer saved beside the checkpoint",
+            token_id=wrong,
+            vocab_size=vocab_size,
+        )
+    for name, largest in _largest_ids(request).items():
+        if largest >= vocab_size:
+            raise EngineError(
+                f"{name} id {largest} is beyond the model's vocabulary of {vocab_size} rows (ids 0 to "
+                f"{vocab_size - 1}): the tokenizer knows tokens that this checkpoint does not",
+                token_id=largest,
+                vocab_size=vocab_size,
+            )
+    if isinstance(request.constraint, TokenSet) and not len(request.constraint):
+        raise EngineError("empty allowed set: a constraint without any token id allows nothing")
+    room = max_length - len(request.prompt_ids)
+    if room < 1:
+        raise EngineError(
+            f"a prompt of {len(request.prompt_ids)} tokens leaves no room for a new one in a context of {max_length}: "
+            "shorten the conversation",
+            prompt_tokens=len(request.prompt_ids),
+            max_length=max_length,
+        )
+    return min(request.max_new_tokens, room)
+
+
+class Walk:
+    """Follows one generation token by token and says where it ends."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self._stop_ids = request.stop_ids
+        self._trie = request.constraint if isinstance(request.constraint, TokenTrie) else None
+        self._node = TokenTrie.ROOT
+
+    def ends_with(self, token_id: int) -> bool:
+        """Take the next token; True when the generation ends with it. EngineError if the trie does not hold it."""
+        if token_id in self._stop_ids:
+            return True
+        if self._trie is None:
+            return False
+        if token_id == self._trie.end_id and bool(self._trie.is_end[self._node]):
+            return True
+        try:
+            self._node = self._trie.step(self._node, token_id)
+        except KeyError:
+            raise EngineError(f"token id {token_id} was generated, which the constraint does not allow here") from None
+        return self._trie.is_leaf(self._node)
+
+
+def result_of(request: GenerationRequest, token_ids: list[int]) -> GenerationResult:
+    """The result of `token_ids` as generated; what comes after the end is cut off."""
+    walk = Walk(request)
+    for count, token_id in enumerate(token_ids, start=1):
+        if walk.ends_with(token_id):
+            return GenerationResult(tuple(token_ids[:count]), "stop")
+    return GenerationResult(tuple(token_ids), "length")
+
+
+def _largest_ids(request: GenerationRequest) -> dict[str, int]:
+    largest = {"stop token": request.stop_ids.largest()}
+    if request.constraint is not None:
+        largest["allowed token"] = request.constraint.largest()
+    return largest

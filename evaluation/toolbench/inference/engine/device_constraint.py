@@ -1,0 +1,115 @@
+"""Constraints applied on the device: masks of a batch's rows, and tries stepped by tensor operations.
+
+A row's place in its trie is an int64 on the device (its node). Nodes and tokens never visit the host
+to build a mask: `allowed` and `step` are gathers and searches over the trie's arrays.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+
+import torch
+
+from evaluation.toolbench.inference.engine.constraint import Constraint, TokenSet, TokenTrie
+from evaluation.toolbench.inference.engine.sampling import to_device
+
+
+class DeviceTrie:
+    """A `TokenTrie`'s arrays on one device. Get it with `device_trie`, which copies them once."""
+
+    def __init__(self, trie: TokenTrie, vocab_size: int, device: torch.device) -> None:
+        self.end_id = trie.end_id
+        self.vocab_size = vocab_size
+        self.child_start = trie.child_start.to(device)  # (nodes + 1,)
+        self.child_token = trie.child_token.to(device)  # (edges,)
+        self.child_node = trie.child_node.to(device)  # (edges,)
+        counts = trie.child_start.diff()
+        parent = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        # (edges,) ascending, because edges are sorted by node and, within a node, by token.
+        self.edge_key = (parent * vocab_size + trie.child_token).to(device)
+        self.may_end = (trie.is_end & (counts > 0)).to(device)  # (nodes,): the end token is allowed here
+        self.most_children = int(counts.max())
+
+    def allowed(self, nodes: torch.Tensor) -> torch.Tensor:
+        """(num_rows, vocab_size) bool for `nodes` (num_rows,) int64.
+
+        At a leaf, where a generation has already ended, the end token: a batch that notices an end one
+        step late still has something to draw from.
+        """
+        start, stop = self.child_start[nodes], self.child_start[nodes + 1]
+        edges = start[:, None] + torch.arange(self.most_children, device=nodes.device)
+        is_child = edges < stop[:, None]
+        tokens = self.child_token[edges.clamp(max=len(self.child_token) - 1)]
+        # One column more than the vocabulary takes the writes of the padding.
+        tokens = torch.where(is_child, tokens, self.vocab_size)
+        mask = torch.zeros(len(nodes), self.vocab_size + 1, dtype=torch.bool, device=nodes.device)
+        mask = mask.scatter_(1, tokens, True)[:, : self.vocab_size]
+        mask[:, self.end_id] |= self.may_end[nodes] | (start == stop)
+        return mask
+
+    def step(self, nodes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """(num_rows,) int64: the children that `tokens` lead to; unchanged nodes where there is no such child."""
+        key = nodes * self.vocab_size + tokens
+        edges = torch.searchsorted(self.edge_key, key).clamp(max=len(self.edge_key) - 1)
+        return torch.where(self.edge_key[edges] == key, self.child_node[edges], nodes)
+
+    def is_leaf(self, nodes: torch.Tensor) -> torch.Tensor:
+        """(num_rows,) bool: the path is complete and no longer one continues it."""
+        return self.child_start[nodes] == self.child_start[nodes + 1]
+
+
+_tries: weakref.WeakKeyDictionary[TokenTrie, dict[tuple[int, torch.device], DeviceTrie]] = weakref.WeakKeyDictionary()
+
+
+def device_trie(trie: TokenTrie, vocab_size: int, device: torch.device) -> DeviceTrie:
+    """The arrays of `trie` on `device`, copied at the first call and kept as long as the trie lives."""
+    copies = _tries.setdefault(trie, {})
+    key = (vocab_size, device)
+    if key not in copies:
+        copies[key] = DeviceTrie(trie, vocab_size, device)
+    return copies[key]
+
+
+def rows_of_constraints(constraints: Sequence[Constraint | None]) -> dict[Constraint, list[int]]:
+    """Each constraint of a batch with the numbers of the rows that it holds for."""
+    rows: dict[Constraint, list[int]] = {}
+    for row, constraint in enumerate(constraints):
+        if constraint is not None:
+            rows.setdefault(constraint, []).append(row)
+    return rows
+
+
+def allowed_tokens(
+    constraints: Sequence[Constraint | None],
+    nodes: torch.Tensor,
+    vocab_size: int,
+) -> torch.Tensor | None:
+    """(num_rows, vocab_size) bool on the device of `nodes` (num_rows,), int64; None when no row has a constraint."""
+    by_constraint = rows_of_constraints(constraints)
+    if not by_constraint:
+        return None
+    device = nodes.device
+    allowed = torch.ones(len(constraints), vocab_size, dtype=torch.bool, device=device)
+    for constraint, numbers in by_constraint.items():
+        rows = to_device(numbers, torch.int64, device)
+        if isinstance(constraint, TokenSet):
+            allowed[rows] = constraint.mask(vocab_size, device)
+        else:
+            allowed[rows] = device_trie(constraint, vocab_size, device).allowed(nodes[rows])
+    return allowed
+
+
+def step_nodes(
+    constraints: Sequence[Constraint | None],
+    nodes: torch.Tensor,
+    tokens: torch.Tensor,
+    vocab_size: int,
+) -> torch.Tensor:
+    """(num_rows,) int64: `nodes` after `tokens`; rows without a trie keep theirs."""
+    for constraint, numbers in rows_of_constraints(constraints).items():
+        if isinstance(constraint, TokenTrie):
+            rows = to_device(numbers, torch.int64, nodes.device)
+            trie = device_trie(constraint, vocab_size, nodes.device)
+            nodes = nodes.index_copy(0, rows, trie.step(nodes[rows], tokens[rows]))
+    return nodes

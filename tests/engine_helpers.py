@@ -1,0 +1,66 @@
+"""Tiny random-weights models and a plain Python walk over what a generation was allowed."""
+
+from __future__ import annotations
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
+from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
+
+VOCAB_SIZE = 97  # not a multiple of anything that a kernel likes
+CONTEXT = 128
+
+
+def tiny_llama(seed: int = 0, **changes: int | float | bool) -> LlamaForCausalLM:
+    """A float32 Llama of 2 layers on the CPU, with weights large enough that its tokens vary."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        **{
+            "vocab_size": VOCAB_SIZE,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": CONTEXT,
+            "initializer_range": 0.3,
+            "bos_token_id": None,
+            "eos_token_id": None,
+            **changes,
+        }
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def plain_greedy(model: PreTrainedModel, prompt_ids: list[int], max_new_tokens: int) -> list[int]:
+    """Greedy tokens by whole forward passes: no cache, no `generate`, nothing of ours."""
+    ids = list(prompt_ids)
+    with torch.inference_mode():
+        for _ in range(max_new_tokens):
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    return ids[len(prompt_ids) :]
+
+
+def assert_allowed(request: GenerationRequest, result: GenerationResult) -> None:
+    """Every token of `result` was allowed at its place, and it ended where it had to."""
+    tokens = list(result.token_ids)
+    assert 1 <= len(tokens) <= request.max_new_tokens
+    assert not any(token in request.stop_ids for token in tokens[:-1])
+    if isinstance(request.constraint, TokenSet):
+        assert all(token in request.constraint for token in tokens)
+        ended = tokens[-1] in request.stop_ids
+    elif isinstance(request.constraint, TokenTrie):
+        trie, node, ended = request.constraint, TokenTrie.ROOT, False
+        for token in tokens:
+            assert not ended
+            assert token in trie.allowed(node)
+            if token == trie.end_id:
+                ended = True
+            else:
+                node = trie.step(node, token)
+                ended = trie.is_leaf(node)
+    else:
+        ended = tokens[-1] in request.stop_ids
+    assert result.finish_reason == ("stop" if ended else "length")
+    assert ended or len(tokens) == request.max_new_tokens
