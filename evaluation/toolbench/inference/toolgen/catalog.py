@@ -1,0 +1,240 @@
+"""What can be called: the texts a model generates for tools, the APIs they stand for, their documentation.
+
+An *action* is such a text: a tool token (`<<Sky Watch&&Daily Forecast>>`) or, in the indexings with several
+tokens an action, a readable name or digits. A *name* is the ToolBench function name of an API, which several
+APIs may share; `ActionName` tells them apart.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from unidecode import unidecode
+
+from evaluation.toolbench.inference.errors import ConfigError, DataError
+from evaluation.toolbench.inference.toolgen.checkout import repository_root
+from evaluation.toolbench.inference.toolgen.names import ActionName, get_toolbench_name
+from evaluation.toolbench.inference.toolgen.prompts import NO_DOCUMENTATION
+
+logger = logging.getLogger(__name__)
+
+FINISH_NAME = "Finish"
+INVALID_NAME = "invalid_hallucination_function_name"  # the name that a call of an unknown function is given
+INVALID_ACTION = "Invalid Action"  # the text such a call has in the history
+
+FINISH_ACTIONS = {"Atomic": "<<Finish>>", "Semantic": "Finish", "Numeric": "4 6 7 3 2", "Hierarchical": "9 9 9 9 3"}
+_FINISH_OPTIONAL = (
+    {"name": "give_answer", "description": "Output the answer", "type": "string"},
+    {"name": "give_up_and_restart", "description": "Unable to handle the task from this step", "type": "string"},
+)
+
+
+def default_data_dir() -> Path:
+    """`data/` of the checkout this package lies in; the demo's where there is none."""
+    root = repository_root()
+    return root / "data" if (root / "data").is_dir() else root / "evaluation/toolbench/demo/data"
+
+
+@dataclass(frozen=True)
+class ToolCatalog:
+    """Actions, names and documentation of one `data` folder, shared by all conversations; not to be changed.
+
+    `token_to_toolbench_name` has every action; where several actions share a name, `toolbench_name_to_token`
+    has the last one. `documentation` is keyed by action and holds, beside the tools, Finish and the text for
+    `Invalid Action`.
+    """
+
+    indexing: str
+    finish: str
+    token_to_toolbench_name: dict[str, str]
+    toolbench_name_to_token: dict[str, str]
+    documentation: dict[str, dict[str, Any] | str]
+    _by_api: Mapping[tuple[str, str], str]
+    _by_name: Mapping[str, tuple[str, ...]]
+
+    @property
+    def actions(self) -> list[str]:
+        """Every action, Finish included."""
+        return list(self.token_to_toolbench_name)
+
+    def documented_actions(self) -> list[str]:
+        """The actions that a call can follow: those with documentation, Finish included."""
+        return [action for action in self.token_to_toolbench_name if action in self.documentation]
+
+    def action_of(self, name: str) -> str | None:
+        """The action behind a name: exactly the one meant for an ActionName. None for a name not known."""
+        if isinstance(name, ActionName):
+            exact = self._by_api.get((name.tool_name, name.api_name))
+            if exact is not None:
+                return exact
+        return self.toolbench_name_to_token.get(name)
+
+    def actions_of(self, name: str) -> tuple[str, ...]:
+        """All actions that `name` may stand for: one for an ActionName, none for a name not known."""
+        if isinstance(name, ActionName):
+            exact = self._by_api.get((name.tool_name, name.api_name))
+            if exact is not None:
+                return (exact,)
+        return self._by_name.get(name, ())
+
+    def name_of(self, action: str) -> str:
+        """The name to call for a generated action: the text itself where it is no action."""
+        return self.token_to_toolbench_name.get(action, action)
+
+
+def load_catalog(data_dir: str | Path | None, indexing: str, finish_description: str) -> ToolCatalog:
+    """The catalog of a `data` folder, read once per process.
+
+    Atomic indexing reads `virtual_tokens.txt`, the others `toolenv/Tool2<indexing>Id.json`; both read
+    `toolenv/tools/tools.json`. DataError names the file, the entry and what to do.
+    """
+    if indexing not in FINISH_ACTIONS:
+        raise ConfigError(f"unknown indexing {indexing!r}: use {', '.join(FINISH_ACTIONS)}")
+    folder = (Path(data_dir) if data_dir is not None else default_data_dir()).resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"no data folder at {folder}: pass --data_dir, or unpack ToolGen's data there")
+    return _load_catalog(folder, indexing, finish_description)
+
+
+@lru_cache(maxsize=4)
+def _load_catalog(folder: Path, indexing: str, finish_description: str) -> ToolCatalog:
+    finish = FINISH_ACTIONS[indexing]
+    apis = _read_tools(folder / "toolenv" / "tools" / "tools.json")
+    entries: Sequence[tuple[str, str]]
+    if indexing == "Atomic":
+        entries = _read_tokens(folder / "virtual_tokens.txt", finish)
+        action_of = {api: unidecode(f"<<{api[0]}&&{api[1]}>>") for api in apis}
+    else:
+        entries = _read_index(folder / "toolenv" / f"Tool2{indexing}Id.json", finish)
+        action_of_name = {name: action for action, name in entries}
+        action_of = {api: action_of_name.get(get_toolbench_name(*api), "") for api in apis}
+
+    names: dict[str, str] = dict(entries)
+    by_api = {(name.tool_name, name.api_name): action for action, name in entries if isinstance(name, ActionName)}
+    documentation: dict[str, dict[str, Any] | str] = {
+        finish: {"description": finish_description, "required": [], "optional": [dict(o) for o in _FINISH_OPTIONAL]},
+        INVALID_ACTION: NO_DOCUMENTATION,
+    }
+    without_action = [api for api in apis if action_of[api] not in names]
+    for api in without_action:
+        del apis[api]
+    for api, entry in apis.items():
+        action = action_of[api]
+        documentation[action] = {"name": action, **entry.documentation}
+        by_api[entry.called] = action
+        names[action] = ActionName(names[action], *entry.called)
+    if without_action:
+        tool_name, api_name = without_action[0]
+        logger.warning(
+            f"{len(without_action)} APIs of tools.json have no {indexing} action and cannot be called "
+            f"(the first one is {api_name!r} of {tool_name!r}); {len(apis)} can"
+        )
+
+    actions_of_name: dict[str, list[str]] = {FINISH_NAME: [finish]}
+    for action, name in entries:
+        actions_of_name.setdefault(str(name), []).append(action)
+    last_action = {name: actions[-1] for name, actions in actions_of_name.items()}
+    return ToolCatalog(
+        indexing=indexing,
+        finish=finish,
+        token_to_toolbench_name={finish: FINISH_NAME, **names},
+        toolbench_name_to_token={**last_action, INVALID_NAME: INVALID_ACTION},
+        documentation=documentation,
+        _by_api=by_api,
+        _by_name={name: tuple(actions) for name, actions in actions_of_name.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Api:
+    called: tuple[str, str]  # (tool, API) under which the environment calls it
+    documentation: dict[str, Any]
+
+
+def _read_tools(path: Path) -> dict[tuple[str, str], _Api]:
+    """The APIs of tools.json by (tool, API) as their token spells them; of two alike the later one."""
+    tools = _read_json(path)
+    if not isinstance(tools, list):
+        raise DataError(f"{path} holds a {type(tools).__name__}, not a list of tools. Is it ToolGen's tools.json?")
+    apis: dict[tuple[str, str], _Api] = {}
+    for position, tool in enumerate(tools):
+        where = f"{path}, tool {position}"
+        token_name = _field(tool, ("name", "tool_name"), where)
+        called_name = _field(tool, ("tool_name", "name"), where)
+        if not isinstance(tool.get("api_list"), list):
+            raise DataError(f"{where} ({token_name}) has no list 'api_list'. Restore the file from ToolGen's data")
+        for number, api in enumerate(tool["api_list"]):
+            api_name = _field(api, ("name",), f"{where} ({token_name}), API {number}")
+            apis[token_name, api_name] = _Api(
+                called=(called_name, api_name),
+                documentation={
+                    "description": str(api.get("description") or "").strip() or "None.",
+                    "required": api.get("required_parameters") or [],
+                    "optional": api.get("optional_parameters") or [],
+                },
+            )
+    return apis
+
+
+def _field(entry: Any, keys: Iterable[str], where: str) -> str:
+    """The first of `keys` that `entry` has."""
+    for key in keys:
+        if isinstance(entry, dict) and isinstance(entry.get(key), str):
+            return str(entry[key])
+    raise DataError(f"{where} has no text under {' or '.join(map(repr, keys))}. Restore the file from ToolGen's data")
+
+
+def _read_tokens(path: Path, finish: str) -> list[tuple[str, ActionName]]:
+    """(token, ToolBench name) in the order of the file, without Finish.
+
+    Tokens are in ASCII as in the vocabulary; names come from the line as it is. API names may contain
+    `&&`, tool names do not, so the first one separates them.
+    """
+    names: dict[str, ActionName] = {}
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+        token = line.strip()
+        if not token or token == finish:
+            continue
+        tool_name, separator, api_name = token[2:-2].partition("&&")
+        if not (token.startswith("<<") and token.endswith(">>") and separator):
+            raise DataError(f"{path}, line {number}: {token!r} is not of the form <<tool&&API>>. Restore the file")
+        ascii_token = unidecode(token)
+        if ascii_token in names:
+            raise DataError(f"{path}, line {number}: the token {ascii_token!r} is there twice. Remove one of the lines")
+        names[ascii_token] = ActionName.of(tool_name, api_name)
+    return list(names.items())
+
+
+def _read_index(path: Path, finish: str) -> list[tuple[str, str]]:
+    """(action, ToolBench name) in the order of the file."""
+    index = _read_json(path)
+    if not isinstance(index, dict):
+        raise DataError(f"{path} holds a {type(index).__name__}, not an object of names. Restore the file")
+    for name, action in index.items():
+        if not isinstance(action, str) or not action.strip():
+            raise DataError(f"{path}: the entry {name!r} is {action!r}, not a text to generate. Restore the file")
+        if action == finish:
+            raise DataError(f"{path}: the entry {name!r} is {action!r}, which is Finish's own. Give it another text")
+    return [(action, name) for name, action in index.items()]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON (line {error.lineno}: {error.msg}). Restore the file") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist. ToolGen's data has it; --data_dir says where to look") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error

@@ -1,0 +1,181 @@
+"""Conversations as the text, and the token ids, that a model was trained to read.
+
+Two layouts are all that ToolGen's checkpoints use. The texts are those of the published training runs to
+the byte; in particular Llama-3 conversations begin with `<|begin_of_text|>` although the tokenizer puts
+its own in front, so a model sees it twice.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from evaluation.toolbench.inference.errors import ConfigError
+
+# Distinct pieces of conversation kept as ids. A turn is asked for in every later prompt of its conversation:
+# 64 conversations of 16 steps with 6 turns each, and room to spare.
+_CACHED_PIECES = 8192
+
+
+class ChatFormat(ABC):
+    """How one template writes a conversation. `piece` texts are joined without anything between them."""
+
+    name: ClassVar[str]
+    end_token: ClassVar[str]  # closes a turn, and so ends a generation
+    turn_token: ClassVar[str]  # opens every piece but the first
+    user: ClassVar[str]
+    assistant: ClassVar[str]
+    default_system: ClassVar[str]
+
+    @abstractmethod
+    def opening(self, system: str) -> str:
+        """The start of a conversation up to its first turn."""
+
+    @abstractmethod
+    def turn(self, role: str, text: str | None) -> str:
+        """One turn. None or an empty text leaves it open, for the model to write."""
+
+
+class Llama3Format(ChatFormat):
+    name = "llama-3"
+    end_token = "<|eot_id|>"
+    turn_token = "<|start_header_id|>"
+    user = "user"
+    assistant = "assistant"
+    default_system = ""
+
+    def opening(self, system: str) -> str:
+        begin = "<|begin_of_text|>"
+        return f"{begin}{self._header('system')}{system}{self.end_token}" if system else begin
+
+    def turn(self, role: str, text: str | None) -> str:
+        return f"{self._header(role)}{text.strip()}{self.end_token}" if text else self._header(role)
+
+    def _header(self, role: str) -> str:
+        return f"{self.turn_token}{role}<|end_header_id|>\n\n"
+
+
+class QwenFormat(ChatFormat):
+    name = "qwen-7b-chat"
+    end_token = "<|im_end|>"
+    turn_token = "<|im_start|>"
+    user = "<|im_start|>user"
+    assistant = "<|im_start|>assistant"
+    default_system = "You are a helpful assistant."
+
+    def opening(self, system: str) -> str:
+        return f"{self.turn_token}system\n{system}{self.end_token}\n"
+
+    def turn(self, role: str, text: str | None) -> str:
+        return f"{role}\n{text}{self.end_token}\n" if text else f"{role}\n"
+
+
+_FORMATS: dict[str, ChatFormat] = {form.name: form for form in (Llama3Format(), QwenFormat())}
+
+
+def chat_format(template: str) -> ChatFormat:
+    """The format of that name; ConfigError for any other."""
+    if template not in _FORMATS:
+        raise ConfigError(f"unknown template {template!r}: use {' or '.join(_FORMATS)}, as the checkpoint was trained")
+    return _FORMATS[template]
+
+
+class Conversation:
+    """A system message and turns. Method and attribute names are those of FastChat's conversations."""
+
+    def __init__(self, form: ChatFormat) -> None:
+        self.format = form
+        self.roles = (form.user, form.assistant)
+        self.system_message = form.default_system
+        self.messages: list[tuple[str, str | None]] = []  # (role, text); text None: a turn left open
+
+    def set_system_message(self, text: str) -> None:
+        self.system_message = text
+
+    def append_message(self, role: str, text: str | None) -> None:
+        self.messages.append((role, text))
+
+    def update_last_message(self, text: str | None) -> None:
+        self.messages[-1] = (self.messages[-1][0], text)
+
+    def pieces(self) -> list[str]:
+        """The prompt in parts, each of which begins with a marker token of the format."""
+        return [
+            self.format.opening(self.system_message),
+            *(self.format.turn(role, text) for role, text in self.messages),
+        ]
+
+    def get_prompt(self) -> str:
+        return "".join(self.pieces())
+
+    def copy(self) -> Conversation:
+        twin = Conversation(self.format)
+        twin.system_message = self.system_message
+        twin.messages = list(self.messages)
+        return twin
+
+
+class PromptEncoder:
+    """Token ids of a prompt: exactly those of `tokenizer(text)`, special tokens included.
+
+    Fast tokenizers look for added tokens first and treat the text between two of them on its own. A piece
+    that begins with such a token therefore has the same ids wherever it stands, and the ids of the turns
+    that a conversation already had need not be computed again. Where the tokenizer does not warrant this,
+    every prompt is tokenized whole. Safe to call from several threads.
+    """
+
+    def __init__(self, tokenizer: Any, form: ChatFormat) -> None:
+        self._tokenizer = tokenizer
+        self.splits_turns = _splits_before(tokenizer, form.turn_token)
+        if self.splits_turns:
+            self._before, self._after = _special_ids_around(tokenizer)
+            self._piece_ids = lru_cache(maxsize=_CACHED_PIECES)(self._encode_piece)
+
+    def encode(self, pieces: Sequence[str]) -> list[int]:
+        """Ids of the joined pieces; every piece but the first begins with the format's turn token."""
+        if not self.splits_turns:
+            return self.encode_text("".join(pieces))
+        ids = list(self._before)
+        for piece in pieces:
+            ids.extend(self._piece_ids(piece))
+        ids.extend(self._after)
+        return ids
+
+    def encode_text(self, text: str) -> list[int]:
+        """Ids of any text, with the tokenizer's special tokens around it."""
+        return list(self._tokenizer(text)["input_ids"])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, special tokens and every blank kept: cleaned-up blanks change the names of tools."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def _encode_piece(self, piece: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.backend_tokenizer.encode(piece, add_special_tokens=False).ids)
+
+
+def _splits_before(tokenizer: Any, marker: str) -> bool:
+    """Whether a text may be cut before every `marker` and tokenized part by part with the same result."""
+    if not getattr(tokenizer, "is_fast", False):
+        return False
+    added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
+    if marker not in added:
+        return False
+    # lstrip would reach for blanks before the marker, and a normalized token is only found after the text
+    # around it has been changed. single_word looks at the neighbouring character, and a longer token with the
+    # marker inside could begin before the cut.
+    return not (
+        added[marker].lstrip
+        or added[marker].normalized
+        or any(token.single_word or marker in content[1:] for content, token in added.items())
+    )
+
+
+def _special_ids_around(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after any text."""
+    probe = "x"
+    bare = list(tokenizer(probe, add_special_tokens=False)["input_ids"])
+    full = list(tokenizer(probe)["input_ids"])
+    before = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    return full[:before], full[before + len(bare) :]
