@@ -1,0 +1,40 @@
+"""Checks on the URLs that users give."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import httpx
+
+from evaluation.toolbench.inference.errors import ConfigError
+
+
+def parse_http_url(text: str, setting: str) -> httpx.URL:
+    """`text` as a URL; ConfigError naming `setting` unless it is http(s):// with a host."""
+    try:
+        url = httpx.URL(text.strip())
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ConfigError(f"{setting} is not a URL like http://localhost:8080/virtual: {text!r} ({error})") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError(f"{setting} must start with http:// or https:// and name a host, not {text!r}")
+    return url
+
+
+def is_loopback(url: httpx.URL) -> bool:
+    """Whether requests to `url` stay on this machine."""
+    if url.host == "localhost" or url.host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(url.host).is_loopback
+    except ValueError:
+        return False
+
+
+def would_leak_key(url: httpx.URL) -> bool:
+    """Whether a key sent to `url` crosses a network unencrypted."""
+    return url.scheme == "http" and not is_loopback(url)
+
+
+def without_secrets(url: httpx.URL) -> str:
+    """`url` for messages: no user name, no password, no query."""
+    return str(url.copy_with(username=None, password=None, query=None, fragment=None))
