@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+from typing import Literal
+
 import torch
 
-from evaluation.toolbench.inference.engine.attention import reference
+from evaluation.toolbench.inference.engine.attention import reference, varlen
+from evaluation.toolbench.inference.errors import EngineError
+
+Implementation = Literal["reference", "triton", "varlen"]
 
 
 def paged_attention(
@@ -17,6 +24,9 @@ def paged_attention(
     max_q: int,
     scale: float,
     out: torch.Tensor | None = None,
+    *,
+    new_kv: tuple[torch.Tensor, torch.Tensor] | None = None,
+    implementation: Implementation | None = None,
 ) -> torch.Tensor:
     """Causal attention of T new tokens over the pages of their B sequences: (T, Hq, D), the dtype of `q`.
 
@@ -29,18 +39,81 @@ def paged_attention(
     cu_seqlens_q  (B + 1,) int32: where each sequence's new tokens start in `q`, and T
     max_q         the most new tokens of any sequence; 1 promises exactly one in every row (decode)
     out           where to write the result; made here when None
+    new_kv        the new tokens' own K and V, (T, Hkv, D) each, only where no sequence has a cached
+                  prefix and no row is padding: then they are all there is to attend to
+    implementation  overrides `choose`
 
     Query i of a sequence with n new tokens sits at position context_len - n + i and sees the tokens
     up to itself. A row with context_len 0 is padding: its tokens, if it has any, get zeros.
+
+    On a GPU nothing is read back and every launch follows from shapes, so both a decode step and a
+    step of fixed T and B can be captured in a CUDA graph. There the page size is a power of two, and
+    the last dimension of every tensor is contiguous; the others may be strided.
     """
-    return reference.paged_attention(q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, max_q, scale, out)
+    chosen = implementation or choose(q, max_q, new_kv is not None)
+    if chosen == "reference":
+        return reference.paged_attention(
+            q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, max_q, scale, out
+        )
+    if chosen == "varlen":
+        if new_kv is None:
+            raise EngineError("flash attention without pages needs the keys and values of the new tokens (new_kv)")
+        result = varlen.prefill(q, *new_kv, cu_seqlens_q, max_q, scale)
+        return result if out is None else out.copy_(result)
+    _check_page_size(k_cache)
+    out = torch.empty_like(q, memory_format=torch.contiguous_format) if out is None else out
+    if max_q == 1:
+        from evaluation.toolbench.inference.engine.attention.triton_decode import paged_decode
+
+        paged_decode(q, k_cache, v_cache, block_tables, context_lens, scale, out)
+    else:
+        from evaluation.toolbench.inference.engine.attention.triton_prefill import paged_prefill
+
+        paged_prefill(q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, scale, out)
+    return out
 
 
 def write_kv(
-    k: torch.Tensor, v: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, slots: torch.Tensor
+    k: torch.Tensor,
+    v: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    slots: torch.Tensor,
+    *,
+    implementation: Implementation | None = None,
 ) -> None:
     """Store new keys and values, (T, Hkv, D) each, in their pages.
 
     slots  (T,) int64: page * page_size + offset of each token; negative ones are padding and skipped.
     """
-    reference.write_kv(k, v, k_cache, v_cache, slots)
+    if (implementation or choose(k, 1, False)) == "reference":
+        reference.write_kv(k, v, k_cache, v_cache, slots)
+    else:
+        from evaluation.toolbench.inference.engine.attention import triton_write
+
+        triton_write.write_kv(k, v, k_cache, v_cache, slots)
+
+
+def choose(q: torch.Tensor, max_q: int, has_new_kv: bool) -> Implementation:
+    """The implementation for queries like `q`.
+
+    Triton on a GPU: it alone reads pages in place on every version of PyTorch that we support.
+    PyTorch's flash attention for prompts without a cached prefix, where pages need not be read.
+    Plain PyTorch on the CPU, and on a GPU without Triton (correct, slow, no CUDA graphs).
+    """
+    if q.device.type != "cuda" or not _has_triton():
+        return "reference"
+    if has_new_kv and max_q > 1 and varlen.supports(q):
+        return "varlen"
+    return "triton"
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _check_page_size(cache: torch.Tensor) -> None:
+    page_size = cache.shape[1]
+    if page_size & (page_size - 1):
+        raise EngineError(f"the page size must be a power of two on a GPU, not {page_size}")

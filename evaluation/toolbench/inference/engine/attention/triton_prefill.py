@@ -1,0 +1,287 @@
+"""Paged prefill attention in Triton: sequences of any number of new tokens, with or without a cached prefix.
+
+K and V are read from their pages, prefix and new tokens alike, so nothing is gathered. It serves
+mixed steps too: a row with one new token is a short sequence.
+
+How it is laid out. A program takes a tile of one sequence's new tokens and one KV head; the query
+heads of the group are further rows of the tile (32 tokens times 4 heads are 128 rows), so each K and
+V that is loaded serves them all. The grid has a program for every tile that T tokens of B sequences
+could need, T // tile + B, and each finds its sequence by bisection in `cu_seqlens_q`: the launch
+depends on shapes alone.
+"""
+
+# What a kernel takes are Triton's values, for which Python has no types.
+# ruff: noqa: ANN001, ANN202
+# mypy: disallow-untyped-defs=False
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+
+_LOG2_E = 1.4426950408889634
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How the kernel is cut: rows (tokens times heads), tokens of the context at a time, warps, load stages."""
+
+    rows: int
+    tokens: int
+    num_warps: int
+    num_stages: int
+
+
+def paged_prefill(
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    block_tables: torch.Tensor,
+    context_lens: torch.Tensor,
+    cu_seqlens_q: torch.Tensor,
+    scale: float,
+    out: torch.Tensor,
+    *,
+    tile: Tile | None = None,
+) -> None:
+    """Causal attention of T new tokens, q (T, Hq, D) to `out`, likewise; see `attention.paged_attention`.
+
+    `tile` overrides what is chosen from the shapes, for benchmarks.
+    """
+    total, num_heads, head_dim = q.shape
+    page_size, num_kv_heads = k_cache.shape[1:3]
+    group = num_heads // num_kv_heads
+    group_tile = triton.next_power_of_2(group)
+    if tile is None:
+        tile = choose_tile(total, head_dim, q.element_size())
+    block_q = max(1, tile.rows // group_tile)
+    batch = len(context_lens)
+    with torch.cuda.device_of(q):  # Triton launches on the current device; a model may be spread over several
+        _attend_tile[(total // block_q + batch, num_kv_heads)](
+            q,
+            k_cache,
+            v_cache,
+            block_tables,
+            context_lens,
+            cu_seqlens_q,
+            out,
+            scale * _LOG2_E,
+            batch,
+            *q.stride()[:2],
+            *k_cache.stride()[:3],
+            *v_cache.stride()[:3],
+            block_tables.stride(0),
+            *out.stride()[:2],
+            PAGE_SIZE=page_size,
+            GROUP=group,
+            GROUP_TILE=group_tile,
+            HEAD_DIM=head_dim,
+            HEAD_TILE=max(16, triton.next_power_of_2(head_dim)),
+            BLOCK_Q=block_q,
+            BLOCK=tile.tokens,
+            num_warps=tile.num_warps,
+            num_stages=tile.num_stages,
+        )
+
+
+def choose_tile(total: int, head_dim: int, element_size: int) -> Tile:
+    """Large tiles where there is work for them; half-precision ones feed the matrix units, float32 is held small."""
+    if element_size > 2:
+        return Tile(rows=32, tokens=16, num_warps=8, num_stages=1)  # more would spill registers
+    if head_dim > 128:
+        return Tile(rows=64, tokens=32, num_warps=4, num_stages=2)
+    return Tile(rows=128, tokens=64, num_warps=8, num_stages=3) if total >= 256 else Tile(64, 64, 4, 3)
+
+
+@triton.jit(do_not_specialize=["batch"])
+def _attend_tile(
+    q,
+    k_cache,
+    v_cache,
+    block_tables,
+    context_lens,
+    cu_seqlens_q,
+    out,
+    scale_log2,
+    batch,
+    q_token,
+    q_head,
+    k_page,
+    k_slot,
+    k_head,
+    v_page,
+    v_slot,
+    v_head,
+    table_row,
+    out_token,
+    out_head,
+    PAGE_SIZE: tl.constexpr,
+    GROUP: tl.constexpr,
+    GROUP_TILE: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    HEAD_TILE: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """BLOCK_Q new tokens of one sequence, the query heads of one KV head."""
+    # Later tiles of a sequence see more of it, so they start first and the short ones fill the gaps.
+    tile = tl.num_programs(0) - 1 - tl.program_id(0)
+    kv_head = tl.program_id(1)
+    # Sequence s owns the tiles from cu_seqlens_q[s] // BLOCK_Q + s on: enough for any length it has.
+    low = 0
+    high = batch
+    while high - low > 1:
+        middle = (low + high) // 2
+        if tl.load(cu_seqlens_q + middle) // BLOCK_Q + middle <= tile:
+            low = middle
+        else:
+            high = middle
+    row = low
+    start = tl.load(cu_seqlens_q + row)
+    num_new = tl.load(cu_seqlens_q + row + 1) - start
+    first_query = (tile - start // BLOCK_Q - row) * BLOCK_Q
+    if first_query >= num_new:
+        return
+
+    context = tl.load(context_lens + row)
+    lane = tl.arange(0, BLOCK_Q * GROUP_TILE)
+    query_index = first_query + lane // GROUP_TILE
+    heads = kv_head * GROUP + lane % GROUP_TILE
+    dim = tl.arange(0, HEAD_TILE)
+    lane_ok = (query_index < num_new) & (lane % GROUP_TILE < GROUP)
+    ok = lane_ok[:, None] & (dim < HEAD_DIM)[None, :]
+    token = (start + query_index).to(tl.int64)
+    query = tl.load(q + token[:, None] * q_token + heads[:, None] * q_head + dim[None, :], mask=ok, other=0.0)
+
+    first_position = context - num_new + first_query
+    position = first_position + lane // GROUP_TILE
+    last_seen = tl.where(context > 0, min(first_position + BLOCK_Q, context), 0)
+    num_full = tl.maximum(first_position + 1, 0) // BLOCK  # blocks that every query of the tile sees whole
+    num_blocks = tl.cdiv(last_seen, BLOCK)
+    table = block_tables + row * table_row
+    k_base = k_cache + kv_head * k_head
+    v_base = v_cache + kv_head * v_head
+
+    running_max = tl.full([BLOCK_Q * GROUP_TILE], float("-inf"), tl.float32)
+    running_sum = tl.zeros([BLOCK_Q * GROUP_TILE], tl.float32)
+    acc = tl.zeros([BLOCK_Q * GROUP_TILE, HEAD_TILE], tl.float32)
+    acc, running_max, running_sum = _attend_blocks(
+        acc,
+        running_max,
+        running_sum,
+        query,
+        position,
+        k_base,
+        v_base,
+        table,
+        context,
+        scale_log2,
+        0,
+        num_full,
+        k_page,
+        k_slot,
+        v_page,
+        v_slot,
+        PAGE_SIZE,
+        HEAD_DIM,
+        HEAD_TILE,
+        BLOCK,
+        MASKED=False,
+    )
+    acc, running_max, running_sum = _attend_blocks(
+        acc,
+        running_max,
+        running_sum,
+        query,
+        position,
+        k_base,
+        v_base,
+        table,
+        context,
+        scale_log2,
+        num_full,
+        num_blocks,
+        k_page,
+        k_slot,
+        v_page,
+        v_slot,
+        PAGE_SIZE,
+        HEAD_DIM,
+        HEAD_TILE,
+        BLOCK,
+        MASKED=True,
+    )
+    result = acc / tl.where(running_sum == 0, 1.0, running_sum)[:, None]  # a padding row gets zeros
+    target = out + token[:, None] * out_token + heads[:, None] * out_head + dim[None, :]
+    tl.store(target, result.to(out.dtype.element_ty), mask=ok)
+
+
+@triton.jit
+def _attend_blocks(
+    acc,
+    running_max,
+    running_sum,
+    query,
+    position,
+    k_base,
+    v_base,
+    table,
+    context,
+    scale_log2,
+    first,
+    last,
+    k_page,
+    k_slot,
+    v_page,
+    v_slot,
+    PAGE_SIZE: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    HEAD_TILE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    MASKED: tl.constexpr,
+):
+    """Blocks [first, last) of the context added to the running softmax; MASKED where some are not seen by all."""
+    dim = tl.arange(0, HEAD_TILE)
+    for block in range(first, last):
+        token = block * BLOCK + tl.arange(0, BLOCK)
+        if PAGE_SIZE >= BLOCK:  # a block lies in one page
+            page = tl.load(table + block // (PAGE_SIZE // BLOCK)).to(tl.int64)
+            k_start = k_base + page * k_page
+            v_start = v_base + page * v_page
+            k_offset = (token % PAGE_SIZE) * k_slot
+            v_offset = (token % PAGE_SIZE) * v_slot
+        else:
+            pages = tl.load(table + token // PAGE_SIZE, mask=token < context, other=0).to(tl.int64)
+            k_start = k_base
+            v_start = v_base
+            k_offset = pages * k_page + (token % PAGE_SIZE) * k_slot
+            v_offset = pages * v_page + (token % PAGE_SIZE) * v_slot
+        k_pointer = k_start + k_offset[None, :] + dim[:, None]
+        v_pointer = v_start + v_offset[:, None] + dim[None, :]
+        if MASKED:
+            held = token < context
+            k = tl.load(k_pointer, mask=held[None, :] & (dim < HEAD_DIM)[:, None], other=0.0)
+        elif HEAD_DIM == HEAD_TILE:
+            k = tl.load(k_pointer)
+        else:
+            k = tl.load(k_pointer, mask=(dim < HEAD_DIM)[:, None], other=0.0)
+        scores = tl.dot(query, k, input_precision="ieee") * scale_log2
+        if MASKED:
+            scores = tl.where(token[None, :] <= position[:, None], scores, float("-inf"))
+        # Above minus infinity also for rows that see nothing yet: padding, and queries before this block.
+        new_max = tl.maximum(tl.maximum(running_max, tl.max(scores, 1)), -1.0e30)
+        weights = tl.exp2(scores - new_max[:, None])
+        shrink = tl.exp2(running_max - new_max)
+        running_sum = running_sum * shrink + tl.sum(weights, 1)
+        if MASKED:
+            v = tl.load(v_pointer, mask=held[:, None] & (dim < HEAD_DIM)[None, :], other=0.0)
+        elif HEAD_DIM == HEAD_TILE:
+            v = tl.load(v_pointer)
+        else:
+            v = tl.load(v_pointer, mask=(dim < HEAD_DIM)[None, :], other=0.0)
+        acc = tl.dot(weights.to(v.dtype), v, acc * shrink[:, None], input_precision="ieee")
+        running_max = new_max
+    return acc, running_max, running_sum
