@@ -1,0 +1,127 @@
+"""The queries of a run, read and checked before anything slow begins."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.inference.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_SHUFFLE_SEED = 42  # fixes the order of queries, which --seed does not change
+_API_KEYS = ("category_name", "tool_name", "api_name")
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query as the file has it; `text` may be a replacement."""
+
+    query_id: str
+    text: str
+    record: Mapping[str, Any]
+
+    @property
+    def api_list(self) -> list[dict[str, Any]] | None:
+        """The candidate APIs; None where the query does not name any."""
+        return self.record.get("api_list")
+
+    def data_dict(self) -> dict[str, Any]:
+        """The record, with the text that is in use."""
+        return {**self.record, "query": self.text}
+
+
+def read_queries(path: Path, replacements: Mapping[str, str], *, needs_api_list: bool = False) -> list[Query]:
+    """The queries of a file, in its order. DataError with the query and the key where something is missing.
+
+    A query without `query_id` has its position as id. Of queries that are repeated word for word the first
+    is kept. `needs_api_list` is for providers that have no other source of functions.
+    """
+    records = _read_list(path, "queries")
+    queries: dict[str, Query] = {}
+    for position, record in enumerate(records):
+        query = _query(path, position, record, replacements, needs_api_list)
+        twin = queries.get(query.query_id)
+        if twin is None:
+            queries[query.query_id] = query
+        elif twin.record == query.record:
+            logger.warning("%s: query %s is there twice; the first is taken", path, query.query_id)
+        else:
+            raise DataError(
+                f"{path}: two different queries have the id {query.query_id}, so their answers would overwrite each "
+                "other: give one of them another query_id",
+                query_id=query.query_id,
+            )
+    return list(queries.values())
+
+
+def read_replacements(path: str) -> dict[str, str]:
+    """{query id: text} of a replacement file, `{}` without one. Ids may be strings or numbers."""
+    if not path:
+        return {}
+    if not Path(path).is_file():
+        logger.warning("no replacement file %s: the queries are used as they are", path)
+        return {}
+    replacements = {}
+    for position, entry in enumerate(_read_list(Path(path), "replacements")):
+        if not isinstance(entry, dict) or "id" not in entry or not isinstance(entry.get("query"), str):
+            raise DataError(f'{path}: entry {position} is not {{"id": ..., "query": "..."}}')
+        replacements[str(entry["id"])] = entry["query"]
+    return replacements
+
+
+def in_run_order(queries: list[Query]) -> list[Query]:
+    """The queries shuffled, always the same way, so that long ones are spread over a run."""
+    shuffled = list(queries)
+    random.Random(_SHUFFLE_SEED).shuffle(shuffled)
+    return shuffled
+
+
+def _query(path: Path, position: int, record: Any, replacements: Mapping[str, str], needs_api_list: bool) -> Query:
+    if not isinstance(record, dict):
+        raise DataError(f"{path}: entry {position} is a {type(record).__name__}, not a query object")
+    query_id = str(record.get("query_id", position))
+    where = f"{path}: query {query_id} (entry {position})"
+    _check_id(query_id, where)
+    if not isinstance(record.get("query"), str):
+        raise DataError(f"{where} has no text under the key 'query'", query_id=query_id, key="query")
+    api_list = record.get("api_list")
+    if api_list is None and needs_api_list:
+        raise DataError(
+            f"{where} has no key 'api_list', from which --function_provider truth takes its functions: "
+            "use --function_provider all or retriever",
+            query_id=query_id,
+            key="api_list",
+        )
+    if not isinstance(api_list, list | None):
+        raise DataError(f"{where}: 'api_list' is a {type(api_list).__name__}, not a list", query_id=query_id)
+    for number, api in enumerate(api_list or ()):
+        for key in _API_KEYS:
+            if not isinstance(api, dict) or not isinstance(api.get(key), str):
+                raise DataError(f"{where}: api_list entry {number} has no '{key}'", query_id=query_id, key=key)
+    return Query(query_id, replacements.get(query_id, record["query"]), record)
+
+
+def _check_id(query_id: str, where: str) -> None:
+    """The id becomes part of a file name, of which conversion reads the part before the first `_`."""
+    if not query_id or query_id.startswith(".") or any(character in query_id for character in "/\\\0\n"):
+        raise DataError(f"{where}: the id {query_id!r} cannot be part of a file name", query_id=query_id)
+    if "_" in query_id:
+        logger.warning("%s: conversion will read the id as %r", where, query_id.split("_")[0])
+
+
+def _read_list(path: Path, what: str) -> list[Any]:
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read the {what} file {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"the {what} file {path} is not JSON: {error}") from error
+    if not isinstance(records, list):
+        raise DataError(f"the {what} file {path} holds a {type(records).__name__}, not a list")
+    return records

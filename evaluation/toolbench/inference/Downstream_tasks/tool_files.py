@@ -1,0 +1,128 @@
+"""The folder of tools: `<category>/<tool>.json`, read once each."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.inference.Downstream_tasks.functions import ApiJson, api_json_of, is_same_api
+from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.toolgen.names import standardize, standardize_category
+
+logger = logging.getLogger(__name__)
+
+WhiteList = dict[str, dict[str, str]]
+
+
+class ToolFiles:
+    """The tools below `root`, for all queries and threads of a run."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._tools: dict[Path, dict[str, Any] | None] = {}
+
+    @cached_property
+    def white_list(self) -> WhiteList:
+        """The tools that exist: see `get_white_list`."""
+        return get_white_list(self.root)
+
+    def descriptions(self, entries: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+        """[standardized tool name, description] per entry of an `api_list`; DataError for an unknown tool."""
+        described = []
+        for entry in entries:
+            name = standardize(entry["tool_name"])
+            if name not in self.white_list:
+                raise DataError(
+                    f"the query names the tool {entry['tool_name']!r} ({name}), which is not below {self.root}: "
+                    "add its file there, or take the query out",
+                    tool_name=entry["tool_name"],
+                )
+            tool = self.white_list[name]
+            described.append([tool["standard_tool_name"], tool["description"]])
+        return described
+
+    def api_json(self, entry: Mapping[str, Any]) -> ApiJson | None:
+        """The API that an entry of an `api_list` names, from its tool's file; None, with a warning, for none such."""
+        path = self.path_of(entry)
+        tool = self._read_once(path)
+        if tool is not None:
+            for api in tool["api_list"]:
+                if is_same_api(api["name"], entry["api_name"]):
+                    return api_json_of(tool, api, entry["category_name"])
+        reason = f"{path} cannot be read as a tool" if tool is None else f"{path} has no such API"
+        logger.warning("API %r of tool %r left out: %s", entry["api_name"], entry["tool_name"], reason)
+        return None
+
+    def has(self, entry: Mapping[str, Any]) -> bool:
+        return self.path_of(entry).is_file()
+
+    def path_of(self, entry: Mapping[str, Any]) -> Path:
+        """The file of a tool. Names from outside are folded into plain file names, so it is below `root`."""
+        category = entry["category_name"]
+        if category in (".", "..") or not (self.root / category).is_dir() or Path(category).name != category:
+            category = standardize_category(category).lstrip(".")
+        return self.root / category / f"{standardize(entry['tool_name'])}.json"
+
+    def _read_once(self, path: Path) -> dict[str, Any] | None:
+        if path not in self._tools:
+            self._tools[path] = _read_tool(path)
+        return self._tools[path]
+
+
+def get_white_list(tool_root_dir: str | Path) -> WhiteList:
+    """{standardized tool name: {"description", "standard_tool_name"}} of every tool file; later files win.
+
+    A file that is no tool is left out with a warning. DataError when there is no such folder.
+    """
+    root = Path(tool_root_dir)
+    if not root.is_dir():
+        raise DataError(f"no tool folder {root}: pass --tool_root_dir, or --data_dir with toolenv/tools in it")
+    white_list: WhiteList = {}
+    for path in sorted(root.glob("*/*.json")):
+        tool = _read_tool(path)
+        if tool is None:
+            logger.warning("%s left out: not a JSON object with tool_name and api_list", path)
+            continue
+        white_list[standardize(tool["tool_name"])] = {
+            "description": tool.get("tool_description") or "",
+            "standard_tool_name": path.name.split(".")[0],
+        }
+    return white_list
+
+
+def contain(candidate_list: Iterable[str], white_list: Mapping[str, Any]) -> list[Any] | bool:
+    """The white list's entry of each name, or False if one has none."""
+    names = list(candidate_list)
+    return [white_list[name] for name in names] if all(name in white_list for name in names) else False
+
+
+def read_tools_json(path: Path) -> list[dict[str, Any]]:
+    """The entries of `tools.json`; DataError naming what is missing where."""
+    try:
+        tools = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}. Provider all needs it; pass --data_dir") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+    if not isinstance(tools, list):
+        raise DataError(f"{path} holds a {type(tools).__name__}, not a list of tools")
+    for position, tool in enumerate(tools):
+        missing = [key for key in ("tool_name", "category_name", "api_list") if key not in tool]
+        if missing:
+            raise DataError(f"{path}: tool {position} has no {missing[0]}", position=position)
+    return tools
+
+
+def _read_tool(path: Path) -> dict[str, Any] | None:
+    try:
+        tool = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_tool = (
+        isinstance(tool, dict) and isinstance(tool.get("tool_name"), str) and isinstance(tool.get("api_list"), list)
+    )
+    return tool if is_tool else None

@@ -1,0 +1,205 @@
+"""The tree of one query: every thought, action and action input that the model produced.
+
+A CoT try is a tree with one path; DFS branches. A step of the model adds up to three nodes, one below
+the other: `Thought` (what it wrote), `Action` (the function it chose), `Action Input` (the arguments,
+with the environment's observation and status code). The root is an `Action Input` of depth 0.
+
+The keys of the JSON forms are part of the answer files (see `to_json`), so their names and order stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from evaluation.toolbench.inference.Downstream_tasks.base_env import base_env
+
+Message = dict[str, Any]  # {"role", "content", ...} as chat models exchange it
+
+NODE_TYPES = ("Thought", "Action", "Action Input")
+
+
+class my_tree:
+    """A tree that starts with its root alone."""
+
+    def __init__(self) -> None:
+        self.root = tree_node("Action Input")
+
+    def to_json_recursive(self, use_messages: bool = False) -> dict[str, Any]:
+        """{"size": nodes, "max_length": depth in nodes, the root counted, "tree": the root's JSON}."""
+        return {
+            "size": self.root.get_size(),
+            "max_length": self.root.get_max_depth(),
+            "tree": self.root.to_json_recursive(use_messages),
+        }
+
+
+class tree_node:
+    """One node. `messages` is the conversation up to and with this node, as the model is shown it."""
+
+    def __init__(self, node_type: str = "", description: str = "") -> None:
+        self.node_type = node_type
+        self.description = description
+        self.father: tree_node | None = None
+        self.children: list[tree_node] = []
+        self.messages: list[Message] = []
+        self.io_state: base_env | None = None  # the environment after this node
+        self.observation = ""
+        self.observation_code: int | None = None
+        self.is_terminal = False  # a final answer was given here
+        self.pruned = False  # nothing may follow here
+        self.finished = False
+        self.expand_num = 0  # DFS: the how manieth node to be expanded
+        self.Elo = 1000.0
+
+    def add_child(self, node_type: str, description: str) -> tree_node:
+        """A new last child with a list of messages and an environment of its own."""
+        child = tree_node(node_type, description)
+        child.father = self
+        child.messages = list(self.messages)
+        if self.io_state is not None:
+            child.io_state = self.io_state.copy()
+            child.is_terminal = bool(child.io_state.check_success())
+        self.children.append(child)
+        return child
+
+    def path(self) -> list[tree_node]:
+        """The nodes from below the root to this one."""
+        nodes: list[tree_node] = []
+        node = self
+        while node.father is not None:
+            nodes.append(node)
+            node = node.father
+        nodes.reverse()
+        return nodes
+
+    def walk(self) -> Iterator[tree_node]:
+        """This node and all below it, fathers before children."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def get_depth(self) -> int:
+        """Nodes above this one; 0 for the root."""
+        return len(self.path())
+
+    def get_max_depth(self) -> int:
+        """Nodes on the longest path from here down, this one counted."""
+        return 1 + max((child.get_max_depth() for child in self.children), default=0)
+
+    def get_size(self) -> int:
+        return sum(1 for _ in self.walk())
+
+    def make_finish(self, inter_val: int = 1) -> None:
+        """Mark this node and its ancestors, up to and with the `inter_val` + 1st `Action Input`, finished."""
+        node: tree_node | None = self
+        while node is not None and inter_val >= 0:
+            node.finished = True
+            if node.node_type == "Action Input":
+                inter_val -= 1
+            node = node.father
+
+    def to_json(self, use_messages: bool = False) -> dict[str, Any]:
+        """This node alone, without its children."""
+        record: dict[str, Any] = {
+            "is_terminal": self.is_terminal,
+            "pruned": self.pruned,
+            "finished": self.finished,
+            "depth": self.get_depth(),
+            "node_type": self.node_type,
+            "description": self.description,
+            "Elo": self.Elo,
+        }
+        if self.observation != "":
+            record["observation"] = self.observation
+        if self.observation_code is not None:
+            record["observation_code"] = self.observation_code
+        record["child_count"] = len(self.children)
+        record["expand_num"] = self.expand_num
+        if self.io_state is not None and self.node_type == "Action Input":
+            record["io_state"] = self.io_state.to_json()
+        if use_messages:
+            record["messages"] = [
+                message["role"] if message.get("valid", True) else message["role"] + "_invalid"
+                for message in self.messages
+            ]
+        return record
+
+    def to_json_recursive(self, use_messages: bool = False) -> dict[str, Any]:
+        record = self.to_json(use_messages)
+        record["children"] = [child.to_json_recursive(use_messages) for child in self.children]
+        return record
+
+    def get_chain_result_from_this_node(self, use_messages: bool = False) -> list[dict[str, Any]]:
+        """The nodes from below the root to this one, as JSON."""
+        return [node.to_json(use_messages) for node in self.path()]
+
+    def get_train_messages_from_this_node(self) -> list[list[Message]]:
+        """One conversation per step on the way here, each ending in that step's assistant message.
+
+        An `Action Input` is cut back to its last assistant message. A `Thought` counts only where the
+        step made no call, that is, where its own conversation ends in an assistant message.
+        """
+        conversations = []
+        for node in self.path():
+            if node.node_type == "Action Input":
+                messages = _up_to_last_assistant(node.messages)
+            elif node.node_type == "Thought":
+                messages = _without_trailing_user(node.messages)
+            else:
+                continue
+            if messages and messages[-1]["role"] == "assistant":
+                conversations.append(_with_last_invalid_only(messages))
+        return conversations
+
+    @staticmethod
+    def find_ancestor_intersection(node1: tree_node, node2: tree_node) -> tree_node:
+        """The deepest node that is on the way from the root to both, the nodes themselves included."""
+        above = {id(node) for node in [node1.root(), *node1.path()]}
+        node = node2
+        while id(node) not in above:
+            if node.father is None:
+                raise ValueError("the two nodes are of different trees")
+            node = node.father
+        return node
+
+    def root(self) -> tree_node:
+        node = self
+        while node.father is not None:
+            node = node.father
+        return node
+
+    def get_former_trice_from_this_node(
+        self, valid_types: tuple[str, ...] = NODE_TYPES, end_node: tree_node | None = None
+    ) -> str:
+        """The way from below `end_node` (None: the root) to this node as text, a line per node."""
+        nodes = self.path()
+        if end_node is not None and end_node in nodes:
+            nodes = nodes[nodes.index(end_node) + 1 :]
+        lines = []
+        for node in nodes:
+            if node.node_type not in valid_types:
+                continue
+            lines.append(f"{node.node_type}: {node.description}\n")
+            if node.observation != "":
+                lines.append(f"Observation: {node.observation}\n")
+        return "".join(lines)
+
+
+def _up_to_last_assistant(messages: list[Message]) -> list[Message]:
+    last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
+    return messages[: last + 1]
+
+
+def _without_trailing_user(messages: list[Message]) -> list[Message]:
+    end = len(messages)
+    while end and messages[end - 1]["role"] == "user":
+        end -= 1
+    return messages[:end]
+
+
+def _with_last_invalid_only(messages: list[Message]) -> list[Message]:
+    """Of the messages marked `"valid": False` only the last, which belongs to the last step, is kept."""
+    invalid = [i for i, message in enumerate(messages) if not message.get("valid", True)]
+    dropped = set(invalid[:-1])
+    return [message for i, message in enumerate(messages) if i not in dropped]
