@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import torch
 
 from evaluation.toolbench.inference.errors import ConfigError, PlacementError
+from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
+from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.units import GIB, format_budget, format_exact, gib, parse_size
 
 DEFAULT_SHARE = 0.85  # of the free memory; the rest is the allocator's slack and the CUDA context
@@ -25,30 +24,9 @@ DEFAULT_SHARE = 0.85  # of the free memory; the rest is the allocator's slack an
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
-@dataclass(frozen=True)
-class GpuMemory:
-    """Memory of the GPU with CUDA index `index`, in bytes, as it is now."""
-
-    index: int
-    name: str
-    free_bytes: int
-    total_bytes: int
-
-
-def read_gpu_memory() -> list[GpuMemory]:
-    """Every GPU that CUDA_VISIBLE_DEVICES leaves, in CUDA's order; empty without one."""
-    if not torch.cuda.is_available():
-        return []
-    memory = []
-    for index in range(torch.cuda.device_count()):
-        free_bytes, total_bytes = torch.cuda.mem_get_info(index)
-        memory.append(GpuMemory(index, torch.cuda.get_device_name(index), free_bytes, total_bytes))
-    return memory
-
-
 def get_gpu_memory(max_gpus: int | None = None) -> list[float]:
     """GiB free now on each visible GPU, the first `max_gpus` of them."""
-    return [gpu.free_bytes / GIB for gpu in read_gpu_memory()[:max_gpus]]
+    return [gpu.free_bytes / GIB for gpu in visible_gpus()[:max_gpus]]
 
 
 def build_max_memory(num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None = None) -> dict[int, str]:
@@ -57,56 +35,48 @@ def build_max_memory(num_gpus: int, max_gpu_memory: str | Mapping[int, str] | No
     Raises PlacementError when fewer GPUs are visible or one has less than asked for, ConfigError when
     `max_gpu_memory` cannot be read.
     """
-    return max_memory_of(read_gpu_memory(), num_gpus, max_gpu_memory)
+    return max_memory_of(visible_gpus(), num_gpus, max_gpu_memory)
 
 
 def max_memory_of(
-    visible: Sequence[GpuMemory], num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None = None
+    visible: Sequence[Gpu], num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None = None
 ) -> dict[int, str]:
-    """As `build_max_memory`, of GPUs that have been read."""
+    """As `build_max_memory`, of GPUs that have been read (`visible[i].cuda_index` is i)."""
     if num_gpus < 1:
         raise ConfigError(f"num_gpus={num_gpus}: a memory map needs at least one GPU")
     if num_gpus > len(visible):
         raise PlacementError(
-            f"num_gpus={num_gpus} but {_count(len(visible))} visible; "
+            f"num_gpus={num_gpus}, but CUDA sees {_count(len(visible)) if visible else 'no GPU'}; "
             "lower num_gpus or let CUDA_VISIBLE_DEVICES name more GPUs",
             asked=num_gpus,
             visible=len(visible),
         )
     if max_gpu_memory is None:
-        return {gpu.index: format_budget(int(gpu.free_bytes * DEFAULT_SHARE)) for gpu in visible[:num_gpus]}
-    by_index = {gpu.index: gpu for gpu in visible}
-    return {
-        index: _budget(text, by_index[index])
-        for index, text in _texts_per_gpu(max_gpu_memory, list(by_index), num_gpus).items()
-    }
+        return {i: format_budget(int(visible[i].free_bytes * DEFAULT_SHARE)) for i in range(num_gpus)}
+    texts = _texts_per_gpu(max_gpu_memory, num_gpus, len(visible))
+    return {index: _budget(text, index, visible[index]) for index, text in texts.items()}
 
 
-def _texts_per_gpu(
-    max_gpu_memory: str | Mapping[int, str], indices: Sequence[int], num_gpus: int
-) -> dict[int, str]:
+def _texts_per_gpu(max_gpu_memory: str | Mapping[int, str], num_gpus: int, num_visible: int) -> dict[int, str]:
     if isinstance(max_gpu_memory, str):
         texts = max_gpu_memory.split(",")
-        if len(texts) == 1:
-            return dict.fromkeys(indices[:num_gpus], max_gpu_memory)
-        if len(texts) != num_gpus:
+        if len(texts) not in (1, num_gpus):
             raise ConfigError(
                 f"max_gpu_memory={max_gpu_memory!r} has {len(texts)} amounts for num_gpus={num_gpus}; "
                 "give one for all GPUs or one for each"
             )
-        return dict(zip(indices, texts, strict=False))
-    unknown = [index for index in max_gpu_memory if index not in indices]
+        return dict(enumerate(texts * num_gpus if len(texts) == 1 else texts))
+    unknown = [index for index in max_gpu_memory if index not in range(num_visible)]
     if unknown:
         raise ConfigError(
-            f"max_gpu_memory names {', '.join(map(repr, unknown))}; "
-            f"the visible GPUs are {', '.join(map(str, indices))}"
+            f"max_gpu_memory names GPU {unknown[0]!r}; the visible ones are {', '.join(map(str, range(num_visible)))}"
         )
     if len(max_gpu_memory) != num_gpus:
-        raise ConfigError(f"max_gpu_memory names {len(max_gpu_memory)} GPUs and num_gpus={num_gpus}")
+        raise ConfigError(f"max_gpu_memory names {_count(len(max_gpu_memory))} and num_gpus={num_gpus}")
     return dict(sorted(max_gpu_memory.items()))
 
 
-def _budget(text: str, gpu: GpuMemory) -> str:
+def _budget(text: str, index: int, gpu: Gpu) -> str:
     percent = _PERCENT.fullmatch(text.strip())
     if percent:
         share = float(percent[1]) / 100
@@ -116,9 +86,9 @@ def _budget(text: str, gpu: GpuMemory) -> str:
     num_bytes = parse_size(text)
     if num_bytes > gpu.total_bytes:
         raise PlacementError(
-            f"max_gpu_memory={text!r} for GPU {gpu.index} ({gpu.name}), which has {gib(gpu.total_bytes)}; "
+            f"max_gpu_memory={text!r} for GPU {index} ({gpu.name}), which has {gib(gpu.total_bytes)}; "
             f"{gib(gpu.free_bytes)} of it are free now",
-            gpu=gpu.index,
+            gpu=index,
             asked_bytes=num_bytes,
             total_bytes=gpu.total_bytes,
         )
@@ -126,4 +96,4 @@ def _budget(text: str, gpu: GpuMemory) -> str:
 
 
 def _count(num_gpus: int) -> str:
-    return "1 GPU is" if num_gpus == 1 else f"{num_gpus} GPUs are"
+    return "1 GPU" if num_gpus == 1 else f"{num_gpus} GPUs"

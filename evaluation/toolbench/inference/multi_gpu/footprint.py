@@ -1,0 +1,187 @@
+"""What a model needs: bytes of weights per block, of KV cache per token, of logits per row.
+
+From the config alone (the model is built on the meta device, so nothing is allocated), with the sizes
+in the checkpoint's safetensors headers where there is a checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from evaluation.toolbench.inference.multi_gpu.checkpoint import (
+    Checkpoint,
+    Tensor,
+    local_folder,
+    read_checkpoint,
+    read_config,
+)
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+_LOGITS_ITEM_BYTES = 4  # sampling works in float32
+
+
+@dataclass(frozen=True)
+class Block:
+    """Modules that cannot be parted: a decoder layer, the embedding (with the head when they share weights)."""
+
+    modules: tuple[str, ...]
+    weight_bytes: int
+    kv_bytes_per_token: int = 0
+    makes_logits: bool = False
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """A model's blocks in the order in which a token passes them, and what its requests cost beside them."""
+
+    model: str
+    dtype: str
+    blocks: tuple[Block, ...]
+    vocab_size: int
+    activation_bytes_per_token: int  # at the widest point of a layer during prefill
+    max_length: int  # tokens, from the config
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(block.weight_bytes for block in self.blocks)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        return sum(block.kv_bytes_per_token for block in self.blocks)
+
+    @property
+    def num_layers(self) -> int:
+        return sum(block.kv_bytes_per_token > 0 for block in self.blocks)
+
+    @property
+    def logits_bytes_per_row(self) -> int:
+        return self.vocab_size * _LOGITS_ITEM_BYTES
+
+
+def toolgen_8b_config() -> PretrainedConfig:
+    """The shape of ToolGen-Llama-3-8B: Llama-3-8B with 46,985 tool tokens behind its 128,256."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=128_256 + 46_985,
+        hidden_size=4096,
+        intermediate_size=14_336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        max_position_embeddings=8192,
+        rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
+        rms_norm_eps=1e-5,
+        bos_token_id=128_000,
+        eos_token_id=128_009,
+        tie_word_embeddings=False,
+    )
+
+
+def footprint_of_checkpoint(model_path: str, dtype: torch.dtype | None = torch.bfloat16) -> Footprint:
+    """Footprint of the model at `model_path` when it is loaded in `dtype` (None: as it is stored)."""
+    config = read_config(model_path)
+    folder = local_folder(model_path)
+    checkpoint = read_checkpoint(folder) if folder else None
+    return footprint_of_config(config, dtype, name=folder.name if folder else model_path, checkpoint=checkpoint)
+
+
+def footprint_of_config(
+    config: PretrainedConfig,
+    dtype: torch.dtype | None = torch.bfloat16,
+    *,
+    name: str = "model",
+    checkpoint: Checkpoint | None = None,
+) -> Footprint:
+    """Footprint of the model that `config` describes; sizes from `checkpoint` where it has the tensor.
+
+    `dtype` None means the dtype in the headers, else the config's, else float32.
+    """
+    from transformers import AutoModelForCausalLM
+
+    meta_dtype = dtype or getattr(config, "dtype", None) or torch.float32
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=meta_dtype)
+    text = config.get_text_config()
+    kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    widest = 3 * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size) + 4 * text.hidden_size
+    stored = checkpoint.tensors if checkpoint else {}
+    return Footprint(
+        model=name,
+        dtype=str(meta_dtype).removeprefix("torch."),
+        blocks=_blocks(model, 2 * kv_heads * head_dim * meta_dtype.itemsize, dtype, stored),
+        vocab_size=text.vocab_size,
+        activation_bytes_per_token=widest * meta_dtype.itemsize,
+        max_length=text.max_position_embeddings,
+    )
+
+
+def _blocks(
+    model: PreTrainedModel, layer_kv_bytes: int, dtype: torch.dtype | None, stored: Mapping[str, Tensor]
+) -> tuple[Block, ...]:
+    """The model's units of placement in execution order, tied ones merged into the first of them."""
+    head = model.get_output_embeddings()
+    blocks: list[Block] = []
+    owner: dict[int, int] = {}  # id of a parameter -> position of the block that holds it
+    for name, module, is_layer in _units(model, model.config.get_text_config().num_hidden_layers):
+        parameters = dict(module.named_parameters(prefix=name))
+        shared = next((owner[id(tensor)] for tensor in parameters.values() if id(tensor) in owner), None)
+        own = {key: tensor for key, tensor in parameters.items() if id(tensor) not in owner}
+        num_bytes = sum(_loaded_bytes(tensor, stored.get(key), dtype) for key, tensor in own.items())
+        num_bytes += sum(buffer.nbytes for buffer in module.buffers())
+        block = Block((name,), num_bytes, layer_kv_bytes if is_layer else 0, module is head)
+        if not parameters and blocks:  # tables such as the rotary frequencies, used where the tokens come in
+            shared = 0
+        if shared is None:
+            blocks.append(block)
+            shared = len(blocks) - 1
+        else:
+            blocks[shared] = _merged(blocks[shared], block)
+        owner.update((id(tensor), shared) for tensor in parameters.values())
+    return tuple(blocks)
+
+
+def _units(model: PreTrainedModel, num_layers: int) -> Iterator[tuple[str, nn.Module, bool]]:
+    """(name, module, is a decoder layer) of the modules that are placed whole, in the model's own order."""
+    unsplit = set(model._no_split_modules or ())
+
+    def walk(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module, bool]]:
+        if isinstance(module, nn.ModuleList) and len(module) == num_layers:
+            yield from ((f"{name}.{index}", layer, True) for index, layer in enumerate(module))
+            return
+        children = list(module.named_children())
+        has_own_tensors = any(True for _ in module.parameters(recurse=False)) or any(
+            True for _ in module.buffers(recurse=False)
+        )
+        if not children or has_own_tensors or type(module).__name__ in unsplit:
+            if any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
+                yield name, module, False
+            return
+        for child_name, child in children:
+            yield from walk(f"{name}.{child_name}" if name else child_name, child)
+
+    yield from walk("", model)
+
+
+def _loaded_bytes(tensor: torch.Tensor, stored: Tensor | None, dtype: torch.dtype | None) -> int:
+    if stored is None:
+        return tensor.nbytes
+    return stored.num_bytes if dtype is None else math.prod(stored.shape) * tensor.element_size()
+
+
+def _merged(first: Block, second: Block) -> Block:
+    return Block(
+        modules=first.modules + second.modules,
+        weight_bytes=first.weight_bytes + second.weight_bytes,
+        kv_bytes_per_token=first.kv_bytes_per_token + second.kv_bytes_per_token,
+        makes_logits=first.makes_logits or second.makes_logits,
+    )
