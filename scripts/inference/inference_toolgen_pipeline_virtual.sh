@@ -80,7 +80,14 @@ set -m
 
 if [[ -z ${SERVICE_URL:-} ]]; then
     ready_dir=$(mktemp -d)
-    "$PYTHON" -m evaluation.toolbench.virtual_api --cache_dir "${API_CACHE_DIR:-$data_dir/tool_response_cache}" \
+    cache_dir=${API_CACHE_DIR:-$data_dir/tool_response_cache}
+    if [[ -z ${API_CACHE_DIR:-} && ! -d $cache_dir ]]; then
+        echo "No response cache at $cache_dir: every API call will be answered with an error. Set API_CACHE_DIR to a" \
+            "StableToolBench tool_response_cache folder, or SERVICE_URL to a running server." >&2
+        cache_dir=$ready_dir/empty_cache
+        mkdir -- "$cache_dir"
+    fi
+    "$PYTHON" -m evaluation.toolbench.virtual_api --cache_dir "$cache_dir" \
         --port 0 --ready_file "$ready_dir/url" --exit_with_parent $$ 2>"$ready_dir/log" &
     server_pid=$!
     for _ in $(seq 600); do
@@ -117,6 +124,7 @@ export SERVICE_URL
     --toolbench_key "$TOOLBENCH_KEY" \
     --max_observation_length 1024 \
     --function_provider all \
+    --exit_with_parent $$ \
     "$@" &
 pipeline_pid=$!
 # A trapped signal ends `wait` early: wait again until the pipeline itself has ended.
