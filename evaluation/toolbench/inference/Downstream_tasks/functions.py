@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from evaluation.toolbench.inference.Downstream_tasks.base_env import FunctionJson
+from evaluation.toolbench.inference.Downstream_tasks.finish import FINISH_NAME, finish_function
 from evaluation.toolbench.inference.toolgen.names import ActionName, change_name, standardize
 
 ApiJson = dict[str, Any]  # one API as ToolBench hands it round: see `api_json_of`
@@ -39,7 +41,7 @@ def api_json_to_openai_json(api_json: ApiJson, standard_tool_name: str) -> tuple
     Parameters are named, typed and described for the model; `default` values serve as examples. Texts that
     are missing or null count as empty.
     """
-    pure_name = change_name(standardize(api_json["api_name"]))
+    pure_name = pure_api_name(api_json["api_name"])
     name = f"{pure_name}_for_{standard_tool_name}"[-_LONGEST_NAME:]
     required = api_json["required_parameters"]
     optional = api_json["optional_parameters"]
@@ -91,6 +93,11 @@ class ToolPackage:
                 package.add(api_json)
         return package
 
+    @cached_property
+    def functions_and_finish(self) -> dict[str, FunctionJson]:
+        """`functions`, then `Finish`: made once, after the last `add`."""
+        return {**self.functions, FINISH_NAME: finish_function()}
+
     def add(self, api_json: ApiJson) -> None:
         standard_tool = standardize(api_json["tool_name"])
         function, category, pure_name = api_json_to_openai_json(api_json, standard_tool)
@@ -109,15 +116,15 @@ class ToolPackage:
         """Where a call of this name goes; None for one that cannot be called."""
         if isinstance(action_name, ActionName):
             tool, api = action_name.tool_name, action_name.api_name
-            return self._by_api.get((tool, api)) or self._by_api.get((standardize(tool), change_name(standardize(api))))
+            return self._by_api.get((tool, api)) or self._by_api.get((standardize(tool), pure_api_name(api)))
         if action_name not in self.cate_names:
             return None
         return ApiTarget(self.cate_names[action_name], self.tool_names[action_name], self.api_name_reflect[action_name])
 
 
-def is_same_api(name: str, other: str) -> bool:
-    """Whether two API names are the same once standardized."""
-    return change_name(standardize(name)) == change_name(standardize(other))
+def pure_api_name(api_name: str) -> str:
+    """The API's name as the API server and the tools' own code have it."""
+    return change_name(standardize(api_name))
 
 
 def _function_description(api_json: ApiJson, name: str, standard_tool_name: str) -> str:

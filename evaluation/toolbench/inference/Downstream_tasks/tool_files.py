@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evaluation.toolbench.inference.Downstream_tasks.functions import ApiJson, api_json_of, is_same_api
+from evaluation.toolbench.inference.Downstream_tasks.functions import ApiJson, api_json_of, pure_api_name
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.toolgen.names import standardize, standardize_category
 
@@ -25,36 +24,19 @@ class ToolFiles:
         self.root = Path(root)
         self._tools: dict[Path, dict[str, Any] | None] = {}
 
-    @cached_property
-    def white_list(self) -> WhiteList:
-        """The tools that exist: see `get_white_list`."""
-        return get_white_list(self.root)
-
     def descriptions(self, entries: Iterable[Mapping[str, Any]]) -> list[list[str]]:
         """[standardized tool name, description] per entry of an `api_list`; DataError for an unknown tool."""
-        described = []
-        for entry in entries:
-            name = standardize(entry["tool_name"])
-            if name not in self.white_list:
-                raise DataError(
-                    f"the query names the tool {entry['tool_name']!r} ({name}), which is not below {self.root}: "
-                    "add its file there, or take the query out",
-                    tool_name=entry["tool_name"],
-                )
-            tool = self.white_list[name]
-            described.append([tool["standard_tool_name"], tool["description"]])
-        return described
+        return [[self.path_of(entry).stem, self._tool(entry).get("tool_description") or ""] for entry in entries]
 
     def api_json(self, entry: Mapping[str, Any]) -> ApiJson | None:
-        """The API that an entry of an `api_list` names, from its tool's file; None, with a warning, for none such."""
-        path = self.path_of(entry)
-        tool = self._read_once(path)
-        if tool is not None:
-            for api in tool["api_list"]:
-                if is_same_api(api["name"], entry["api_name"]):
-                    return api_json_of(tool, api, entry["category_name"])
-        reason = f"{path} cannot be read as a tool" if tool is None else f"{path} has no such API"
-        logger.warning("API %r of tool %r left out: %s", entry["api_name"], entry["tool_name"], reason)
+        """The API that an entry of an `api_list` names, from its tool's file.
+
+        None, with a warning, for an API that the tool does not have; DataError for an unknown tool.
+        """
+        for api in self._tool(entry)["api_list"]:
+            if pure_api_name(api["name"]) == pure_api_name(entry["api_name"]):
+                return api_json_of(self._tool(entry), api, entry["category_name"])
+        logger.warning("API %r left out: %s has none of that name", entry["api_name"], self.path_of(entry))
         return None
 
     def has(self, entry: Mapping[str, Any]) -> bool:
@@ -67,10 +49,18 @@ class ToolFiles:
             category = standardize_category(category).lstrip(".")
         return self.root / category / f"{standardize(entry['tool_name'])}.json"
 
-    def _read_once(self, path: Path) -> dict[str, Any] | None:
+    def _tool(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        path = self.path_of(entry)
         if path not in self._tools:
             self._tools[path] = _read_tool(path)
-        return self._tools[path]
+        tool = self._tools[path]
+        if tool is None:
+            raise DataError(
+                f"the tool {entry['tool_name']!r} of category {entry['category_name']!r} is not known: {path} is not "
+                "there or is no tool. Add it, or take the queries that name it out",
+                tool_name=entry["tool_name"],
+            )
+        return tool
 
 
 def get_white_list(tool_root_dir: str | Path) -> WhiteList:
