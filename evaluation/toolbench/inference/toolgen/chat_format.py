@@ -147,6 +147,14 @@ class PromptEncoder:
         """Ids of any text, with the tokenizer's special tokens around it."""
         return list(self._tokenizer(text)["input_ids"])
 
+    def encode_bare(self, text: str) -> list[int]:
+        """Ids of any text, with nothing around it."""
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def vocabulary(self) -> dict[str, int]:
+        """Id of every token, added ones included."""
+        return dict(self._tokenizer.get_vocab())
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens and every blank kept: cleaned-up blanks change the names of tools."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -1,0 +1,70 @@
+"""ToolGen with any of its indexings: tools as texts of several tokens, or as one token each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from evaluation.toolbench.inference.engine.constraint import TokenTrie
+from evaluation.toolbench.inference.toolgen.agent import ToolGenAgent
+from evaluation.toolbench.inference.toolgen.loading import load_agent_parts
+from evaluation.toolbench.inference.toolgen.options import AgentOptions, Restriction
+
+
+class ToolGen(ToolGenAgent):
+    """A checkpoint that was trained with `Tool2<indexing>Id.json`. The interface is `ToolGenAgent`'s."""
+
+    def __init__(
+        self,
+        model_name_or_path: str,
+        template: str = "llama-3",
+        indexing: str = "Semantic",
+        device: str = "cuda",
+        cpu_offloading: bool = False,
+        max_sequence_length: int = 8192,
+        num_gpus: int = 1,
+        max_gpu_memory: str | Mapping[int, str] | None = None,
+        *,
+        data_dir: str | Path | None = None,
+        engine: str = "generate",
+        dtype: str = "auto",
+        system_prompt_file: str | Path | None = None,
+        prompt_layout: str = "upstream",
+        restrict_actions: Restriction = "off",
+        max_new_tokens: int = 512,
+        seed: int = 42,
+    ) -> None:
+        """Load tokenizer and model. Where the model goes: see `load_model`; the other arguments: `AgentOptions`.
+
+        `indexing` is Semantic, Numeric, Hierarchical or Atomic. ConfigError, DataError or PlacementError say in
+        one line what cannot be used.
+        """
+        options = AgentOptions(
+            template=template,
+            indexing=indexing,
+            max_sequence_length=max_sequence_length,
+            data_dir=data_dir,
+            system_prompt_file=system_prompt_file,
+            prompt_layout=prompt_layout,
+            restrict_actions=restrict_actions,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+        )
+        parts = load_agent_parts(
+            model_name_or_path,
+            options,
+            indented_prompt=self.indented_prompt,
+            engine=engine,
+            dtype=dtype,
+            device=device,
+            cpu_offloading=cpu_offloading,
+            num_gpus=num_gpus,
+            max_gpu_memory=max_gpu_memory,
+        )
+        super().__init__(*parts, model_name=model_name_or_path)
+
+    @property
+    def trie(self) -> TokenTrie:
+        """The token sequences of all actions that a call can follow, Finish included."""
+        actions = self.language.actions
+        return TokenTrie(map(actions.ids_of, self.language.catalog.documented_actions()), actions.end_id)

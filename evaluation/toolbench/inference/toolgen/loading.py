@@ -1,0 +1,70 @@
+"""From a checkpoint and options to the parts of an agent; what can be found wrong is found before weights load."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedModel
+
+from evaluation.toolbench.inference.engine.factory import make_engine
+from evaluation.toolbench.inference.engine.request import Engine
+from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder, read_config, use_local_files_only
+from evaluation.toolbench.inference.multi_gpu.loading import load_model
+from evaluation.toolbench.inference.toolgen.checkout import repository_root
+from evaluation.toolbench.inference.toolgen.language import ToolLanguage
+from evaluation.toolbench.inference.toolgen.options import AgentOptions
+
+logger = logging.getLogger(__name__)
+
+
+def load_agent_parts(
+    model_path: str,
+    options: AgentOptions,
+    *,
+    indented_prompt: bool,
+    engine: str,
+    dtype: str,
+    device: str,
+    cpu_offloading: bool,
+    num_gpus: int,
+    max_gpu_memory: str | Mapping[int, str] | None,
+) -> tuple[ToolLanguage, PreTrainedModel, Engine]:
+    """The language, the model where `load_model` puts it, and the engine of that name over it."""
+    config = read_config(model_path)
+    language = ToolLanguage(load_tokenizer(model_path), options, indented_prompt=indented_prompt)
+    language.actions.check_rows(config.get_text_config().vocab_size)
+    if language.texts.own and not _is_demo(model_path):
+        logger.warning(
+            f"{' and '.join(language.texts.own)} of ToolGen were not found, and our own wording stands in, with which "
+            f"{model_path} was hardly trained: unpack this package over a ToolGen checkout or give --system_prompt_file"
+        )
+    model = load_model(
+        model_path,
+        num_gpus=num_gpus,
+        max_gpu_memory=max_gpu_memory,
+        device=device,
+        cpu_offloading=cpu_offloading,
+        dtype=dtype,
+    )
+    return language, model, make_engine(engine, model)
+
+
+def load_tokenizer(model_path: str) -> Any:
+    """The tokenizer saved beside the checkpoint; DataError when there is none."""
+    folder = local_folder(model_path)
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(folder or model_path), local_files_only=use_local_files_only(model_path)
+        )
+    except Exception as error:  # the tokenizers library raises bare Exception for files that it cannot read
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"cannot load the tokenizer of {model_path}: {reason}") from error
+
+
+def _is_demo(model_path: str) -> bool:
+    """Whether this is the bundled model, which was trained with our own texts."""
+    return Path(model_path).resolve() == repository_root() / "evaluation/toolbench/demo/model"
