@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from evaluation.toolbench.inference.engine.attention import write_kv
+
 
 @dataclass
 class PagedBatch:
@@ -102,3 +104,18 @@ def exact_attention(batch: PagedBatch) -> torch.Tensor:
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """‖actual - expected‖ / ‖expected‖ in float64; NaN where anything is NaN."""
     return float((actual.cpu().double() - expected).norm() / expected.norm())
+
+
+def check_write(device: str, implementation: str) -> None:
+    """Assert that `write_kv` puts tokens where their slots say, and nothing elsewhere."""
+    k = torch.randn(5, 3, 8, device=device)
+    v = torch.randn(3, 5, 8, device=device).transpose(0, 1)  # strided, as a model hands it over
+    k_cache, v_cache = (torch.full((4, 16, 3, 8), 7.0, device=device) for _ in range(2))
+    slots = [63, -1, 0, 17, -1]
+    write_kv(k, v, k_cache, v_cache, torch.tensor(slots, device=device), implementation=implementation)
+    for new, cache in ((k, k_cache), (v, v_cache)):
+        expected = torch.full((64, 3, 8), 7.0, device=device)
+        for token, slot in enumerate(slots):
+            if slot >= 0:
+                expected[slot] = new[token]
+        assert torch.equal(cache.flatten(0, 1), expected)

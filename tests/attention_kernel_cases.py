@@ -1,6 +1,7 @@
-"""The Triton kernels' cases. Run as a script, with TRITON_INTERPRET=1 on a machine without a GPU, it prints
-{case name: relative error} as JSON: Triton decides when it is imported whether to interpret, so the test
-process itself cannot. The repository's root must be on PYTHONPATH.
+"""The Triton kernels' cases. Run as a script, with TRITON_INTERPRET=1 on a machine without a GPU, it checks
+that keys and values are stored and prints {case name: relative error} of attention as JSON. Triton decides
+when it is imported whether to interpret, so the test process itself cannot. The repository's root must be
+on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from dataclasses import dataclass
 
 import torch
-from attention_helpers import exact_attention, paged_batch, relative_error
+from attention_helpers import check_write, exact_attention, paged_batch, relative_error
 
 from evaluation.toolbench.inference.engine.attention import paged_attention
 
@@ -23,6 +24,7 @@ class Case:
 
     contexts: tuple[int, ...]
     new_tokens: tuple[int, ...] = ()  # () is decode, one a row
+    num_decodes: int = 0  # rows at the start that are promised to have one new token
     page_size: int = 16
     num_heads: int = 8
     num_kv_heads: int = 2
@@ -30,7 +32,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        new = self.new_tokens or "decode"
+        new = f"{self.new_tokens or 'decode'}" + (f", {self.num_decodes} decodes" if self.num_decodes else "")
         heads = f"{self.num_heads}/{self.num_kv_heads}x{self.head_dim}"
         return f"{self.contexts} new {new}, pages of {self.page_size}, heads {heads}"
 
@@ -49,6 +51,8 @@ CASES = [
     *(Case((90, 70), (90, 70), page_size=size) for size in (16, 32, 64, 128, 256)),  # no cached prefix
     *(Case((90, 200), (20, 33), page_size=size) for size in (16, 128)),  # a cached prefix
     Case((9, 33, 1, 80, 17), (1, 1, 1, 60, 1)),  # a mixed step
+    *(Case((90, 33, 0, 80, 70), (1, 1, 1, 60, 5), num_decodes=n) for n in (1, 2, 3)),  # with its decodes first
+    Case((33, 70), (1, 1), num_decodes=2),
     Case((7, 0, 9), (3, 2, 1)),  # a padding row that has tokens
     Case((7, 0, 9), (3, 0, 1)),  # and one that has none
     Case((300,), (2,)),
@@ -69,12 +73,13 @@ def error_of(case: Case, dtype: torch.dtype, device: str) -> float:
         device=device,
     )
     out = torch.full_like(batch.q, float("nan"))
-    paged_attention(*batch.arguments(), out, implementation="triton")
+    paged_attention(*batch.arguments(), out, num_decodes=case.num_decodes, implementation="triton")
     expected = exact_attention(batch)
     return relative_error(out, expected) if expected.any() else float(out.abs().sum())
 
 
 if __name__ == "__main__":
+    check_write("cpu", "triton")
     # Triton's interpreter keeps bfloat16 as integers and cannot multiply them: that type is for the GPU.
     dtypes = (torch.float32, torch.float16)
     json.dump({f"{case.name}, {dtype}": error_of(case, dtype, "cpu") for case in CASES for dtype in dtypes}, sys.stdout)

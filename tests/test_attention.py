@@ -11,15 +11,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from attention_helpers import exact_attention, paged_batch, relative_error
+from attention_helpers import check_write, exact_attention, paged_batch, relative_error
 from attention_kernel_cases import CASES, TOLERANCE, Case, error_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.engine.attention import paged_attention, write_kv
+from evaluation.toolbench.inference.engine.attention import paged_attention
 from evaluation.toolbench.inference.errors import EngineError
 
-has_triton = pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="triton is not installed")
+interpreted = pytest.mark.skipif(
+    torch.cuda.is_available() or not importlib.util.find_spec("triton"),
+    reason="the kernels run on the GPU here, or triton is not installed",
+)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 
 
@@ -47,7 +50,7 @@ def test_the_result_can_be_written_in_place():
 
 
 def test_new_keys_and_values_land_in_their_slots_and_padding_nowhere():
-    _check_write("cpu", "reference")
+    check_write("cpu", "reference")
 
 
 def test_a_page_size_that_the_kernels_cannot_serve_is_an_error():
@@ -58,7 +61,7 @@ def test_a_page_size_that_the_kernels_cannot_serve_is_an_error():
 
 @pytest.fixture(scope="module")
 def interpreted_errors() -> dict[str, float]:
-    """Errors of all cases under Triton's interpreter, {case name and dtype: relative error}."""
+    """Errors of all cases under Triton's interpreter, {case name and dtype: relative error}; writes are checked too."""
     script = Path(__file__).with_name("attention_kernel_cases.py")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(script.parents[1])}
     done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
@@ -66,7 +69,7 @@ def interpreted_errors() -> dict[str, float]:
     return json.loads(done.stdout)
 
 
-@has_triton
+@interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_interpreted_kernels_equal_attention_spelled_out(case, dtype, interpreted_errors):
@@ -95,13 +98,13 @@ def test_kernels_equal_attention_spelled_out(case, dtype):
 @pytest.mark.gpu
 @needs_gpu
 def test_kernels_store_keys_and_values():
-    _check_write("cuda", "triton")
+    check_write("cuda", "triton")
 
 
 @pytest.mark.gpu
 @needs_gpu
-@pytest.mark.parametrize("new_tokens", [[1, 1, 1], [1, 30, 2]], ids=["decode", "mixed"])
-def test_a_captured_graph_serves_other_contexts(new_tokens):
+@pytest.mark.parametrize(("new_tokens", "num_decodes"), [([1, 1, 1], 0), ([1, 30, 2], 0), ([1, 30, 2], 1)], ids=str)
+def test_a_captured_graph_serves_other_contexts(new_tokens, num_decodes):
     shape = {"num_heads": 8, "num_kv_heads": 2, "head_dim": 128, "dtype": torch.float16, "device": "cuda"}
     batch = paged_batch([100, 300, 40], new_tokens, **shape)
     other = paged_batch([290, 35, 20], new_tokens, seed=1, **shape)
@@ -112,11 +115,11 @@ def test_a_captured_graph_serves_other_contexts(new_tokens):
     columns = max(batch.block_tables.shape[1], other.block_tables.shape[1])
     arguments[3] = batch.block_tables.new_zeros(len(new_tokens), columns)
     arguments[4] = torch.zeros_like(batch.context_lens)
-    paged_attention(*arguments)  # compiled before the capture
+    paged_attention(*arguments, num_decodes=num_decodes)  # compiled before the capture
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        out = paged_attention(*arguments)
+        out = paged_attention(*arguments, num_decodes=num_decodes)
     for replayed in (batch, other):
         for held, given_now in zip(arguments[:6], replayed.arguments()[:6], strict=True):
             held[tuple(slice(size) for size in given_now.shape)] = given_now
@@ -137,17 +140,3 @@ def test_flash_attention_serves_prompts_without_a_prefix():
     )
     result = paged_attention(*batch.arguments(), new_kv=new_kv, implementation="varlen")
     assert relative_error(result, exact_attention(batch)) < TOLERANCE[torch.bfloat16]
-
-
-def _check_write(device: str, implementation: str) -> None:
-    k = torch.randn(5, 3, 8, device=device)
-    v = torch.randn(3, 5, 8, device=device).transpose(0, 1)  # strided, as a model hands it over
-    k_cache, v_cache = (torch.full((4, 16, 3, 8), 7.0, device=device) for _ in range(2))
-    slots = [63, -1, 0, 17, -1]
-    write_kv(k, v, k_cache, v_cache, torch.tensor(slots, device=device), implementation=implementation)
-    for new, cache in ((k, k_cache), (v, v_cache)):
-        expected = torch.full((64, 3, 8), 7.0, device=device)
-        for token, slot in enumerate(slots):
-            if slot >= 0:
-                expected[slot] = new[token]
-        assert torch.equal(cache.flatten(0, 1), expected)

@@ -25,6 +25,7 @@ def paged_attention(
     scale: float,
     out: torch.Tensor | None = None,
     *,
+    num_decodes: int = 0,
     new_kv: tuple[torch.Tensor, torch.Tensor] | None = None,
     implementation: Implementation | None = None,
 ) -> torch.Tensor:
@@ -39,6 +40,8 @@ def paged_attention(
     cu_seqlens_q  (B + 1,) int32: where each sequence's new tokens start in `q`, and T
     max_q         the most new tokens of any sequence; 1 promises exactly one in every row (decode)
     out           where to write the result; made here when None
+    num_decodes   promises exactly one new token in each of the first so many rows. A mixed step that puts
+                  its decodes first and says so has their contexts read by the faster decode kernel
     new_kv        the new tokens' own K and V, (T, Hkv, D) each, only where no sequence has a cached
                   prefix and no row is padding: then they are all there is to attend to
     implementation  overrides `choose`
@@ -47,8 +50,10 @@ def paged_attention(
     up to itself. A row with context_len 0 is padding: its tokens, if it has any, get zeros.
 
     On a GPU nothing is read back and every launch follows from shapes, so both a decode step and a
-    step of fixed T and B can be captured in a CUDA graph. There the page size is a power of two, and
-    the last dimension of every tensor is contiguous; the others may be strided.
+    step of fixed T, B and num_decodes can be captured in a CUDA graph. There the page size is a power of
+    two (64 or more reads fastest), and the last dimension of every tensor is contiguous; the others may
+    be strided. Kernels are compiled when first called for a dtype, page size and heads; batches add a
+    handful of variants (few or many new tokens, the parts of a long context), none of them per batch.
     """
     chosen = implementation or choose(q, max_q, new_kv is not None)
     if chosen == "reference":
@@ -62,14 +67,16 @@ def paged_attention(
         return result if out is None else out.copy_(result)
     _check_page_size(k_cache)
     out = torch.empty_like(q, memory_format=torch.contiguous_format) if out is None else out
-    if max_q == 1:
+    n = len(context_lens) if max_q == 1 else num_decodes
+    if n > 0:
         from evaluation.toolbench.inference.engine.attention.triton_decode import paged_decode
 
-        paged_decode(q, k_cache, v_cache, block_tables, context_lens, scale, out)
-    else:
+        paged_decode(q[:n], k_cache, v_cache, block_tables[:n], context_lens[:n], scale, out[:n])
+    if n < len(context_lens):
         from evaluation.toolbench.inference.engine.attention.triton_prefill import paged_prefill
 
-        paged_prefill(q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, scale, out)
+        rest = block_tables[n:], context_lens[n:], cu_seqlens_q[n:]
+        paged_prefill(q[n:], k_cache, v_cache, *rest, scale, out[n:], first_start=n)
     return out
 
 

@@ -70,7 +70,7 @@ def paged_decode(
         log_sum = torch.empty(batch, num_heads, num_splits, dtype=torch.float32, device=q.device)
     head_tile = max(16, triton.next_power_of_2(head_dim))
     with torch.cuda.device_of(q):  # Triton launches on the current device; a model may be spread over several
-        _attend_part[(num_kv_heads, batch, num_splits)](
+        _attend_part[num_kv_heads, batch, num_splits](
             q,
             k_cache,
             v_cache,
@@ -85,7 +85,7 @@ def paged_decode(
             *v_cache.stride()[:3],
             block_tables.stride(0),
             *out.stride()[:2],
-            NUM_SPLITS=num_splits,
+            SPLIT=num_splits > 1,
             PAGE_SIZE=page_size,
             GROUP=group,
             GROUP_TILE=max(16, triton.next_power_of_2(group)),
@@ -96,13 +96,13 @@ def paged_decode(
             num_stages=tile.num_stages,
         )
         if num_splits > 1:
-            _join_parts[(num_heads, batch)](
+            _join_parts[num_heads, batch](
                 partial,
                 log_sum,
                 context_lens,
                 out,
+                num_splits,
                 *out.stride()[:2],
-                NUM_SPLITS=num_splits,
                 SPLIT_TILE=triton.next_power_of_2(num_splits),
                 HEAD_DIM=head_dim,
                 HEAD_TILE=head_tile,
@@ -137,7 +137,9 @@ def _num_multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
-@triton.jit
+# Not specialised: what differs from step to step, or with the row at which a slice begins. Otherwise a
+# kernel would be compiled again in the middle of a run.
+@triton.jit(do_not_specialize=["table_row"], do_not_specialize_on_alignment=["block_tables", "context_lens"])
 def _attend_part(
     q,
     k_cache,
@@ -159,7 +161,7 @@ def _attend_part(
     table_row,
     out_row,
     out_head,
-    NUM_SPLITS: tl.constexpr,
+    SPLIT: tl.constexpr,
     PAGE_SIZE: tl.constexpr,
     GROUP: tl.constexpr,
     GROUP_TILE: tl.constexpr,
@@ -171,12 +173,13 @@ def _attend_part(
     kv_head = tl.program_id(0)
     row = tl.program_id(1)
     split = tl.program_id(2)
+    num_splits = tl.num_programs(2)
     context = tl.load(context_lens + row)
     num_blocks = tl.cdiv(context, BLOCK)
-    blocks_per_split = tl.cdiv(num_blocks, NUM_SPLITS)
+    blocks_per_split = tl.cdiv(num_blocks, num_splits)
     first = split * blocks_per_split
     last = min(first + blocks_per_split, num_blocks)
-    if NUM_SPLITS > 1:  # noqa: SIM102 (the outer one is decided when the kernel is compiled)
+    if SPLIT:  # noqa: SIM102 (the outer one is decided when the kernel is compiled)
         if first >= last:
             return  # nothing left for this part; the other kernel knows by the same arithmetic
 
@@ -219,25 +222,25 @@ def _attend_part(
         acc = tl.dot(weights.to(v.dtype), v, acc * shrink[:, None], input_precision="ieee")
         running_max = new_max
 
-    if NUM_SPLITS == 1:
+    if SPLIT:
+        index = (row * tl.num_programs(0) * GROUP + heads) * num_splits + split
+        tl.store(partial + index[:, None] * HEAD_DIM + dim[None, :], acc / running_sum[:, None], mask=head_ok)
+        tl.store(log_sum + index, running_max + tl.log2(running_sum), mask=member < GROUP)
+    else:
         result = acc / tl.where(running_sum == 0, 1.0, running_sum)[:, None]  # a padding row gets zeros
         target = out + row * out_row + heads[:, None] * out_head + dim[None, :]
         tl.store(target, result.to(out.dtype.element_ty), mask=head_ok)
-    else:
-        index = (row * tl.num_programs(0) * GROUP + heads) * NUM_SPLITS + split
-        tl.store(partial + index[:, None] * HEAD_DIM + dim[None, :], acc / running_sum[:, None], mask=head_ok)
-        tl.store(log_sum + index, running_max + tl.log2(running_sum), mask=member < GROUP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_splits"], do_not_specialize_on_alignment=["context_lens"])
 def _join_parts(
     partial,
     log_sum,
     context_lens,
     out,
+    num_splits,
     out_row,
     out_head,
-    NUM_SPLITS: tl.constexpr,
     SPLIT_TILE: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     HEAD_TILE: tl.constexpr,
@@ -247,10 +250,10 @@ def _join_parts(
     head = tl.program_id(0)
     row = tl.program_id(1)
     num_blocks = tl.cdiv(tl.load(context_lens + row), BLOCK)
-    num_parts = tl.cdiv(num_blocks, tl.maximum(tl.cdiv(num_blocks, NUM_SPLITS), 1))  # those that were written
+    num_parts = tl.cdiv(num_blocks, tl.maximum(tl.cdiv(num_blocks, num_splits), 1))  # those that were written
     split = tl.arange(0, SPLIT_TILE)
     dim = tl.arange(0, HEAD_TILE)
-    index = (row * tl.num_programs(0) + head) * NUM_SPLITS + split
+    index = (row * tl.num_programs(0) + head) * num_splits + split
     written = split < num_parts
     part_sum = tl.load(log_sum + index, mask=written, other=float("-inf"))
     largest = tl.maximum(tl.max(part_sum, 0), -1.0e30)  # finite for a padding row too, which has no part

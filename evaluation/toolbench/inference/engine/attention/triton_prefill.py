@@ -45,10 +45,12 @@ def paged_prefill(
     scale: float,
     out: torch.Tensor,
     *,
+    first_start: int = 0,
     tile: Tile | None = None,
 ) -> None:
     """Causal attention of T new tokens, q (T, Hq, D) to `out`, likewise; see `attention.paged_attention`.
 
+    `first_start` is the value of cu_seqlens_q[0], not 0 where q, out and cu_seqlens_q are the ends of longer ones.
     `tile` overrides what is chosen from the shapes, for benchmarks.
     """
     total, num_heads, head_dim = q.shape
@@ -60,7 +62,7 @@ def paged_prefill(
     block_q = max(1, tile.rows // group_tile)
     batch = len(context_lens)
     with torch.cuda.device_of(q):  # Triton launches on the current device; a model may be spread over several
-        _attend_tile[(total // block_q + batch, num_kv_heads)](
+        _attend_tile[total // block_q + batch, num_kv_heads](
             q,
             k_cache,
             v_cache,
@@ -70,6 +72,7 @@ def paged_prefill(
             out,
             scale * _LOG2_E,
             batch,
+            first_start,
             *q.stride()[:2],
             *k_cache.stride()[:3],
             *v_cache.stride()[:3],
@@ -96,7 +99,12 @@ def choose_tile(total: int, head_dim: int, element_size: int) -> Tile:
     return Tile(rows=128, tokens=64, num_warps=8, num_stages=3) if total >= 256 else Tile(64, 64, 4, 3)
 
 
-@triton.jit(do_not_specialize=["batch"])
+# Not specialised: what differs from step to step, or with the row at which a slice begins. Otherwise the
+# kernel would be compiled again in the middle of a run.
+@triton.jit(
+    do_not_specialize=["batch", "first_start", "table_row"],
+    do_not_specialize_on_alignment=["block_tables", "context_lens", "cu_seqlens_q"],
+)
 def _attend_tile(
     q,
     k_cache,
@@ -107,6 +115,7 @@ def _attend_tile(
     out,
     scale_log2,
     batch,
+    first_start,
     q_token,
     q_head,
     k_page,
@@ -130,18 +139,19 @@ def _attend_tile(
     # Later tiles of a sequence see more of it, so they start first and the short ones fill the gaps.
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
     kv_head = tl.program_id(1)
-    # Sequence s owns the tiles from cu_seqlens_q[s] // BLOCK_Q + s on: enough for any length it has.
+    # Sequence s, its start counted from the first one's, owns the tiles from start // BLOCK_Q + s on: enough
+    # for any length it has.
     low = 0
     high = batch
     while high - low > 1:
         middle = (low + high) // 2
-        if tl.load(cu_seqlens_q + middle) // BLOCK_Q + middle <= tile:
+        if (tl.load(cu_seqlens_q + middle) - first_start) // BLOCK_Q + middle <= tile:
             low = middle
         else:
             high = middle
     row = low
-    start = tl.load(cu_seqlens_q + row)
-    num_new = tl.load(cu_seqlens_q + row + 1) - start
+    start = tl.load(cu_seqlens_q + row) - first_start
+    num_new = tl.load(cu_seqlens_q + row + 1) - first_start - start
     first_query = (tile - start // BLOCK_Q - row) * BLOCK_Q
     if first_query >= num_new:
         return
@@ -268,12 +278,12 @@ def _attend_blocks(
             k = tl.load(k_pointer)
         else:
             k = tl.load(k_pointer, mask=(dim < HEAD_DIM)[:, None], other=0.0)
-        scores = tl.dot(query, k, input_precision="ieee") * scale_log2
+        scores = tl.dot(query, k, input_precision="ieee")
         if MASKED:
             scores = tl.where(token[None, :] <= position[:, None], scores, float("-inf"))
         # Above minus infinity also for rows that see nothing yet: padding, and queries before this block.
-        new_max = tl.maximum(tl.maximum(running_max, tl.max(scores, 1)), -1.0e30)
-        weights = tl.exp2(scores - new_max[:, None])
+        new_max = tl.maximum(tl.maximum(running_max, tl.max(scores, 1) * scale_log2), -1.0e30)
+        weights = tl.exp2(scores * scale_log2 - new_max[:, None])  # one multiply-add for each
         shrink = tl.exp2(running_max - new_max)
         running_sum = running_sum * shrink + tl.sum(weights, 1)
         if MASKED:
