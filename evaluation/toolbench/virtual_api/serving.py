@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
@@ -21,6 +18,7 @@ from typing import Any
 import uvicorn
 
 from evaluation.toolbench.inference.errors import ConfigError, DataError, OutputError
+from evaluation.toolbench.inference.process_watch import when_process_ends
 from evaluation.toolbench.virtual_api.app import VirtualApi, make_app, request_log
 from evaluation.toolbench.virtual_api.cache import ResponseCache
 from evaluation.toolbench.virtual_api.config import ServerConfig
@@ -59,7 +57,7 @@ def serve(config: ServerConfig) -> None:
             on_listening,
         )
         if config.exit_with_parent is not None:
-            _when_process_ends(config.exit_with_parent, server.stop)
+            when_process_ends(config.exit_with_parent, server.stop)
         server.run(sockets=[listener])
 
 
@@ -173,35 +171,6 @@ def _ready_file(path: Path | None) -> Iterator[Callable[[str], None]]:
     finally:
         part.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-
-
-def _when_process_ends(pid: int, then: Callable[[], None]) -> None:
-    """Call `then` from a thread of its own once process `pid` is gone; at once if it already is."""
-
-    def watch() -> None:
-        try:
-            # Waits for this very process, even if its number is given to another one later.
-            handle = os.pidfd_open(pid)
-        except ProcessLookupError:
-            pass
-        except (AttributeError, OSError):  # not Linux, or a kernel before 5.3
-            while _exists(pid):
-                time.sleep(0.5)
-        else:
-            select.select([handle], [], [])
-        then()
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextmanager

@@ -1,0 +1,103 @@
+"""The models that a run may use: ToolGen's own agents, and those that come with a ToolGen checkout."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+from typing import Any
+
+from evaluation.toolbench.inference.errors import ConfigError
+
+_LLM = "evaluation.toolbench.inference.LLM"
+
+
+def make_backbone(args: Any) -> Any:
+    """The model that `--backbone_model` names, loaded; the name itself for those that every query makes anew."""
+    name: str = args.backbone_model
+    if name == "toolgen_atomic":
+        return _toolgen_class("toolgen_atomic", "ToolGenAtomic")(args.model_path, **_toolgen_arguments(args))
+    if name == "toolgen":
+        return _toolgen_class("toolgen", "ToolGen")(args.model_path, indexing=args.indexing, **_toolgen_arguments(args))
+    if name == "toolllama" and args.lora:
+        return checkout_class("tool_llama_lora_model", "ToolLLaMALoRA")(
+            base_name_or_path=args.model_path,
+            model_name_or_path=args.lora_path,
+            max_sequence_length=args.max_sequence_length,
+        )
+    if name == "toolllama":
+        return checkout_class("tool_llama_model", "ToolLLaMA")(
+            model_name_or_path=args.model_path, max_sequence_length=args.max_sequence_length
+        )
+    if name == "toolchat":
+        return checkout_class("tool_chat_model", "ToolChatModel")(
+            model_name_or_path=args.model_path, template=args.template
+        )
+    return name
+
+
+def conversation_of(backbone: Any, query_id: str | int, args: Any, openai_key: str) -> Any:
+    """The model as one query may use it: what it keeps of a conversation is that query's own."""
+    if backbone == "chatgpt_function":
+        return checkout_class("chatgpt_function_model", "ChatGPTFunction")(
+            model=args.chatgpt_model, openai_key=openai_key, base_url=args.base_url
+        )
+    if backbone == "davinci":
+        model = os.environ.get("CHAT_MODEL") or "gpt-3.5-turbo-16k-0613"
+        return checkout_class("davinci_model", "Davinci")(model=model, openai_key=openai_key)
+    if hasattr(backbone, "for_query"):
+        return backbone.for_query(str(query_id))
+    return copy.copy(backbone)  # the checkout's models are given each conversation anew; the weights stay shared
+
+
+def end_conversation(llm: Any) -> None:
+    """Let the model give back what it keeps for a conversation that is over."""
+    finish_query = getattr(llm, "finish_query", None)
+    if finish_query is not None:
+        finish_query()
+
+
+def checkout_class(module: str, name: str) -> Any:
+    """A class of the checkout's `LLM/<module>.py`. ConfigError where there is no checkout, or a package is missing."""
+    path = f"{_LLM}.{module}"
+    try:
+        return getattr(importlib.import_module(path), name)
+    except ModuleNotFoundError as error:
+        if error.name and path.startswith(error.name):
+            raise ConfigError(
+                f"{name} is part of a ToolGen checkout, and this tree lies in none: copy it over one, "
+                "or use --backbone_model toolgen_atomic or toolgen"
+            ) from error
+        raise ConfigError(
+            f"{name} of the ToolGen checkout needs the Python package {error.name}: install it"
+        ) from error
+
+
+def _toolgen_class(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"{_LLM}.{module}"), name)
+
+
+def _toolgen_arguments(args: Any) -> dict[str, Any]:
+    return {
+        "template": args.template,
+        "max_sequence_length": args.max_sequence_length,
+        "num_gpus": _num_gpus(args),
+        "max_gpu_memory": args.max_gpu_memory,
+        "data_dir": args.data_dir,
+        "engine": args.engine,
+        "dtype": args.dtype,
+        "system_prompt_file": args.system_prompt_file,
+        "prompt_layout": args.prompt_layout,
+        "restrict_actions": args.restrict_actions,
+        "max_new_tokens": args.max_new_tokens,
+        "seed": args.seed,
+    }
+
+
+def _num_gpus(args: Any) -> int:
+    """`--num_gpus`, else every GPU that CUDA sees."""
+    if args.num_gpus is not None:
+        return int(args.num_gpus)
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,78 @@
+"""`failures.json`: the queries of a folder of answers that failed, and why.
+
+A list of {"id", "method", "error", "message", "traceback"}. An entry lasts until its query succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.inference.Downstream_tasks.answers import output_errors
+from evaluation.toolbench.inference.Downstream_tasks.whole_files import folder_lock, write_whole
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "failures.json"
+
+Entry = dict[str, Any]
+
+
+class FailureLog:
+    """The failed queries of one method. Runs that share the folder, or other methods, keep their entries."""
+
+    def __init__(self, folder: str | Path, method: str) -> None:
+        self.path = Path(folder) / FILE_NAME
+        self.method = method
+
+    def record(self, query_id: str, error: BaseException) -> None:
+        """Note that this query failed, in place of what was noted of it before. OutputError."""
+        entry = {
+            "id": query_id,
+            "method": self.method,
+            "error": type(error).__name__,
+            "message": str(error),
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+        self._update(lambda entries: [*self._without({query_id}, entries), entry])
+
+    def forget(self, query_ids: Iterable[str]) -> None:
+        """Drop what is noted of these queries. OutputError."""
+        if self.path.exists():
+            done = set(query_ids)
+            self._update(lambda entries: self._without(done, entries))
+
+    def failed_ids(self) -> list[str]:
+        """The queries noted, oldest first."""
+        return [entry["id"] for entry in self._read() if entry["method"] == self.method]
+
+    def _without(self, query_ids: set[str], entries: list[Entry]) -> list[Entry]:
+        return [entry for entry in entries if entry["method"] != self.method or entry["id"] not in query_ids]
+
+    def _update(self, change: Callable[[list[Entry]], list[Entry]]) -> None:
+        """Rewrite the file, whole; without entries there is none."""
+        with output_errors(self.path), folder_lock(self.path.parent):
+            before = self._read()
+            after = change(before)
+            if after == before:
+                return
+            if after:
+                write_whole(self.path, json.dumps(after, indent=2))
+            else:
+                self.path.unlink(missing_ok=True)
+
+    def _read(self) -> list[Entry]:
+        try:
+            entries = json.loads(self.path.read_bytes())
+        except FileNotFoundError:
+            return []
+        except ValueError:
+            entries = None
+        if not isinstance(entries, list):
+            logger.warning("%s is not a list of failures: it is written anew", self.path)
+            return []
+        return [entry for entry in entries if isinstance(entry, dict) and {"id", "method"} <= entry.keys()]

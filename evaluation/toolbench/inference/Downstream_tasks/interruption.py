@@ -1,0 +1,65 @@
+"""Ending a run early: from the keyboard, by a signal, or because the process that wanted it is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from evaluation.toolbench.inference.Algorithms.events import StopRequested
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interruption:
+    """While entered, a first signal asks to stop after the running steps and a second one ends the process.
+
+    `requested` is set by either, and by `request`. Signals that were ignored before stay ignored: a shell
+    does that for jobs in the background.
+    """
+
+    def __init__(self) -> None:
+        self.requested = threading.Event()
+        self.signal_number: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def exit_code(self) -> int | None:
+        """128 + signal, as shells count; None while there was none."""
+        return None if self.signal_number is None else 128 + self.signal_number
+
+    def __enter__(self) -> Interruption:
+        for number in _SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def request(self, signal_number: int = signal.SIGTERM) -> None:
+        """Ask to stop, as if that signal had come. May be called from any thread."""
+        self.signal_number = self.signal_number or signal_number
+        self.requested.set()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.requested.is_set():
+            # Threads may be in the middle of a long generation; answers are whole at any moment.
+            os._exit(128 + number)
+        self.request(number)
+        # Straight to the descriptor: the signal may have come in the middle of a buffered print.
+        os.write(2, b"\nStopping after the running steps; once more stops at once.\n")
+
+
+class StopBetweenSteps:
+    """A callback of the search algorithms that ends a query before its next step."""
+
+    def __init__(self, requested: threading.Event) -> None:
+        self._requested = requested
+
+    def on_chain_start(self, **_: Any) -> None:
+        if self._requested.is_set():
+            raise StopRequested

@@ -1,0 +1,255 @@
+"""The command line of the pipeline: flags, their defaults, and checks that need no model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from evaluation.toolbench.inference.Downstream_tasks.methods import parse_method
+from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder
+from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS, default_data_dir
+from evaluation.toolbench.inference.toolgen.chat_format import chat_format
+
+AUTO = "auto"
+BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama", "chatgpt_function", "davinci")
+LOCAL_BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama")  # those with a folder of weights
+TOOLGEN_BACKBONES = ("toolgen_atomic", "toolgen")
+PROVIDERS = ("truth", "retriever", "all")
+
+# Conversations at once for --num_thread auto. `generate` serves one request at a time, so a few are enough to
+# have one ready while others wait for an API; the others put as many into one batch as there are.
+_CONVERSATIONS = {"generate": 4, "paged": 32, "server": 32}
+
+
+def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a run, checked. ConfigError or DataError for what cannot work."""
+    options = make_parser().parse_args(argv)
+    check_options(options)
+    return options
+
+
+def complete_options(args: Any) -> Any:
+    """`args` with defaults for the options it lacks, for callers that know only ToolGen's own."""
+    for name, value in vars(make_parser().parse_args([])).items():
+        if not hasattr(args, name):
+            setattr(args, name, value)
+    if not args.data_dir:
+        args.data_dir = str(default_data_dir())
+    if not args.tool_root_dir:
+        args.tool_root_dir = str(Path(args.data_dir) / "toolenv" / "tools")
+    return args
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Fill in what other options imply, and refuse what cannot work before anything slow begins."""
+    complete_options(options)
+    parse_method(options.method)
+    if not options.input_query_file:
+        raise ConfigError("no queries: pass --input_query_file, a JSON list of queries")
+    if not options.output_answer_file:
+        raise ConfigError("nowhere to put the answers: pass --output_answer_file, a folder that is made if needed")
+    if options.function_provider == "retriever" and not (options.retrieval_model_path and options.corpus_tsv_path):
+        raise ConfigError("--function_provider retriever needs --retrieval_model_path and --corpus_tsv_path")
+    if not Path(options.tool_root_dir).is_dir():
+        raise ConfigError(
+            f"no tool folder {options.tool_root_dir}: pass --data_dir with toolenv/tools in it, or --tool_root_dir"
+        )
+    if options.backbone_model in LOCAL_BACKBONES:
+        local_folder(options.model_path)
+    if options.backbone_model in TOOLGEN_BACKBONES:
+        _check_toolgen_options(options)
+
+
+def num_conversations(num_thread: int | str, engine: str, num_queries: int) -> int:
+    """How many queries run at once."""
+    wanted = _CONVERSATIONS.get(engine, 1) if num_thread == AUTO else int(num_thread)
+    return max(1, min(wanted, num_queries))
+
+
+def _check_toolgen_options(options: argparse.Namespace) -> None:
+    options.template = options.template or "llama-3"
+    chat_format(options.template)
+    if options.backbone_model == "toolgen" and options.indexing not in FINISH_ACTIONS:
+        raise ConfigError(
+            f"unknown --indexing {options.indexing!r}: --backbone_model toolgen needs the one that the checkpoint "
+            f"was trained with, {', '.join(FINISH_ACTIONS)}"
+        )
+    if options.backbone_model == "toolgen_atomic" and options.indexing not in ("", "Atomic"):
+        raise ConfigError(
+            f"--backbone_model toolgen_atomic has Atomic indexing; for --indexing {options.indexing!r} "
+            "use --backbone_model toolgen"
+        )
+    if options.num_replicas not in (AUTO, 1):
+        raise ConfigError(
+            f"--num_replicas {options.num_replicas}: a run has one replica so far, over all its GPUs. Use 1 or auto, "
+            "or start one run per GPU with CUDA_VISIBLE_DEVICES and a part of the queries each"
+        )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        description="Run a model over a file of queries: it calls APIs step by step, and every query's answer "
+        "becomes a file. What is answered already is not run again, so a run that was stopped goes on where it was.",
+        epilog="Exit code: 0 all queries are answered, 1 some failed (see failures.json; the next run tries them "
+        "again), 2 the run could not start or go on, 130 stopped with Ctrl-C. TOOLGEN_TRACEBACK=1 shows tracebacks. "
+        "The API server is at $SERVICE_URL (default http://localhost:8080/virtual).",
+        formatter_class=_HelpFormatter,
+    )
+    _add_query_options(parser)
+    _add_model_options(parser)
+    _add_gpu_options(parser)
+    _add_tool_options(parser)
+    _add_search_options(parser)
+    _add_run_options(parser)
+    _add_other_backbone_options(parser)
+    return parser
+
+
+# fmt: off
+def _add_query_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("queries and answers").add_argument
+    add("--input_query_file", default="", metavar="FILE", help="JSON list of queries")
+    add("--output_answer_file", default="", metavar="DIR",
+        help="folder (despite the name) for <query id>_<method>.json, made if it is not there")
+    add("--replace_file", default="", metavar="FILE",
+        help='JSON list of {"id", "query"}: texts to use instead of those in the query file')
+    add("--overwrite", action="store_true",
+        help="first remove the answers of this method to the queries of this file, and nothing else")
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("model").add_argument
+    add("--backbone_model", default="toolllama", choices=BACKBONES,
+        help="toolgen_atomic and toolgen are built in; the others are taken from a ToolGen checkout")
+    add("--model_path", default="your_model_path/", metavar="PATH", help="folder or hub name of the checkpoint")
+    add("--template", default="",
+        help="chat layout the checkpoint was trained with: llama-3 (also when not given) or qwen-7b-chat")
+    add("--indexing", default="",
+        help="how toolgen writes tools: Atomic, Semantic, Numeric or Hierarchical; toolgen_atomic is always Atomic")
+    add("--engine", default="generate", choices=tuple(_CONVERSATIONS),
+        help="generate: transformers' own generation, one request at a time; paged: continuous batching; "
+        "server: an OpenAI-compatible server")
+    add("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"),
+        help="auto: bfloat16 on GPUs, float32 on the CPU")
+    add("--max_new_tokens", type=_positive, default=512, metavar="N",
+        help="longest thought, action or input, in tokens")
+    add("--max_sequence_length", type=_positive, default=8192, metavar="N",
+        help="longest conversation, in tokens, within the model's own limit")
+    add("--restrict_actions", default="off", choices=("off", "all", "truth"),
+        help="what may be generated as an action: off: anything; all: tools of the catalog; "
+        "truth: tools of the query's own list")
+    add("--prompt_layout", default="upstream", choices=("upstream", "trained"),
+        help="upstream: prompts as ToolGen's inference writes them; trained: as in its training data")
+    add("--system_prompt_file", metavar="FILE",
+        help="system prompt to use instead of the ToolGen checkout's, or of our own where there is none")
+    add("--seed", type=_not_negative, default=42, metavar="N", help="of everything that is drawn at random")
+
+
+def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("GPUs").add_argument
+    add("--num_gpus", type=_not_negative, metavar="N",
+        help="GPUs to put the model on (default: all that CUDA sees, see CUDA_VISIBLE_DEVICES)")
+    add("--max_gpu_memory", type=_text_or_none, metavar="SIZE",
+        help='"20GiB" or "80%%" for every GPU, "20GiB,10GiB" one per GPU (default: 85%% of what is free)')
+    add("--num_replicas", type=_auto_or_positive, default=1, metavar="N",
+        help="copies of the model, each with its share of the GPUs; auto or a number")
+
+
+def _add_tool_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("tools and APIs").add_argument
+    add("--data_dir", metavar="DIR",
+        help="folder laid out like ToolGen's data/ (default: data/ of the checkout; without one, the demo's)")
+    add("--tool_root_dir", metavar="DIR",
+        help="folder of <category>/<tool>.json (default: toolenv/tools in --data_dir)")
+    add("--function_provider", default="truth", choices=PROVIDERS,
+        help="what may be called: truth: the query's own list of APIs; retriever: what the retriever finds; "
+        "all: every API of tools.json, as ToolGen does")
+    add("--corpus_tsv_path", metavar="FILE", help="tool documents of the retriever")
+    add("--retrieval_model_path", metavar="PATH", help="sentence-transformers model of the retriever")
+    add("--retrieved_api_nums", type=_positive, default=5, metavar="N", help="APIs the retriever gives a query")
+    add("--toolbench_key", default="", metavar="KEY", help="sent to the API server")
+    add("--rapidapi_key", default="", metavar="KEY", help="for --use_rapidapi_key")
+    add("--use_rapidapi_key", action="store_true",
+        help="call the tools' own api.py on this machine with --rapidapi_key, not the API server")
+    add("--api_customization", action="store_true", help="the same without a key")
+    add("--max_observation_length", type=_not_negative, default=1024, metavar="N",
+        help="characters of an observation that the model sees")
+    add("--observ_compress_method", default="truncate", choices=("truncate", "filter", "random"),
+        help="how the API server shortens observations")
+
+
+def _add_search_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("search").add_argument
+    add("--method", default="CoT@1",
+        help="CoT@n: up to n chains; DFS_w2: a tree with up to 2 children a node, ranked; DFS_woFilter_w2: not ranked")
+    add("--single_chain_max_step", type=_positive, default=16, metavar="N",
+        help="deepest node of a chain; a step is three deep: thought, action, input")
+    add("--max_query_count", type=_positive, default=200, metavar="N", help="DFS: calls of the model for a query")
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("run").add_argument
+    add("--num_thread", type=_auto_or_positive, default=1, metavar="N",
+        help="queries at once, a number or auto: 4 with --engine generate, which serves one request at a time, "
+        "32 with the others, which batch them")
+    add("--disable_tqdm", action="store_true", help="no progress bar; a line now and then")
+    add("--exit_with_parent", type=_positive, metavar="PID", help="stop when the process with this id has ended")
+
+
+def _add_other_backbone_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("other backbones, from a ToolGen checkout").add_argument
+    add("--chatgpt_model", metavar="NAME", help="model of chatgpt_function")
+    add("--base_url", default="https://api.openai.com/v1", metavar="URL", help="its server")
+    add("--openai_key", default="", metavar="KEY", help="its key")
+    add("--lora", action="store_true", help="toolllama with LoRA weights")
+    add("--lora_path", default="your_lora_path if lora", metavar="PATH", help="those weights")
+    add("--max_source_sequence_length", type=_positive, default=4096, metavar="N", help="accepted, without effect")
+# fmt: on
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (--help lists all flags)", file=sys.stderr)
+        raise SystemExit(ConfigError.exit_code)
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where there is one that says something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, "", False, argparse.SUPPRESS):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def _positive(text: str) -> int:
+    return _at_least(1, text)
+
+
+def _not_negative(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _auto_or_positive(text: str) -> int | str:
+    return AUTO if text == AUTO else _at_least(1, text, f"{AUTO} or ")
+
+
+def _at_least(least: int, text: str, or_else: str = "") -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {or_else}a number of at least {least}")
+    return value
+
+
+def _text_or_none(text: str) -> str | None:
+    """Scripts pass an empty text for a variable that is not set."""
+    return text.strip() or None

@@ -1,0 +1,91 @@
+"""Files that are either absent or whole, whatever interrupts the writer."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+# .<name>.<process id>.<random>.part: hidden, and no reader of *.json takes it for a result.
+_PART_NAME = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.part")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put `text` into `path`; until it is all on disk, `path` stays as it is. OSError if it cannot be written.
+
+    The text goes into a temporary file in the same folder, which then takes the name. The temporary is
+    locked while it is written, so that `remove_abandoned` of another process leaves it alone.
+    """
+    descriptor, part = _open_part(path)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(text.encode("utf-8"))
+            stream.flush()
+            os.fsync(descriptor)
+            os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def remove_abandoned(folder: Path) -> int:
+    """Remove the temporaries in `folder` whose writers are dead; how many there were."""
+    abandoned = [path for path in folder.iterdir() if _PART_NAME.fullmatch(path.name)]
+    return sum(_remove_if_abandoned(path) for path in abandoned)
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold other processes off `folder` that ask for this lock too. Without effect where folders cannot be locked."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_part(path: Path) -> tuple[int, Path]:
+    while True:
+        part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        _lock(descriptor)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, part
+        os.close(descriptor)  # taken for abandoned in the moment before it was locked
+
+
+def _lock(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _remove_if_abandoned(part: Path) -> bool:
+    """The lock ends with its process, and unlike a process id it holds between containers and is never reused."""
+    try:
+        descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name in `folder` outlive a power cut."""
+    with contextlib.suppress(OSError):  # not every file system can; the file's own bytes are on disk
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

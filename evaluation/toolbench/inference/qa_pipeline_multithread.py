@@ -1,0 +1,55 @@
+"""Runs a model over a file of queries. `--help` explains every flag.
+
+Started as a script from anywhere: Python puts this folder on the path, which modules of a ToolGen checkout
+rely on, and the repository's root is put behind it here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+if str(ROOT) not in sys.path:
+    sys.path.insert(1, str(ROOT))
+
+from evaluation.toolbench.inference.Downstream_tasks.options import parse_options  # noqa: E402
+from evaluation.toolbench.inference.errors import ToolGenError  # noqa: E402
+from evaluation.toolbench.inference.process_watch import when_process_ends  # noqa: E402
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run; the exit code that `--help` explains."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[_StderrHandler()])
+    try:
+        options = parse_options(argv)
+        if options.exit_with_parent is not None:
+            when_process_ends(options.exit_with_parent, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+        # After the arguments: --help and mistakes in them answer at once.
+        from evaluation.toolbench.inference.Downstream_tasks.rapidapi_multithread import pipeline_runner
+
+        runner = pipeline_runner(options, add_retrieval=bool(options.retrieval_model_path))
+        return runner.run().exit_code
+    except ToolGenError as error:
+        if os.environ.get("TOOLGEN_TRACEBACK") == "1":
+            raise
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:  # before the first query; from then on the run takes the signals
+        return 128 + signal.SIGINT
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to what sys.stderr is at that moment, so that lines go above the progress bar and not into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
