@@ -58,7 +58,7 @@ def _prefers_first(
     functions: dict[str, FunctionJson],
     process_id: int,
 ) -> tuple[bool, int]:
-    """Whether the model's answer ends in "a", and the tokens it took. Anything else stands for the second."""
+    """Whether the model's answer ends in the letter A, and the tokens it took. Anything else means the second."""
     prompts = search_prompts()
     common = tree_node.find_ancestor_intersection(first, second)
     slots = {
@@ -75,5 +75,5 @@ def _prefers_first(
         {"role": "user", "content": prompts.llm_pairwise_rank_user_prompt},
     ]
     message, _, tokens = ask_text(llm, messages, functions, process_id)
-    verdict = (message.get("content") or "").strip().lower()
+    verdict = (message.get("content") or "").lower().rstrip(" \n.\"'")
     return verdict.endswith("a"), tokens

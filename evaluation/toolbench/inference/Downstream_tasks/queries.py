@@ -85,7 +85,7 @@ def in_run_order(queries: list[Query]) -> list[Query]:
 def _query(path: Path, position: int, record: Any, replacements: Mapping[str, str], needs_api_list: bool) -> Query:
     if not isinstance(record, dict):
         raise DataError(f"{path}: entry {position} is a {type(record).__name__}, not a query object")
-    query_id = str(record.get("query_id", position))
+    query_id = str(position if record.get("query_id") is None else record["query_id"])
     where = f"{path}: query {query_id} (entry {position})"
     _check_id(query_id, where)
     if not isinstance(record.get("query"), str):
