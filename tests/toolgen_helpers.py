@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from unidecode import unidecode
 
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.LLM.toolgen import ToolGen
+from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
+from evaluation.toolbench.inference.toolgen.agent import ToolGenAgent
+from evaluation.toolbench.inference.toolgen.options import AgentOptions
 
 # How both families cut text into words before BPE: contractions, words with one sign before them, up to
 # three digits, signs, line breaks, blanks.
@@ -57,6 +64,7 @@ TOOLS = [
     },
 ]
 TOKEN_LINES = ["<<Finish>>", SKY_WATCH, "<<Sky Watch&&Air Quality>>", "<<Café Finder&&Find Café>>"]
+TOOL_TOKENS = tuple(unidecode(line) for line in TOKEN_LINES)
 INDEXES = {
     "Semantic": ["sky watch daily", "sky watch", "find cafe"],  # the second is a prefix of the first
     "Numeric": ["0 0 0 0 0", "0 0 0 0 1", "0 0 0 0 2"],
@@ -194,3 +202,34 @@ class ScriptedEngine:
 
     def close(self) -> None:
         self.closed = True
+
+
+@lru_cache
+def shared_tokenizer(style: str = "llama-3") -> PreTrainedTokenizerFast:
+    """The tiny tokenizer with the tokens of the tools above; not to be changed."""
+    return build_tiny_tokenizer(TOOL_TOKENS, style)
+
+
+def scripted_agent(
+    data_dir: Path,
+    answers: Sequence[str | Callable[[GenerationRequest], Sequence[int]]],
+    *,
+    max_length: int = 100_000,
+    **options: Any,
+) -> tuple[ToolGenAgent, ScriptedEngine]:
+    """An agent whose model says `answers` in turn, and the engine that keeps what it was asked.
+
+    `ToolGenAtomic`, or `ToolGen` where an indexing is given.
+    """
+    agent_class = ToolGen if "indexing" in options else ToolGenAtomic
+    is_qwen = options.get("template") == "qwen-7b-chat"
+    tokenizer = shared_tokenizer("qwen" if is_qwen else "llama-3")
+    end_token = "<|im_end|>" if is_qwen else "<|eot_id|>"
+    engine = ScriptedEngine(tokenizer, answers, end_token=end_token, max_length=max_length)
+    options = {"data_dir": data_dir, "max_sequence_length": 100_000, **options}
+    return agent_class.around(None, tokenizer, engine, AgentOptions(**options)), engine
+
+
+def first_messages(query: str = "Will it be sunny in Paris tomorrow?") -> list[dict[str, Any]]:
+    """A conversation as the pipeline begins it."""
+    return [{"role": "system", "content": "replaced"}, {"role": "user", "content": f"\n{query}\nBegin!\n"}]
