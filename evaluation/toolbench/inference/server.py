@@ -136,7 +136,8 @@ def _is_filtered(strip: str) -> bool:
 
 
 def _folder(tools_root: str) -> Path:
-    return Path(tools_root) if Path(tools_root).is_dir() else Path(*tools_root.split("."))
+    folder = Path(tools_root) if Path(tools_root).is_dir() else Path(*tools_root.split("."))
+    return folder.resolve()
 
 
 @lru_cache(maxsize=8)

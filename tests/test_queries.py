@@ -1,0 +1,79 @@
+"""Query files: what is read, and what is refused with the query and the key named."""
+
+import json
+
+import pytest
+
+from evaluation.toolbench.inference.Downstream_tasks.queries import in_run_order, read_queries, read_replacements
+from evaluation.toolbench.inference.errors import DataError
+
+API = {"category_name": "Weather", "tool_name": "Sky Watch", "api_name": "Daily Forecast"}
+
+
+def write(tmp_path, content):
+    path = tmp_path / "queries.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def read(tmp_path, content, replacements=None, **options):
+    return read_queries(write(tmp_path, content), replacements or {}, **options)
+
+
+def test_a_query_without_an_id_has_its_position(tmp_path):
+    records = [{"query": "a", "query_id": 1073, "api_list": [API]}, {"query": "b"}, {"query": "c", "query_id": None}]
+    queries = read(tmp_path, records)
+    assert [query.query_id for query in queries] == ["1073", "1", "2"]
+    assert (queries[0].api_list, queries[1].api_list) == ([API], None)
+
+
+def test_a_replacement_takes_the_place_of_the_text(tmp_path):
+    replacements = write(tmp_path, [{"id": "1073", "query": "other"}, {"id": 1, "query": "number"}])
+    texts = read_replacements(str(replacements))
+    assert texts == {"1073": "other", "1": "number"}
+    [query] = read(tmp_path, [{"query": "a", "query_id": 1073, "x": 1}], texts)
+    assert query.data_dict() == {"query": "other", "query_id": 1073, "x": 1}
+    assert read_replacements("") == {}
+    assert read_replacements(str(tmp_path / "absent.json")) == {}
+
+
+@pytest.mark.parametrize(("number", "order"), [(3, "102"), (5, "31240"), (10, "7328569401")])
+def test_the_order_of_a_run_is_toolgens(tmp_path, number, order):
+    queries = read(tmp_path, [{"query": "q"} for _ in range(number)])
+    assert "".join(query.query_id for query in in_run_order(queries)) == order
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("{not json", ["not JSON"]),
+        ({"query": "a"}, ["not a list"]),
+        (["text"], ["entry 0"]),
+        ([{"query_id": 5}], ["query 5", "'query'"]),
+        ([{"query_id": 5, "query": "a", "api_list": [{**API, "tool_name": None}]}], ["query 5", "'tool_name'"]),
+        ([{"query_id": 5, "query": "a", "api_list": {}}], ["query 5", "'api_list'"]),
+        ([{"query_id": "../5", "query": "a"}], ["../5", "file name"]),
+        ([{"query_id": 5, "query": "a"}, {"query_id": 5, "query": "b"}], ["the id 5"]),
+    ],
+)
+def test_bad_queries_are_named(tmp_path, content, named):
+    with pytest.raises(DataError) as error:
+        read(tmp_path, content)
+    assert all(word in str(error.value) for word in named), error.value
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"absent\.json"):
+        read_queries(tmp_path / "absent.json", {})
+
+
+def test_a_query_without_apis_is_refused_only_where_they_are_needed(tmp_path):
+    records = [{"query_id": 5, "query": "a"}]
+    assert read(tmp_path, records)[0].api_list is None
+    with pytest.raises(DataError, match=r"query 5.*'api_list'"):
+        read(tmp_path, records, needs_api_list=True)
+
+
+def test_a_query_repeated_word_for_word_is_run_once(tmp_path):
+    assert len(read(tmp_path, [{"query_id": 5, "query": "a"}] * 2)) == 1
