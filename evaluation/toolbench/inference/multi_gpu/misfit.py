@@ -1,0 +1,100 @@
+"""Why a model does not fit, GPU by GPU, and what would make it fit. Each suggestion has been tried on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
+from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE
+from evaluation.toolbench.inference.multi_gpu.replica import (
+    GpuBudget,
+    Workload,
+    fit_replica,
+    logits_bytes,
+    working_bytes,
+)
+from evaluation.toolbench.inference.multi_gpu.units import gib
+
+_MOST_GPUS_ADDED = 8
+_SHORTEST_USEFUL = 1024  # tokens of a conversation: system prompt, question and a few steps
+
+
+def describe_misfit(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int) -> str:
+    """One line: what is needed, what each GPU offers, what is missing, what to do."""
+    kv_bytes = footprint.kv_bytes_per_token * workload.max_tokens
+    working = len(targets) * working_bytes(footprint, workload) + num_replicas * logits_bytes(footprint, 1)
+    needed = num_replicas * (footprint.weight_bytes + kv_bytes) + working
+    offered = sum(target.budget_bytes for target in targets)
+    who = footprint.model if num_replicas == 1 else f"{num_replicas} replicas of {footprint.model}"
+    shortage = (
+        f"{gib(needed - offered)} are missing"
+        if needed > offered
+        else "that is enough in sum, but layers cannot be split"
+    )
+    return (
+        f"{who} ({footprint.dtype}) {'does' if num_replicas == 1 else 'do'} not fit: weights "
+        f"{gib(footprint.weight_bytes)}, KV cache {gib(kv_bytes)} (one conversation of {workload.max_tokens:,} tokens) "
+        f"and working room {gib(working)} make {gib(needed)}{' in all' if num_replicas > 1 else ''}; "
+        f"{'; '.join(map(_offer, targets))}; {shortage}. "
+        f"What would help: {', or '.join(_remedies(footprint, targets, workload, num_replicas))}."
+    )
+
+
+def _offer(target: GpuBudget) -> str:
+    held = f", {target.gpu.held_by}" if target.gpu.processes else ""
+    return (
+        f"GPU {target.index} ({target.gpu.name}) offers {gib(target.budget_bytes)} of its "
+        f"{gib(target.gpu.total_bytes)} ({gib(target.gpu.free_bytes)} free{held})"
+    )
+
+
+def _remedies(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int) -> list[str]:
+    def fits(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload) -> bool:
+        return fit_replica(footprint, targets, workload, conversations=1) is not None
+
+    remedies = []
+    if num_replicas > 1 and fits(footprint, targets, workload):
+        remedies.append("fewer replicas (--num_replicas auto)")
+    all_free = [replace(target, budget_bytes=int(target.gpu.free_bytes * DEFAULT_SHARE)) for target in targets]
+    if any(mine.budget_bytes < free.budget_bytes for mine, free in zip(targets, all_free, strict=True)) and fits(
+        footprint, all_free, workload
+    ):
+        remedies.append("a larger --max_gpu_memory")
+    unheld = [replace(target, budget_bytes=int(target.gpu.total_bytes * DEFAULT_SHARE)) for target in targets]
+    held = [target.index for target in targets if target.gpu.processes or target.is_busy]
+    if held and fits(footprint, unheld, workload):
+        remedies.append(f"ending what holds GPU {', '.join(map(str, held))}")
+    if footprint.dtype == "float32":
+        halved = replace(
+            footprint,
+            blocks=tuple(
+                replace(block, weight_bytes=block.weight_bytes // 2, kv_bytes_per_token=block.kv_bytes_per_token // 2)
+                for block in footprint.blocks
+            ),
+        )
+        if fits(halved, targets, workload):
+            remedies.append("--dtype bfloat16")
+    shorter = _longest_that_fits(footprint, targets, workload)
+    if shorter >= _SHORTEST_USEFUL:
+        remedies.append(f"conversations of at most {shorter:,} tokens")
+    extra = max(targets, key=lambda target: target.budget_bytes)
+    for count in range(1, _MOST_GPUS_ADDED + 1):
+        if fits(footprint, [*targets, *[extra] * count], workload):
+            more = "one more GPU" if count == 1 else f"{count} more GPUs"
+            remedies.append(f"{more} like GPU {extra.index}")
+            break
+    return [*remedies, "layers on the CPU, slowly (--cpu_offloading)"]
+
+
+def _longest_that_fits(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload) -> int:
+    """Tokens of the longest conversation that fits, in steps of 256; 0 when none does."""
+    lengths = range(workload.max_tokens // 256 * 256, 0, -256)
+    return next(
+        (
+            length
+            for length in lengths
+            if fit_replica(footprint, targets, replace(workload, max_tokens=length), conversations=1)
+        ),
+        0,
+    )

@@ -1,0 +1,166 @@
+"""The layout of a run: how many replicas, each on which GPUs, and why.
+
+Pure: footprint, GPUs with their budgets and the workload in; a `Layout` or a PlacementError out. Of all
+ways to group the GPUs, the one with the highest predicted throughput for the conversations asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from evaluation.toolbench.inference.errors import PlacementError
+from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
+from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
+from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
+from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
+from evaluation.toolbench.inference.multi_gpu.reasons import describe_choice
+from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Replica, Workload, fit_replica
+from evaluation.toolbench.inference.multi_gpu.units import parse_size
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What will run where. `reasons` is a paragraph for people."""
+
+    footprint: Footprint
+    workload: Workload
+    replicas: tuple[Replica, ...]
+    skipped: tuple[GpuBudget, ...]  # that stay unused
+    tokens_per_s: float  # predicted
+    reasons: str
+
+    @property
+    def conversations(self) -> int:
+        """Of the longest kind that run at once, over all replicas; never more than are wanted."""
+        return min(sum(replica.conversations for replica in self.replicas), self.workload.conversations)
+
+
+def budgets_of(
+    visible: Sequence[Gpu], max_gpu_memory: str | Mapping[int, str] | None = None, num_gpus: int | None = None
+) -> list[GpuBudget]:
+    """Budgets of the visible GPUs as the memory map gives them; the errors of `build_max_memory`.
+
+    `num_gpus` counts when `max_gpu_memory` names GPUs one by one; otherwise every GPU gets a budget.
+    """
+    names_each = isinstance(max_gpu_memory, Mapping) or (isinstance(max_gpu_memory, str) and "," in max_gpu_memory)
+    count = len(visible) if num_gpus is None or (not names_each and num_gpus <= len(visible)) else num_gpus
+    if isinstance(max_gpu_memory, Mapping) and num_gpus is None:
+        count = len(max_gpu_memory)
+    budgets = max_memory_of(visible, count, max_gpu_memory)
+    return [GpuBudget(visible[index], parse_size(text) if text[0] != "0" else 0) for index, text in budgets.items()]
+
+
+def plan_placement(
+    footprint: Footprint,
+    targets: Sequence[GpuBudget],
+    workload: Workload | None = None,
+    *,
+    num_gpus: int | None = None,
+    num_replicas: int | None = None,
+    cpu_bytes: int = 0,
+) -> Layout:
+    """The best layout of `footprint` over `targets`, of which at most `num_gpus` are used.
+
+    `num_replicas` None leaves their number to the prediction; more replicas than GPUs share them evenly.
+    `cpu_bytes` above 0 lets blocks that do not fit lie on the CPU. Busy GPUs are left out as long as the
+    others suffice. PlacementError, with the numbers and what would help, when not even one conversation
+    of `workload.max_tokens` fits.
+    """
+    workload = workload or Workload()
+    if num_gpus is not None and num_gpus > len(targets):
+        raise PlacementError(f"num_gpus={num_gpus}, but there are {len(targets)} to plan for", visible=len(targets))
+    for candidates in _candidates(targets, num_gpus):
+        most_useful = min(len(candidates), workload.conversations)
+        by_count = {
+            count: found
+            for count in ([num_replicas] if num_replicas else range(1, most_useful + 1))
+            if (found := _best_grouping(footprint, candidates, workload, count, cpu_bytes=0))
+        }
+        if by_count:
+            return _layout(footprint, workload, targets, by_count)
+    if cpu_bytes:
+        spilled = _best_grouping(footprint, candidates, workload, num_replicas or 1, cpu_bytes=cpu_bytes)
+        if spilled:
+            return _layout(footprint, workload, targets, {len(spilled): spilled})
+    raise PlacementError(
+        describe_misfit(footprint, candidates, workload, num_replicas or 1),
+        footprint=footprint,
+        budgets={target.index: target.budget_bytes for target in candidates},
+    )
+
+
+def _candidates(targets: Sequence[GpuBudget], num_gpus: int | None) -> list[list[GpuBudget]]:
+    """Choices of GPUs, the one to try first in front: idle ones, then those with the most memory."""
+    count = num_gpus or len(targets)
+    idle = [target for target in targets if not target.is_busy][:count]
+    largest = sorted(targets, key=lambda target: -target.budget_bytes)[:count]
+    choices = [idle] if len(idle) == count or (idle and num_gpus is None) else []
+    return [*choices, sorted(largest, key=lambda target: target.index)]
+
+
+def _best_grouping(
+    footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int, *, cpu_bytes: int
+) -> tuple[Replica, ...] | None:
+    """`num_replicas` replicas with the highest predicted throughput; GPUs may stay unused. None: no such thing.
+
+    Groups are runs of the GPUs sorted by budget, so equals are together and a large card serves alone
+    what small ones have to share. Found by dynamic programming over (replicas so far, GPUs so far).
+    """
+    slots = _slots(targets, num_replicas)
+    offered = workload.conversations / num_replicas
+
+    def fit(start: int, end: int) -> Replica | None:
+        group = sorted(slots[start:end], key=lambda target: target.index)
+        memory = cpu_bytes // num_replicas
+        return fit_replica(footprint, group, workload, conversations=math.ceil(offered), cpu_bytes=memory)
+
+    fitted = {(start, end): fit(start, end) for end in range(len(slots) + 1) for start in range(end)}
+    best: list[tuple[Replica, ...] | None] = [()] * (len(slots) + 1)  # over the first GPUs
+    for _ in range(num_replicas):
+        longer: list[tuple[Replica, ...] | None] = [None]
+        for end in range(1, len(slots) + 1):
+            options = [
+                (*shorter, replica)
+                for start in range(end)
+                if (shorter := best[start]) is not None and (replica := fitted[start, end]) is not None
+            ]
+            if (without_the_last := longer[-1]) is not None:
+                options.append(without_the_last)
+            longer.append(max(options, key=lambda replicas: _tokens_per_s(replicas, offered), default=None))
+        best = longer
+    return best[-1]
+
+
+def _slots(targets: Sequence[GpuBudget], num_replicas: int) -> list[GpuBudget]:
+    """The GPUs, largest budget first; with more replicas than GPUs, equal shares of them, one for each replica."""
+    slots = list(targets)
+    if num_replicas > len(targets):
+        sharers = [num_replicas // len(targets) + (i < num_replicas % len(targets)) for i in range(len(targets))]
+        slots = [
+            GpuBudget(target.gpu, target.budget_bytes // count, share=count)
+            for target, count in zip(targets, sharers, strict=True)
+            for _ in range(count)
+        ]
+    return sorted(slots, key=lambda target: (-target.budget_bytes, target.index))
+
+
+def _tokens_per_s(replicas: Sequence[Replica], offered: float) -> float:
+    return sum(replica.tokens_per_s(offered) for replica in replicas)
+
+
+def _layout(
+    footprint: Footprint,
+    workload: Workload,
+    targets: Sequence[GpuBudget],
+    by_count: Mapping[int, tuple[Replica, ...]],
+) -> Layout:
+    predicted = {count: _tokens_per_s(found, workload.conversations / count) for count, found in by_count.items()}
+    count = max(predicted, key=lambda each: predicted[each])
+    replicas = tuple(sorted(by_count[count], key=lambda replica: replica.gpus))
+    used = {index for replica in replicas for index in replica.gpus}
+    skipped = tuple(target for target in targets if target.index not in used)
+    others = {each: (by_count[each], predicted[each]) for each in by_count if each != count}
+    reasons = describe_choice(footprint, workload, (replicas, predicted[count]), others, skipped)
+    return Layout(footprint, workload, replicas, skipped, predicted[count], reasons)

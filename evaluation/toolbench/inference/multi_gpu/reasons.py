@@ -1,0 +1,103 @@
+"""Why a layout was chosen, in a paragraph with its numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
+from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Replica, Workload
+from evaluation.toolbench.inference.multi_gpu.units import gib
+
+_OTHERS_NAMED = 2
+_REPLICAS_NAMED = 4
+
+_Prediction = tuple[Sequence[Replica], float]  # replicas, tokens per second
+
+
+def describe_choice(
+    footprint: Footprint,
+    workload: Workload,
+    chosen: _Prediction,
+    others: Mapping[int, _Prediction],
+    skipped: Sequence[GpuBudget],
+) -> str:
+    """Sentences on what was chosen, what the best other choice would give, and which GPUs stay unused."""
+    replicas, tokens_per_s = chosen
+    sentences = [
+        f"{footprint.model} ({footprint.dtype}) has {gib(footprint.weight_bytes)} of weights and needs "
+        f"{gib(footprint.kv_bytes_per_token * workload.max_tokens)} of KV cache for a conversation of "
+        f"{workload.max_tokens:,} tokens.",
+        f"Chosen: {_replicas(replicas)}, with room for {_at_once(replicas, workload)}; "
+        f"predicted {tokens_per_s:,.0f} tokens/s.",
+    ]
+    best_others = sorted(others, key=lambda count: -others[count][1])[:_OTHERS_NAMED]
+    if best_others:
+        compared = "; ".join(
+            f"{_replicas(others[count][0])}: {_running(others[count][0], workload)} at once, "
+            f"{others[count][1]:,.0f} tokens/s"
+            for count in best_others
+        )
+        sentences.append(f"Instead, {compared}: {_contrast(len(replicas), best_others[0])}.")
+    offloaded = sum(block.weight_bytes for replica in replicas for block in replica.offloaded)
+    if offloaded:
+        sentences.append(
+            f"{gib(offloaded)} of weights lie on the CPU, as --cpu_offloading allows; tokens will be slow."
+        )
+    sentences += [_skip(target) for target in skipped]
+    if all(shard.target.gpu.bandwidth is None for replica in replicas for shard in replica.shards):
+        sentences.append("The GPUs' memory bandwidth is not known; 1 TB/s is assumed.")
+    return " ".join(sentences)
+
+
+def gpu_list(indices: Sequence[int]) -> str:
+    """CUDA indices for a sentence.
+
+    >>> gpu_list([0]), gpu_list([0, 1, 2]), gpu_list([0, 2])
+    ('GPU 0', 'GPUs 0-2', 'GPUs 0, 2')
+    """
+    if len(indices) == 1:
+        return f"GPU {indices[0]}"
+    if len(indices) > 2 and list(indices) == list(range(indices[0], indices[-1] + 1)):
+        return f"GPUs {indices[0]}-{indices[-1]}"
+    return f"GPUs {', '.join(map(str, indices))}"
+
+
+def _replicas(replicas: Sequence[Replica]) -> str:
+    sizes = Counter(len(replica.gpus) for replica in replicas)
+    if len(replicas) == 1:
+        return f"one replica {'on' if len(replicas[0].gpus) == 1 else 'over'} {gpu_list(replicas[0].gpus)}"
+    if len(sizes) == 1:
+        return f"{len(replicas)} replicas of {_count(next(iter(sizes)))} each"
+    if len(replicas) <= _REPLICAS_NAMED:
+        return f"{len(replicas)} replicas ({'; '.join(gpu_list(replica.gpus) for replica in replicas)})"
+    return f"{len(replicas)} replicas ({', '.join(f'{sizes[size]} of {_count(size)}' for size in sorted(sizes))})"
+
+
+def _count(num_gpus: int) -> str:
+    return "one GPU" if num_gpus == 1 else f"{num_gpus} GPUs"
+
+
+def _running(replicas: Sequence[Replica], workload: Workload) -> int:
+    return min(sum(replica.conversations for replica in replicas), workload.conversations)
+
+
+def _at_once(replicas: Sequence[Replica], workload: Workload) -> str:
+    room = sum(replica.kv_tokens for replica in replicas)
+    running, wanted = _running(replicas, workload), workload.conversations
+    at_once = f"all {wanted}" if running == wanted else f"{running} of the {wanted}"
+    return f"{room:,} tokens of KV cache, that is {at_once} conversations at once"
+
+
+def _contrast(chosen: int, other: int) -> str:
+    if other > chosen:
+        return "every replica carries all the weights, which leaves less room for conversations"
+    return "GPUs that share a model take turns, while replicas work at the same time"
+
+
+def _skip(target: GpuBudget) -> str:
+    name = f"GPU {target.index} stays unused"
+    if target.is_busy:
+        holder = f" by {target.gpu.held_by.split(' by ', 1)[-1]}" if target.gpu.processes else ""
+        return f"{name}: busy, {gib(target.gpu.used_bytes)} of its {gib(target.gpu.total_bytes)} are held{holder}."
+    return f"{name}: it would not raise the predicted throughput."

@@ -1,0 +1,250 @@
+"""One copy of a model over one or more GPUs: which blocks go where, and how many conversations fit beside them.
+
+Pure: sizes and budgets in, a `Replica` out. Nothing here knows how many replicas there are.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+
+from evaluation.toolbench.inference.multi_gpu.footprint import Block, Footprint
+from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
+from evaluation.toolbench.inference.multi_gpu.units import MIB
+
+_BUSY_SHARE = 0.5  # of a GPU's memory in others' hands
+_LOGITS_COPIES = 3  # float32 logits, their masked copy, and the probabilities or the sort of the sampler
+_RUNTIME_BYTES = 256 * MIB  # on every GPU: cuBLAS workspaces, CUDA graphs, what the allocator cannot reuse
+_ASSUMED_BANDWIDTH = 1.0e12  # bytes per second where NVML tells nothing: an RTX 4090's
+_LAYER_OVERHEAD_S = 0.2e-3  # launching one layer of one decode step (CUDA graph, measured on an H200)
+_HOP_S = 0.1e-3  # handing a step's hidden states to the next GPU
+
+
+@dataclass(frozen=True)
+class GpuBudget:
+    """A GPU and how many of its bytes this run may use."""
+
+    gpu: Gpu
+    budget_bytes: int
+    share: int = 1  # replicas that use this GPU at the same time
+
+    @property
+    def index(self) -> int:
+        """CUDA index."""
+        assert self.gpu.cuda_index is not None  # only visible GPUs are budgeted
+        return self.gpu.cuda_index
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether others hold so much of it that it is better left alone."""
+        return self.gpu.used_bytes > self.gpu.total_bytes * _BUSY_SHARE
+
+    @property
+    def bandwidth(self) -> float:
+        return (self.gpu.bandwidth or _ASSUMED_BANDWIDTH) / self.share
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What memory is kept for beside the weights."""
+
+    conversations: int = 64  # wanted at once, over all replicas
+    max_tokens: int = 8192  # of the longest conversation, prompt included
+    prefill_tokens: int = 2048  # that one step reads at most
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A run of consecutive blocks on one GPU."""
+
+    target: GpuBudget
+    blocks: tuple[Block, ...]
+    working_bytes: int  # activations and workspaces, and the logits where the head is
+
+    @property
+    def index(self) -> int:
+        return self.target.index
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return tuple(module for block in self.blocks for module in block.modules)
+
+    @property
+    def num_layers(self) -> int:
+        return sum(block.kv_bytes_per_token > 0 for block in self.blocks)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(block.weight_bytes for block in self.blocks)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        return sum(block.kv_bytes_per_token for block in self.blocks)
+
+    def used_bytes(self, kv_tokens: int) -> int:
+        """All that the plan puts on this GPU when the KV cache holds `kv_tokens` tokens."""
+        return self.weight_bytes + self.working_bytes + self.kv_bytes_per_token * kv_tokens
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A whole model: its shards in the order in which a token passes them, and the room that is left."""
+
+    shards: tuple[Shard, ...]
+    conversations: int  # of the longest kind that run at once
+    kv_tokens: int  # that the KV cache holds, over all conversations
+    max_tokens: int
+    offloaded: tuple[Block, ...] = ()  # on the CPU; their KV cache lies on the first GPU
+
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        return tuple(shard.index for shard in self.shards)
+
+    @cached_property
+    def device_map(self) -> dict[str, int | str]:
+        """Module -> CUDA index, or "cpu"; in the model's order."""
+        on_gpus: dict[str, int | str] = {name: shard.index for shard in self.shards for name in shard.modules}
+        return on_gpus | {name: "cpu" for block in self.offloaded for name in block.modules}
+
+    @property
+    def local_device_map(self) -> dict[str, int | str]:
+        """`device_map` for a process whose CUDA_VISIBLE_DEVICES is `visible_devices`."""
+        position = {index: place for place, index in enumerate(self.gpus)}
+        return {name: place if isinstance(place, str) else position[place] for name, place in self.device_map.items()}
+
+    @property
+    def visible_devices(self) -> str:
+        """CUDA_VISIBLE_DEVICES for a process that sees this replica's GPUs and no other."""
+        return ",".join(shard.target.gpu.uuid for shard in self.shards)
+
+    def used_bytes(self, shard: Shard) -> int:
+        return shard.used_bytes(self.kv_tokens) + (self._offload_bytes if shard is self.shards[0] else 0)
+
+    @property
+    def _offload_bytes(self) -> int:
+        """What offloaded blocks need on the first GPU: their KV cache, and the largest while it is in use."""
+        kv_bytes = sum(block.kv_bytes_per_token for block in self.offloaded) * self.kv_tokens
+        return kv_bytes + max((block.weight_bytes for block in self.offloaded), default=0)
+
+    def tokens_per_s(self, conversations: float) -> float:
+        """Predicted decoding rate when `conversations` are offered, of half the longest length on average.
+
+        The GPUs take turns, and each reads its weights and the KV cache once a step; the embedding is
+        a look-up and is not read. A sketch, good enough to rank layouts.
+        """
+        running = min(conversations, self.conversations)
+        seconds = _HOP_S * (len(self.shards) - 1)
+        for position, shard in enumerate(self.shards):
+            first = shard.blocks[0]
+            is_look_up = position == 0 and not first.kv_bytes_per_token and not first.makes_logits
+            kv_bytes = shard.kv_bytes_per_token * self.max_tokens / 2 * running
+            weight_bytes = shard.weight_bytes - first.weight_bytes * is_look_up
+            seconds += (weight_bytes + kv_bytes) / shard.target.bandwidth
+            seconds += _LAYER_OVERHEAD_S * shard.num_layers
+        return running / seconds if seconds else 0.0
+
+
+def fit_replica(
+    footprint: Footprint,
+    targets: Sequence[GpuBudget],
+    workload: Workload,
+    *,
+    conversations: int,
+    cpu_bytes: int = 0,
+) -> Replica | None:
+    """The split over `targets` (in their order) with the most KV room; None when one conversation is too much.
+
+    As many of `conversations` as fit run at once. With `cpu_bytes`, as few trailing blocks as possible
+    go to the CPU when the GPUs alone do not suffice.
+    """
+    for kept in range(len(footprint.blocks), 0, -1):
+        offloaded = footprint.blocks[kept:]
+        if sum(block.weight_bytes for block in offloaded) > cpu_bytes:
+            return None
+        replica = _fit_blocks(footprint, footprint.blocks[:kept], offloaded, targets, workload, conversations)
+        if replica:
+            return replica
+    return None
+
+
+def _fit_blocks(
+    footprint: Footprint,
+    blocks: Sequence[Block],
+    offloaded: Sequence[Block],
+    targets: Sequence[GpuBudget],
+    workload: Workload,
+    conversations: int,
+) -> Replica | None:
+    offloaded_kv = sum(block.kv_bytes_per_token for block in offloaded)
+    streamed = max((block.weight_bytes for block in offloaded), default=0)
+    working = working_bytes(footprint, workload)
+
+    def split(rows: int, kv_tokens: int) -> list[int] | None:
+        costs = [
+            block.weight_bytes
+            + block.kv_bytes_per_token * kv_tokens
+            + logits_bytes(footprint, rows) * block.makes_logits
+            for block in blocks
+        ]
+        room = [target.budget_bytes - working for target in targets]
+        room[0] -= streamed + offloaded_kv * kv_tokens
+        room[0] -= logits_bytes(footprint, rows) * any(block.makes_logits for block in offloaded)
+        return fill_in_order(costs, room)
+
+    if not targets or split(1, workload.max_tokens) is None:
+        return None
+    rows = _largest(1, conversations, lambda count: split(count, count * workload.max_tokens) is not None)
+    most = sum(target.budget_bytes for target in targets) // max(footprint.kv_bytes_per_token, 1)
+    kv_tokens = _largest(rows * workload.max_tokens, most, lambda tokens: split(rows, tokens) is not None)
+    ends = split(rows, kv_tokens)
+    assert ends is not None
+    if offloaded and not ends[0]:
+        return None  # what lies on the CPU is computed where the model begins, and that has to be the first GPU
+    shards = []
+    for target, (start, end) in zip(targets, pairwise([0, *ends]), strict=True):
+        own = tuple(blocks[start:end])
+        head_bytes = logits_bytes(footprint, rows) * any(block.makes_logits for block in own)
+        if target is targets[0]:
+            head_bytes += logits_bytes(footprint, rows) * any(block.makes_logits for block in offloaded)
+        if own:
+            shards.append(Shard(target, own, working + head_bytes))
+    return Replica(tuple(shards), rows, kv_tokens, workload.max_tokens, tuple(offloaded))
+
+
+def working_bytes(footprint: Footprint, workload: Workload) -> int:
+    """What computing needs on each GPU beside weights and KV cache: a prefill step's activations, workspaces."""
+    return min(workload.prefill_tokens, workload.max_tokens) * footprint.activation_bytes_per_token + _RUNTIME_BYTES
+
+
+def logits_bytes(footprint: Footprint, rows: int) -> int:
+    """What choosing `rows` next tokens needs where the head is."""
+    return rows * footprint.logits_bytes_per_row * _LOGITS_COPIES
+
+
+def fill_in_order(costs: Sequence[int], room: Sequence[int]) -> list[int] | None:
+    """Where each GPU's run of blocks ends, when each in turn takes as many as it has room for.
+
+    None when blocks are left over. No other split in this order does better: whatever block it has
+    reached after some GPUs, this one has reached it too. So more room never turns a fit into a misfit.
+
+    >>> fill_in_order([3, 2, 2, 3], [5, 4, 9]), fill_in_order([3, 2, 2, 3], [5, 4, 2])
+    ([2, 3, 4], None)
+    """
+    reached = [0, *accumulate(costs)]
+    ends: list[int] = []
+    position = 0
+    for bytes_here in room:
+        position = max(position, bisect_right(reached, reached[position] + bytes_here) - 1)
+        ends.append(position)
+    return ends if position == len(costs) else None
+
+
+def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
+    """The largest number from `low`, which fits, to `high` that fits; fitting is monotonic."""
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
