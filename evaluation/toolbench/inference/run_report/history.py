@@ -1,0 +1,215 @@
+"""Reads the event logs of a folder: what each replica did, query by query.
+
+Whatever a crash left is read as far as it goes: a torn line is skipped and counted, a query or a replica
+without an end was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.inference.errors import DataError
+
+EVENT_FILES = "events-*.jsonl"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the model did for one step. Times in seconds, `start` since the epoch; tokens None if not counted."""
+
+    start: float
+    seconds: float
+    step: str  # fingerprint
+    tokens: int | None = None
+    prompt_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the environment, with the contract's status code."""
+
+    start: float
+    seconds: float
+    step: str
+    code: int
+    name: str
+
+
+@dataclass
+class Attempt:
+    """One try at a query. `outcome` is None while nothing says how it ended."""
+
+    query_id: str
+    start: float
+    method: str = ""
+    text: str = ""
+    end: float | None = None
+    outcome: str | None = None
+    tokens: int | None = None
+    error: dict[str, str] | None = None  # {"type", "message"}
+    generations: list[Generation] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+
+    def last_sign_of_life(self) -> float:
+        """The end of the try, or of the last thing it is known to have done."""
+        if self.end is not None:
+            return self.end
+        spans: list[Generation | Call] = [*self.generations[-1:], *self.calls[-1:]]
+        return max((span.start + span.seconds for span in spans), default=self.start)
+
+
+@dataclass(frozen=True)
+class MemorySample:
+    t: float
+    gpu: str
+    used_bytes: int
+    total_bytes: int
+
+
+@dataclass
+class ReplicaSession:
+    """A replica from one start to its end."""
+
+    run_id: str
+    replica: int
+    start: float
+    end: float  # of the last event
+    gpus: list[str] = field(default_factory=list)
+    num_conversations: int = 1
+    has_ended: bool = False  # in good order
+    attempts: list[Attempt] = field(default_factory=list)
+    memory: list[MemorySample] = field(default_factory=list)
+
+
+@dataclass
+class History:
+    """All sessions of all replicas, by their start."""
+
+    sessions: list[ReplicaSession] = field(default_factory=list)
+    num_skipped_lines: int = 0
+
+    def last_attempts(self) -> dict[str, Attempt]:
+        """{query id: the latest try at it}."""
+        attempts = [attempt for session in self.sessions for attempt in session.attempts]
+        return {attempt.query_id: attempt for attempt in sorted(attempts, key=lambda attempt: attempt.start)}
+
+    def num_attempts(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for session in self.sessions:
+            for attempt in session.attempts:
+                counts[attempt.query_id] = counts.get(attempt.query_id, 0) + 1
+        return counts
+
+
+def read_history(folder: Path) -> History:
+    """The history in the event files of `folder`, empty without any. DataError for a file that cannot be read."""
+    history = History()
+    for path in sorted(folder.glob(EVENT_FILES)):
+        reader = _FileReader(replica=_replica_of(path))
+        for record in _records(path):
+            try:
+                reader.take(record)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                history.num_skipped_lines += 1
+        history.sessions += reader.sessions
+    history.sessions.sort(key=lambda session: (session.start, session.replica))
+    return history
+
+
+class _FileReader:
+    """Puts the events of one file together."""
+
+    def __init__(self, replica: int) -> None:
+        self.sessions: list[ReplicaSession] = []
+        self._replica = replica
+        self._open: dict[str, Attempt] = {}  # by query id
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Add one event. A malformed one raises KeyError, TypeError, ValueError or AttributeError."""
+        t, event = float(record["t"]), record["event"]
+        if event == "replica_start":
+            self._open.clear()
+            self.sessions.append(
+                ReplicaSession(
+                    run_id=str(record["run"]),
+                    replica=int(record["replica"]),
+                    start=t,
+                    end=t,
+                    gpus=[str(gpu) for gpu in record["gpus"]],
+                    num_conversations=max(1, int(record["num_conversations"])),
+                )
+            )
+            return
+        session = self._session(t)
+        if event == "query_start":
+            attempt = Attempt(str(record["query"]), t, str(record["method"]), str(record["text"]))
+            session.attempts.append(attempt)
+            self._open[attempt.query_id] = attempt
+        elif event == "generation":
+            tokens, prompt_tokens = _count(record["tokens"]), _count(record["prompt_tokens"])
+            generation = Generation(t, float(record["seconds"]), str(record["step"]), tokens, prompt_tokens)
+            self._attempt(session, record, t).generations.append(generation)
+            t += generation.seconds
+        elif event == "call":
+            call = Call(t, float(record["seconds"]), str(record["step"]), int(record["code"]), str(record["name"]))
+            self._attempt(session, record, t).calls.append(call)
+            t += call.seconds
+        elif event == "query_end":
+            outcome, tokens, error = str(record["outcome"]), _count(record["tokens"]), _error(record["error"])
+            attempt = self._attempt(session, record, t)
+            attempt.end, attempt.outcome, attempt.tokens, attempt.error = t, outcome, tokens, error
+            self._open.pop(attempt.query_id)
+        elif event == "memory":
+            session.memory.append(MemorySample(t, str(record["gpu"]), int(record["used"]), int(record["total"])))
+        elif event == "replica_end":
+            session.has_ended = True
+        session.end = max(session.end, t)
+
+    def _session(self, t: float) -> ReplicaSession:
+        if not self.sessions:  # its first line is torn
+            self.sessions.append(ReplicaSession(run_id="", replica=self._replica, start=t, end=t))
+        return self.sessions[-1]
+
+    def _attempt(self, session: ReplicaSession, record: dict[str, Any], t: float) -> Attempt:
+        query_id = str(record["query"])
+        if query_id not in self._open:  # the line of its start is torn
+            self._open[query_id] = Attempt(query_id, t)
+            session.attempts.append(self._open[query_id])
+        return self._open[query_id]
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects in the lines of `path`; an empty one for a line that is none."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise DataError(f"cannot read the events in {path}: {error.strerror}") from error
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            record = {}
+        yield record if isinstance(record, dict) else {}
+
+
+def _count(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _error(value: Any) -> dict[str, str] | None:
+    return None if value is None else {"type": str(value["type"]), "message": str(value["message"])}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of ours")
+
+
+def _replica_of(path: Path) -> int:
+    number = path.stem.removeprefix("events-")
+    return int(number) if number.isdecimal() else 0

@@ -1,0 +1,63 @@
+"""Makes one HTML file of the page's parts and its data. It loads nothing from anywhere and needs no server.
+
+Everything that comes from a run is data: a JSON text that cannot end its own element, which the script puts
+on the page as text and never as markup. The page's own policy allows exactly its one script and style.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_ASSETS = Path(__file__).parent / "page"
+
+# In the order in which they build on each other; one script together.
+_SCRIPTS = ("dom.js", "plots.js", "summary.js", "table.js", "trajectory.js", "main.js")
+
+_SLOT = re.compile(r"\{\{(\w+)\}\}")
+
+# Characters that could end the element, start another one, or are line ends to some parsers only.
+_UNSAFE_IN_HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
+
+def build_page(data: Mapping[str, Any], title: str) -> str:
+    """The whole page, showing `data` (see `report.report_data`)."""
+    style = _asset("report.css")
+    script = "".join(_asset(name) for name in _SCRIPTS)
+    slots = {
+        "title": html.escape(title),
+        "policy": _policy(script, style),
+        "style": style,
+        "script": script,
+        "data": json_for_html(data),
+    }
+    return _SLOT.sub(lambda slot: slots[slot.group(1)], _asset("template.html"))
+
+
+def json_for_html(data: Any) -> str:
+    """JSON that is safe inside a script element, whatever strings are in it.
+
+    >>> json_for_html("</script>")
+    '"\\\\u003c/script\\\\u003e"'
+    """
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.translate(_UNSAFE_IN_HTML).encode("utf-8", "replace").decode("utf-8")  # half characters become "?"
+
+
+def _policy(script: str, style: str) -> str:
+    own = f"script-src '{_digest(script)}'; style-src '{_digest(style)}'"
+    return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _asset(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8")

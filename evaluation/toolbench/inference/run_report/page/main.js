@@ -1,0 +1,91 @@
+// Starts the page and follows its address: `#` the overview, `#<query>` a query, `#<query>/<step>` one of its steps.
+
+const report = JSON.parse(byId("report-data").textContent);
+const trajectories = new Trajectories(report);
+showSummary(report);
+showTimelines(report);
+const table = new QueryTable(report, trajectories);
+let overviewScroll = 0;
+
+/** The row and step number that the address names; the row is undefined on the overview. */
+function addressed() {
+  const address = location.hash.slice(1);
+  const slash = address.lastIndexOf("/");
+  const isStep = slash > 0 && /^\d+$/.test(address.slice(slash + 1));
+  let key = isStep ? address.slice(0, slash) : address;
+  try {
+    key = decodeURIComponent(key);
+  } catch {
+    // A stray % in a hand-written address: taken as it is.
+  }
+  return { key, step: isStep ? Number(address.slice(slash + 1)) : null, row: report.rows.find((row) => row.key === key) };
+}
+
+async function follow() {
+  const { key, step, row } = addressed();
+  const overview = byId("overview");
+  const page = byId("query");
+  if (!row) {
+    page.hidden = true;
+    overview.hidden = false;
+    document.title = `${report.title} · ToolGen run`;
+    scrollTo(0, overviewScroll);
+    if (key) {
+      byId("notice").hidden = false;
+      byId("notice").textContent = `There is no query ${key} in this report.`;
+    }
+    return;
+  }
+  if (page.dataset.key !== row.key || page.hidden) {
+    if (!overview.hidden) overviewScroll = scrollY;
+    const detail = await trajectories.of(row);
+    if (addressed().row !== row) return; // the reader has gone on meanwhile
+    drawQuery(page, row, detail, neighboursOf(row));
+    page.dataset.key = row.key;
+    overview.hidden = true;
+    page.hidden = false;
+    document.title = `${row.key} · ${report.title}`;
+    scrollTo(0, 0);
+  }
+  if (step) showStep(step);
+}
+
+function neighboursOf(row) {
+  const found = table.found;
+  const position = found.indexOf(row);
+  if (position < 0) return { before: null, after: null, position: null, total: found.length };
+  return { before: found[position - 1], after: found[position + 1], position, total: found.length };
+}
+
+function showStep(number) {
+  for (const element of document.querySelectorAll(".step.is-target")) element.classList.remove("is-target");
+  const element = byId(`step-${number}`);
+  if (!element) return;
+  for (let fold = element.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  element.classList.add("is-target");
+  element.scrollIntoView({ block: "start" });
+}
+
+function onKey(event) {
+  const isTyping = event.target.closest("input");
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const { row } = addressed();
+  if (event.key === "Escape" && row) location.hash = "";
+  else if (isTyping) return;
+  else if (event.key === "/" && !row) {
+    event.preventDefault();
+    table.search.focus();
+  } else if (row && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
+    const { before, after } = neighboursOf(row);
+    const next = event.key === "ArrowLeft" ? before : after;
+    if (next) location.hash = encodeURIComponent(next.key);
+  }
+}
+
+byId("theme").addEventListener("click", () => {
+  const isDark = getComputedStyle(document.documentElement).colorScheme === "dark";
+  document.documentElement.dataset.theme = isDark ? "light" : "dark";
+});
+addEventListener("hashchange", follow);
+addEventListener("keydown", onKey);
+follow().then(() => (document.documentElement.dataset.readyMs = Math.round(performance.now())));

@@ -1,0 +1,115 @@
+// What the run was and what came of it, in a few numbers; the record behind them folded away.
+
+function showSummary(report) {
+  const { summary, run, timelines } = report;
+  const total = report.rows.length;
+  const wall = timelines.reduce((sum, timeline) => sum + timeline.seconds, 0);
+  byId("run-title").textContent = report.title;
+  byId("run-facts").textContent = runFacts(report, wall);
+  drawOutcomeBar(outcomesOf(report), total);
+  const answered = summary.outcomes.answered || 0;
+  const api = summary.api;
+  const tiles = [
+    ["Queries", NUMBER.format(total), summary.left ? `${NUMBER.format(summary.left)} not reached` : "in this report"],
+    ["Answered", percent(answered, total), `${NUMBER.format(answered)} with a final answer`],
+  ];
+  if (summary.has_events) {
+    tiles.push(
+      ["Time", duration(wall), wall > 0 ? `${((60 * total) / wall).toFixed(1)} queries/min` : ""],
+      ["Per query", duration(summary.median_query_s), `median; 90% below ${duration(summary.p90_query_s)}`],
+      ["API calls", NUMBER.format(api.calls), `${percent(api.errors, api.calls)} errors; median ${duration(api.median_s)}`],
+    );
+  }
+  if (summary.tokens) {
+    tiles.push(["Tokens generated", shortNumber(summary.tokens), wall > 0 ? `${shortNumber(summary.tokens / wall)} tokens/s` : ""]);
+  }
+  byId("tiles").append(...tiles.map(([name, value, note]) =>
+    h("div", { class: "tile" }, h("dt", {}, name), h("dd", { class: "value" }, value), h("dd", { class: "note" }, note)),
+  ));
+  showNotice(report);
+  showRecord(run, summary);
+}
+
+function drawOutcomeBar(outcomes, total) {
+  byId("outcome-bar").append(...outcomes.map(([outcome, number]) => {
+    const part = h("i", { class: `tone-${outcome}` });
+    part.style.flexGrow = number;
+    return part;
+  }));
+  byId("outcome-legend").append(...outcomes.map(([outcome, number]) =>
+    h("span", { class: `tone-${outcome}` }, h("i", { class: "swatch" }), `${OUTCOMES[outcome]} ${NUMBER.format(number)}`,
+      h("span", { class: "muted" }, percent(number, total)))));
+}
+
+function outcomesOf(report) {
+  return Object.keys(OUTCOMES).map((outcome) => [outcome, report.summary.outcomes[outcome] || 0]).filter(([, number]) => number);
+}
+
+function runFacts(report, wall) {
+  const { run } = report;
+  const configuration = run ? run.configuration : {};
+  return [
+    configuration.model_path || null,
+    configuration.method || null,
+    run ? run.status : null,
+    run ? dateTime(run.started) : null,
+    wall ? duration(wall) : null,
+  ].filter(Boolean).join(" · ");
+}
+
+function showNotice(report) {
+  const notes = [];
+  if (!report.summary.has_events) notes.push("No event log beside these answers, so there are no timings and no timeline.");
+  if (report.summary.skipped_lines) {
+    notes.push(`${count(report.summary.skipped_lines, "line")} of the event log could not be read and were left out.`);
+  }
+  byId("notice").hidden = !notes.length;
+  byId("notice").textContent = notes.join(" ");
+}
+
+function showRecord(run, summary) {
+  const parts = [];
+  const api = summary.api;
+  if (run) {
+    parts.push(fold("Configuration", Object.entries(run.configuration)));
+    parts.push(fold("GPUs and layout", [
+      ...run.gpus.map((gpu) => [gpu.cuda_index === null ? "unused" : `cuda:${gpu.cuda_index}`, `${gpu.name}, ${gib(gpu.total_bytes)}, ${gpu.uuid}`]),
+      ...run.layout.map((replica) => [`replica ${replica.replica}`, layoutText(replica, run)]),
+      ...(run.layout_reason ? [["reason", run.layout_reason]] : []),
+    ]));
+    parts.push(fold("Versions, seeds and times", [
+      ...Object.entries(run.versions),
+      ...Object.entries(run.seeds).map(([name, value]) => [`seed ${name}`, value]),
+      ...Object.entries(run.timings_s).map(([name, value]) => [name, duration(value)]),
+    ]));
+    if (run.failures.length) {
+      parts.push(fold("Failed queries", run.failures.map((each) => [each.query_id, `${each.type}: ${each.message}`])));
+    }
+  }
+  if (api.calls) {
+    parts.push(fold("API status codes", Object.entries(api.by_code).map(([code, number]) => [
+      `${code} ${CODES[code] || ""}`, `${NUMBER.format(number)} (${percent(number, api.calls)})`,
+    ])));
+  }
+  const shown = parts.filter(Boolean);
+  byId("record").append(...shown);
+  byId("record").closest("section").hidden = !shown.length;
+}
+
+function fold(name, entries) {
+  if (!entries.length) return null;
+  return h("details", {}, h("summary", {}, h("b", {}, name), ` ${NUMBER.format(entries.length)}`),
+    h("dl", { class: "facts" }, entries.flatMap(([key, value]) => [
+      h("dt", {}, key), h("dd", {}, typeof value === "string" ? value : JSON.stringify(value)),
+    ])));
+}
+
+function layoutText(replica, run) {
+  const index = new Map(run.gpus.map((gpu) => [gpu.uuid, `cuda:${gpu.cuda_index}`]));
+  const where = replica.gpus.map((uuid) => index.get(uuid) || uuid).join(", ") || "CPU";
+  return `${where}; ${count(replica.num_conversations, "conversation")} at once`;
+}
+
+function percent(part, whole) {
+  return whole ? `${((100 * part) / whole).toFixed(part === 0 || part === whole ? 0 : 1)}%` : "–";
+}

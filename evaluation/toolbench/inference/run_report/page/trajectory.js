@@ -1,0 +1,224 @@
+// One query: what the model thought, called and saw, step by step, with forks where a search tried several ways.
+
+const CODES = {
+  0: "reply", 1: "no such function", 2: "bad arguments for Finish", 3: "final answer", 4: "gave up", 5: "timeout",
+  6: "API not working", 7: "unauthorized", 8: "not subscribed", 9: "too many requests", 10: "rate limit",
+  11: "error message", 12: "request invalid",
+};
+const CLIPPED_ABOVE = 700; // characters of an observation that are shown at once
+
+/** The details of all queries, unpacked a block at a time when they are first asked for. */
+class Trajectories {
+  constructor(report) {
+    this.report = report;
+    this.blocks = new Map();
+    this.texts = null;
+  }
+
+  async of(row) {
+    const size = this.report.queries_per_block;
+    const number = Math.floor(row.position / size);
+    if (!this.blocks.has(number)) this.blocks.set(number, unpack(this.report.blocks[number]));
+    return (await this.blocks.get(number))[row.position % size];
+  }
+
+  /** Everything that is in each query's steps, in lower case, by position. */
+  async allTexts() {
+    if (!this.texts) this.texts = await Promise.all(this.report.rows.map(async (row) => textOf(await this.of(row))));
+    return this.texts;
+  }
+}
+
+async function unpack(block) {
+  const bytes = Uint8Array.from(atob(block), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(stream).json();
+}
+
+function* stepsOf(trajectory) {
+  yield* trajectory.steps;
+  for (const branch of trajectory.branches || []) yield* stepsOf(branch);
+}
+
+function textOf(detail) {
+  const steps = detail.trajectories.flatMap((trajectory) => [...stepsOf(trajectory)]);
+  const parts = steps.flatMap((step) => [step.thought, step.action, step.arguments, step.observation]);
+  return [detail.final_answer, detail.error, detail.traceback, ...parts].filter(Boolean).join("\n").toLowerCase();
+}
+
+/** Draw `row` into `container`. `neighbours` are the rows before and after it in the table as it is filtered. */
+function drawQuery(container, row, detail, neighbours) {
+  const numbered = { next: 1 };
+  const several = detail.trajectories.length > 1;
+  const parts = detail.trajectories.map((trajectory, position) => {
+    const body = drawTrajectory(trajectory, numbered);
+    const title = `Try ${position + 1} of ${detail.trajectories.length}`;
+    return several ? drawFold(title, trajectory, body, "is-try", true) : body;
+  });
+  container.replaceChildren(
+    crumbs(row, neighbours),
+    h("h1", { class: "question" }, row.query || "(text of the query not recorded)"),
+    meta(row),
+    timeStrip(row, detail),
+    detail.error && problemPanel(detail),
+    detail.final_answer && h("div", { class: "panel answer" }, h("h3", {}, "Final answer"), h("p", { class: "prose" }, detail.final_answer)),
+    ...parts,
+    h("p", { class: "hint" }, h("kbd", {}, "←"), " ", h("kbd", {}, "→"), " previous and next query, ", h("kbd", {}, "Esc"), " back to the table"),
+  );
+}
+
+function crumbs(row, { before, after, position, total }) {
+  const link = (target, label) => h("a", {
+    class: "ghost", href: target ? `#${encodeURIComponent(target.key)}` : null, "aria-disabled": target ? null : "true",
+  }, label);
+  const where = position === null ? "" : `${NUMBER.format(position + 1)} of ${NUMBER.format(total)}`;
+  return h("nav", { class: "crumbs" },
+    h("a", { class: "ghost", href: "#" }, "← All queries"), h("span", { class: "where" }, where),
+    link(before, "Previous"), link(after, "Next"));
+}
+
+function meta(row) {
+  const facts = [
+    row.method,
+    row.tries > 1 && count(row.tries, "try").replace("trys", "tries"),
+    count(row.steps, "step"),
+    count(row.calls, "API call"),
+    row.tokens !== null && count(row.tokens, "token"),
+    row.seconds !== null && duration(row.seconds),
+    row.attempts > 1 && `attempt ${row.attempts} of the run`,
+  ];
+  return h("div", { class: "meta" }, h("span", { class: "mono" }, row.key), badge(row.outcome),
+    facts.filter(Boolean).map((fact) => h("span", {}, fact)));
+}
+
+/** When the model generated and when an API was waited for, from the query's start to its end. */
+function timeStrip(row, detail) {
+  const spans = [];
+  let number = 0;
+  for (const trajectory of detail.trajectories) {
+    for (const step of stepsOf(trajectory)) {
+      number += 1;
+      for (const [state, span] of [["generating", step.generation], ["waiting", step.call]]) {
+        if (span) spans.push({ state, number, ...span });
+      }
+    }
+  }
+  if (!spans.length) return null;
+  const total = Math.max(row.seconds || 0, ...spans.map((span) => span.at + span.seconds));
+  const plot = h("div", { class: "strip-plot" }, spans.map((span) => {
+    const link = h("a", {
+      href: `#${encodeURIComponent(row.key)}/${span.number}`, class: `fill-${span.state}`,
+      title: `step ${span.number}: ${STATES.find(([state]) => state === span.state)[1]}, ${duration(span.seconds)}`,
+    });
+    link.style.left = `${(100 * span.at) / total}%`;
+    link.style.width = `${(100 * span.seconds) / total}%`;
+    return link;
+  }));
+  return h("div", { class: "strip" }, plot, h("div", { class: "legend" },
+    h("span", {}, h("i", { class: "swatch fill-generating" }), `generating ${duration(row.generation_s)}`),
+    h("span", {}, h("i", { class: "swatch fill-waiting" }), `waiting for an API ${duration(row.api_s)}`)));
+}
+
+function problemPanel(detail) {
+  return h("div", { class: "panel problem" }, h("h3", {}, "Why there is no answer"), h("p", { class: "prose" }, detail.error),
+    detail.traceback && h("pre", { class: "block" }, detail.traceback));
+}
+
+function drawTrajectory(trajectory, numbered) {
+  const steps = trajectory.steps.map((step) => drawStep(step, numbered.next++));
+  const branches = trajectory.branches || [];
+  const someAnswer = branches.some(hasAnswer);
+  return h("div", { class: "steps" }, steps, branches.map((branch, position) => {
+    const body = drawTrajectory(branch, numbered);
+    return drawFold(`Branch ${position + 1} of ${branches.length}`, branch, body, "is-branch", !someAnswer || hasAnswer(branch));
+  }));
+}
+
+function drawFold(title, trajectory, body, kind, isOpen) {
+  const end = ending(trajectory);
+  return h("details", { class: `fold ${kind}${end === "answered" ? " has-answer" : ""}`, open: isOpen },
+    h("summary", {}, `${title} · ${count([...stepsOf(trajectory)].length, "step")}`, badge(end)),
+    h("div", { class: "fold-body" }, body));
+}
+
+function hasAnswer(trajectory) {
+  return ending(trajectory) === "answered";
+}
+
+function ending(trajectory) {
+  const codes = new Set([...stepsOf(trajectory)].map((step) => step.code));
+  return codes.has(3) ? "answered" : codes.has(4) ? "gave_up" : "no_answer";
+}
+
+function drawStep(step, number) {
+  const code = step.code;
+  const tone = code === 4 ? "up" : code === 0 || code === 3 ? "ok" : "bad";
+  const generation = step.generation;
+  return h("article", { class: "step", id: `step-${number}` },
+    h("div", { class: "step-number" }, String(number)),
+    h("div", { class: "step-body" },
+      step.thought && h("p", { class: "prose" }, step.thought),
+      h("div", { class: "step-head" },
+        step.action !== undefined && h("span", { class: "action" }, step.action || "(no function)"),
+        code !== undefined && h("span", { class: `badge code-${tone}`, title: `status code ${code}` }, `${code} · ${CODES[code] || "status"}`),
+        step.pruned && code !== 4 && h("span", { class: "badge code-cut" }, "stopped here"),
+        h("span", { class: "step-cost" },
+          generation && h("span", { title: generation.prompt_tokens ? `${NUMBER.format(generation.prompt_tokens)} tokens in the longest prompt` : null },
+            h("i", { class: "fill-generating" }), duration(generation.seconds), generation.tokens === null ? null : ` · ${count(generation.tokens, "token")}`),
+          step.call && h("span", {}, h("i", { class: "fill-waiting" }), duration(step.call.seconds)))),
+      step.arguments !== undefined && said("Arguments", step.arguments),
+      step.observation !== undefined && said("Observation", step.observation)));
+}
+
+/** A text of the model or of an API: laid out if it is JSON, exactly as it is on demand. */
+function said(title, text) {
+  const value = parsed(text);
+  const block = h("pre", { class: "block" });
+  const head = h("div", { class: "said-head" }, h("span", {}, title));
+  let isRaw = value === undefined;
+  const draw = () => block.replaceChildren(...(isRaw ? [text] : laidOut(value)));
+  if (value !== undefined) {
+    const button = h("button", { type: "button", onclick: () => { isRaw = !isRaw; button.textContent = isRaw ? "laid out" : "as it is"; draw(); } }, "as it is");
+    head.append(button);
+  }
+  if (text.length > CLIPPED_ABOVE) {
+    block.classList.add("is-clipped");
+    const button = h("button", { type: "button", onclick: () => {
+      const isClipped = block.classList.toggle("is-clipped");
+      button.textContent = isClipped ? `all ${NUMBER.format(text.length)} characters` : "less";
+    } }, `all ${NUMBER.format(text.length)} characters`);
+    head.append(button);
+  }
+  draw();
+  return h("div", { class: "said" }, head, block);
+}
+
+/** The value of a JSON object or list, with JSON inside its `response` unpacked as well; undefined for other text. */
+function parsed(text) {
+  if (!/^\s*[[{]/.test(text)) return undefined;
+  try {
+    const value = JSON.parse(text);
+    if (typeof value.response === "string") {
+      const inner = parsed(value.response);
+      if (inner !== undefined) value.response = inner;
+    }
+    return value;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Indented JSON as nodes, keys and literals marked; line breaks in strings are shown as such. */
+function laidOut(value, indent = "") {
+  if (value === null || typeof value !== "object") {
+    return typeof value === "string" ? [JSON.stringify(value).replaceAll("\\n", "\n" + indent)] : [h("span", { class: "literal" }, String(value))];
+  }
+  const isList = Array.isArray(value);
+  const entries = Object.entries(value);
+  if (!entries.length) return [isList ? "[]" : "{}"];
+  const inner = indent + "  ";
+  const lines = entries.flatMap(([key, item], position) => [
+    inner, ...(isList ? [] : [h("span", { class: "key" }, key), ": "]), ...laidOut(item, inner), position < entries.length - 1 ? ",\n" : "\n",
+  ]);
+  return [isList ? "[\n" : "{\n", ...lines, indent, isList ? "]" : "}"];
+}

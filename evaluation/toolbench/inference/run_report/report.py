@@ -1,0 +1,180 @@
+"""Puts everything known of an answer folder together and writes `report.html` beside the answers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.run_report.answers import Answer, Failure, read_answers, read_failures
+from evaluation.toolbench.inference.run_report.history import Attempt, History, read_history
+from evaluation.toolbench.inference.run_report.page import build_page
+from evaluation.toolbench.inference.run_report.run_record import RunRecord, read_run_record, write_whole
+from evaluation.toolbench.inference.run_report.timeline import timelines
+from evaluation.toolbench.inference.run_report.totals import FINISH_CALLS, quantile, totals_of
+from evaluation.toolbench.inference.run_report.trajectory import add_timings, trajectory_json
+
+REPORT_FILE = "report.html"
+
+_QUERIES_PER_BLOCK = 24  # compressed together: a page unpacks one block to show one query
+_EXCERPT = 160  # characters of an answer in the table
+
+
+@dataclass
+class _Query:
+    """One row of the table."""
+
+    answer: Answer
+    attempt: Attempt | None = None
+    num_attempts: int = 0
+    failure: Failure | None = None
+    key: str = field(default="", init=False)  # the page's address of it
+
+
+def write_report(folder: Path, output: Path | None = None) -> Path:
+    """Build the report of `folder` from what is on disk; where it was written.
+
+    DataError when there is nothing to report or a file cannot be read, OutputError when it cannot be
+    written. Answers that cannot be read are rows of the report and no error.
+    """
+    output = output or folder / REPORT_FILE
+    data = report_data(folder)
+    write_whole(output, build_page(data, title=data["title"]))
+    return output
+
+
+def report_data(folder: Path) -> dict[str, Any]:
+    """What the page shows, as JSON values."""
+    answers, failures, history = read_answers(folder), read_failures(folder), read_history(folder)
+    run = read_run_record(folder)
+    queries = _queries(answers, failures, history)
+    if not queries and run is None:
+        raise DataError(
+            f"nothing to report in {folder}: no answer (<id>_<method>.json), no events-*.jsonl, no run.json. "
+            "Name the folder that --output_answer_file named"
+        )
+    details = [_detail(query) for query in queries]
+    return {
+        "title": folder.resolve().name,
+        "built": round(time.time()),
+        "run": run.to_json() if run else None,
+        "summary": _summary(queries, history, run),
+        "timelines": [asdict(timeline) for timeline in timelines(history)],
+        "rows": [_row(query, position) for position, query in enumerate(queries)],
+        "blocks": [
+            _compressed(details[start : start + _QUERIES_PER_BLOCK])
+            for start in range(0, len(details), _QUERIES_PER_BLOCK)
+        ],
+        "queries_per_block": _QUERIES_PER_BLOCK,
+    }
+
+
+def _queries(answers: Sequence[Answer], failures: dict[str, Failure], history: History) -> list[_Query]:
+    attempts, num_attempts = history.last_attempts(), history.num_attempts()
+    queries = []
+    for answer in answers:
+        attempt = attempts.get(answer.query_id)
+        if attempt is not None and attempt.method not in ("", answer.method):
+            attempt = None  # of another method's run in the same folder
+        if attempt is not None:
+            add_timings(answer.trajectories, attempt)
+        queries.append(_Query(answer, attempt, num_attempts.get(answer.query_id, 0)))
+    answered = {answer.query_id for answer in answers}
+    for query_id in sorted((failures.keys() | attempts.keys()) - answered):
+        attempt, failure = attempts.get(query_id), failures.get(query_id)
+        queries.append(_unanswered(query_id, attempt, failure, num_attempts.get(query_id, 0)))
+    queries.sort(key=lambda query: (_natural(query.answer.query_id), query.answer.method))
+    ids = [query.answer.query_id for query in queries]
+    has_twins = len(set(ids)) < len(ids)
+    for query in queries:
+        query.key = f"{query.answer.query_id}_{query.answer.method}" if has_twins else query.answer.query_id
+    return queries
+
+
+def _unanswered(query_id: str, attempt: Attempt | None, failure: Failure | None, num_attempts: int) -> _Query:
+    if failure is None and attempt is not None and attempt.error is not None and attempt.outcome == "failed":
+        failure = Failure(query_id, attempt.error["type"], attempt.error["message"])
+    answer = Answer(
+        query_id,
+        method=attempt.method if attempt else "",
+        outcome="failed" if failure else "unfinished",
+        query=attempt.text if attempt else "",
+        error=f"{failure.type}: {failure.message}" if failure else "The run ended before this query did.",
+    )
+    return _Query(answer, attempt, num_attempts, failure)
+
+
+def _natural(query_id: str) -> tuple[int, int, str]:
+    """Numbers by their value and before other ids."""
+    return (0, int(query_id), "") if query_id.isdecimal() else (1, 0, query_id)
+
+
+def _row(query: _Query, position: int) -> dict[str, Any]:
+    answer, attempt = query.answer, query.attempt
+    steps = list(answer.steps())
+    calls = [step for step in steps if step.action is not None and step.action != FINISH_CALLS]
+    tokens = attempt.tokens if attempt and attempt.tokens is not None else answer.total_tokens
+    return {
+        "key": query.key,
+        "id": answer.query_id,
+        "method": answer.method,
+        "outcome": answer.outcome,
+        "query": answer.query,
+        "answer": (answer.final_answer or answer.error)[:_EXCERPT],
+        "steps": len(steps),
+        "calls": len(calls),
+        "errors": sum(step.is_error for step in steps),
+        "seconds": _rounded(attempt.end - attempt.start) if attempt and attempt.end is not None else None,
+        "generation_s": _rounded(sum(each.seconds for each in attempt.generations)) if attempt else None,
+        "api_s": _rounded(sum(each.seconds for each in attempt.calls)) if attempt else None,
+        "tokens": tokens,
+        "tries": len(answer.trajectories),
+        "attempts": query.num_attempts,
+        "tools": sorted({step.action for step in calls if step.action}),
+        "position": position,
+    }
+
+
+def _detail(query: _Query) -> dict[str, Any]:
+    attempt = query.attempt
+    start = attempt.start if attempt else 0.0
+    return {
+        "final_answer": query.answer.final_answer,
+        "error": query.answer.error,
+        "traceback": query.failure.traceback if query.failure else "",
+        "trajectories": [trajectory_json(each, lambda t: t - start) for each in query.answer.trajectories],
+    }
+
+
+def _summary(queries: Sequence[_Query], history: History, run: RunRecord | None) -> dict[str, Any]:
+    outcomes: dict[str, int] = {}
+    for query in queries:
+        outcomes[query.answer.outcome] = outcomes.get(query.answer.outcome, 0) + 1
+    totals = totals_of(history)
+    return {
+        "outcomes": outcomes,
+        "left": run.counts.left if run else 0,
+        "has_events": bool(history.sessions),
+        "skipped_lines": history.num_skipped_lines,
+        "tokens": totals.tokens.generated,
+        "generation_s": totals.generation_s,
+        "median_query_s": quantile(totals.query_seconds, 0.5),
+        "p90_query_s": quantile(totals.query_seconds, 0.9),
+        "api": asdict(totals.api),
+    }
+
+
+def _compressed(details: Sequence[dict[str, Any]]) -> str:
+    """Base64 of the zlib stream of the JSON, which the browser's DecompressionStream("deflate") unpacks."""
+    text = json.dumps(details, ensure_ascii=False, separators=(",", ":"))
+    return base64.b64encode(zlib.compress(text.encode("utf-8", "replace"), 9)).decode("ascii")
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, 3)

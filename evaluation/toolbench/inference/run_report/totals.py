@@ -1,0 +1,75 @@
+"""Sums over a history: tokens, API calls and times, for `run.json` and for the report's first lines."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evaluation.toolbench.inference.run_report.event_log import FINAL_ANSWER, GAVE_UP
+from evaluation.toolbench.inference.run_report.history import Attempt, Call, History
+from evaluation.toolbench.inference.run_report.run_record import ApiStatistics, Tokens
+
+FINISH_CALLS = "Finish"  # answered by the environment itself, without an API
+
+
+@dataclass(frozen=True)
+class Totals:
+    """`query_seconds` are those of queries that came to an end, in ascending order."""
+
+    tokens: Tokens
+    api: ApiStatistics
+    generation_s: float
+    query_seconds: list[float]
+
+
+def totals_of(history: History, run_id: str | None = None) -> Totals:
+    """Over one run, or over all there are."""
+    attempts = [
+        attempt for session in history.sessions if run_id in (None, session.run_id) for attempt in session.attempts
+    ]
+    generations = [generation for attempt in attempts for generation in attempt.generations]
+    return Totals(
+        tokens=Tokens(
+            prompt=sum(generation.prompt_tokens or 0 for generation in generations),
+            generated=sum(_generated(attempt) for attempt in attempts),
+        ),
+        api=api_statistics([call for attempt in attempts for call in attempt.calls]),
+        generation_s=round(sum(generation.seconds for generation in generations), 3),
+        query_seconds=sorted(round(a.end - a.start, 3) for a in attempts if a.end is not None and a.error is None),
+    )
+
+
+def api_statistics(calls: Sequence[Call]) -> ApiStatistics:
+    """Of all calls but those of Finish."""
+    calls = [call for call in calls if call.name != FINISH_CALLS]
+    seconds = sorted(call.seconds for call in calls)
+    codes = Counter(call.code for call in calls)
+    return ApiStatistics(
+        calls=len(calls),
+        errors=sum(count for code, count in codes.items() if code not in (0, FINAL_ANSWER, GAVE_UP)),
+        seconds=round(sum(seconds), 3),
+        median_s=quantile(seconds, 0.5),
+        p95_s=quantile(seconds, 0.95),
+        max_s=quantile(seconds, 1.0),
+        by_code={str(code): codes[code] for code in sorted(codes)},
+    )
+
+
+def quantile(ascending: Sequence[float], fraction: float) -> float:
+    """The value that `fraction` of the others do not exceed; 0 of nothing.
+
+    >>> quantile([1.0, 2.0, 3.0, 10.0], 0.5)
+    2.0
+    """
+    if not ascending:
+        return 0.0
+    return ascending[max(0, math.ceil(fraction * len(ascending)) - 1)]
+
+
+def _generated(attempt: Attempt) -> int:
+    """Tokens of the whole try if it came to its end, else of its finished steps."""
+    if attempt.tokens is not None:
+        return attempt.tokens
+    return sum(generation.tokens or 0 for generation in attempt.generations)
