@@ -27,7 +27,7 @@ def prefill(
     from torch.nn.attention.varlen import varlen_attn
 
     causal = (-1, 0)
-    options = _grouped_query_option()
+    options = grouped_query_option()
     result = varlen_attn(q, k, v, cu_seqlens_q, cu_seqlens_q, max_q, max_q, scale=scale, window_size=causal, **options)
     assert isinstance(result, torch.Tensor)  # a pair only where the log of the sums is asked for
     return result
@@ -43,7 +43,7 @@ def _is_available(device: torch.device) -> bool:
 
 
 @functools.cache
-def _grouped_query_option() -> dict[str, Any]:
+def grouped_query_option() -> dict[str, Any]:
     """Fewer KV heads than query heads: 2.11 takes them as they come, later versions want to be asked."""
     from torch.nn.attention.varlen import varlen_attn
 
