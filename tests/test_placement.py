@@ -205,14 +205,6 @@ def test_max_gpu_memory_steers_the_plan():
         budgets_of(cards, "20GiB,8GiB")
 
 
-def test_a_process_that_sees_only_its_gpus_numbers_them_from_zero():
-    [_, replica] = plan_8b(80, 20, 20).replicas
-
-    assert replica.gpus == (1, 2)
-    assert replica.visible_devices == "GPU-1,GPU-2"
-    assert (replica.local_device_map["model.embed_tokens"], replica.local_device_map["lm_head"]) == (0, 1)
-
-
 def test_tied_weights_lie_together():
     targets = [budget(0, WORKING + 400), budget(1, WORKING + 400)]
     [replica] = plan_placement(footprint(tied=True), targets, SHORT).replicas

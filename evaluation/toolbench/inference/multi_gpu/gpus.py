@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu, read_nvml
 from evaluation.toolbench.inference.multi_gpu.visible_devices import Device, resolve_visible_devices
 
@@ -76,6 +77,20 @@ def visible_gpus() -> tuple[Gpu, ...]:
     """
     found = inspect_gpus()
     return inspect_gpus(cuda_uuids=torch_cuda_uuids).visible if found.order_is_a_guess else found.visible
+
+
+def require_usable(found: Inspection) -> None:
+    """PlacementError when the driver lists GPUs for this process that torch cannot use."""
+    if not found.visible or torch.cuda.is_available():
+        return
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+    raise PlacementError(
+        f"the driver ({found.driver_version}, good up to CUDA {found.cuda_version}) lists "
+        f"{len(found.visible)} GPU{'s' * (len(found.visible) > 1)}, but torch {torch.__version__}, {built}, cannot "
+        "use them: update the driver, install a torch for that CUDA version, or run on the CPU with --device cpu",
+        driver_version=found.driver_version,
+        torch_cuda_version=torch.version.cuda,
+    )
 
 
 def torch_cuda_uuids() -> list[str]:

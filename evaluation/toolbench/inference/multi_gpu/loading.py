@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import psutil  # type: ignore[import-untyped]
@@ -16,8 +16,11 @@ from evaluation.toolbench.inference.multi_gpu.checkpoint import (
     read_config,
     use_local_files_only,
 )
+from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, require_usable, visible_gpus
 from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE, build_max_memory
-from evaluation.toolbench.inference.multi_gpu.units import format_budget
+from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
+from evaluation.toolbench.inference.multi_gpu.replica import Replica
+from evaluation.toolbench.inference.multi_gpu.units import format_budget, gib
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,11 +49,82 @@ def load_model(
     Raises DataError for a checkpoint that cannot be used, ConfigError for an unknown device or dtype,
     PlacementError for GPUs that are not there or too small.
     """
+    arguments = _device_arguments(num_gpus, max_gpu_memory, device, cpu_offloading)
+    return _load(model_path, arguments, dtype, cpu_offloading=cpu_offloading)
+
+
+def load_replica(
+    model_path: str, replica: Replica, *, dtype: str = "auto", visible: Sequence[Gpu] | None = None
+) -> PreTrainedModel:
+    """The model where the plan puts it, in any process that sees the replica's GPUs, whatever their numbers there.
+
+    `visible` are the GPUs of this process, by default as they are now. Raises as `load_model`, and
+    PlacementError when a GPU has disappeared or filled up since the plan was made.
+    """
+    device_map = place_now(replica, visible_gpus() if visible is None else visible)
+    return _load(model_path, {"device_map": device_map}, dtype, cpu_offloading=bool(replica.offloaded))
+
+
+def place_now(replica: Replica, visible: Sequence[Gpu]) -> dict[str, int | str]:
+    """The replica's device map in this process's CUDA indices. PlacementError when the plan no longer holds."""
+    now = {gpu.uuid: gpu for gpu in visible}
+    places: dict[int | str, int | str] = {"cpu": "cpu"}
+    for shard in replica.shards:
+        planned = shard.target.gpu
+        gpu = now.get(planned.uuid)
+        if gpu is None or gpu.cuda_index is None:
+            raise PlacementError(
+                f"GPU {shard.index} ({planned.name}, {planned.uuid}) has disappeared since the layout was planned; "
+                "look for Xid errors in the system log, or start again to plan without it",
+                uuid=planned.uuid,
+            )
+        if gpu.free_bytes < shard.weight_bytes:
+            holder = f" ({gpu.held_by})" if gpu.processes else ""
+            raise PlacementError(
+                f"GPU {shard.index} ({planned.name}) had {gib(planned.free_bytes)} free when the layout was planned "
+                f"and has {gib(gpu.free_bytes)} now{holder}; {gib(shard.weight_bytes)} of weights were to go there. "
+                "Start again to plan with what is free",
+                uuid=planned.uuid,
+            )
+        places[shard.index] = gpu.cuda_index
+    if len(replica.shards) == 1 and not replica.offloaded:
+        return {"": places[replica.shards[0].index]}  # no hooks between modules
+    return {name: places[place] for name, place in replica.device_map.items()}
+
+
+def embedding_device(model: PreTrainedModel) -> torch.device:
+    """Where input ids belong, whatever GPU the first layer lies on."""
+    hook = getattr(model.get_input_embeddings(), "_hf_hook", None)
+    execution_device = getattr(hook, "execution_device", None)
+    if execution_device is not None:  # weights that are offloaded come to this device when they are used
+        return torch.device(execution_device)
+    return model.get_input_embeddings().weight.device
+
+
+def check_placement(model: PreTrainedModel, *, cpu_offloading: bool) -> None:
+    """PlacementError when a layer lies outside the GPUs unasked; DataError when weights were never loaded or tied."""
+    outside = [name for name, place in model.hf_device_map.items() if place in ("cpu", "disk")]
+    if outside and len(outside) < len(model.hf_device_map) and not cpu_offloading:
+        raise PlacementError(
+            f"{', '.join(outside[:3])} would lie outside the GPUs, which makes every token slow; "
+            "raise --max_gpu_memory, add a GPU, or accept it with --cpu_offloading",
+            outside=outside,
+        )
+    unloaded = [name for name, tensor in model.named_parameters() if tensor.is_meta]
+    if unloaded and not cpu_offloading:
+        raise DataError(f"{len(unloaded)} parameters have no weights after loading, the first is {unloaded[0]}")
+    head = model.get_output_embeddings()
+    if model.config.get_text_config().tie_word_embeddings and head is not None:
+        embedding = model.get_input_embeddings()
+        if embedding.weight.data_ptr() != head.weight.data_ptr():
+            raise DataError("the config ties the head to the embedding, but after loading they are two tensors")
+
+
+def _load(model_path: str, arguments: dict[str, Any], dtype: str, *, cpu_offloading: bool) -> PreTrainedModel:
     config = read_config(model_path)
     folder = local_folder(model_path)
     if folder:
         read_checkpoint(folder)
-    arguments = _device_arguments(num_gpus, max_gpu_memory, device, cpu_offloading)
     model = _from_pretrained(
         str(folder or model_path),
         config=config,
@@ -64,29 +138,6 @@ def load_model(
     return model.eval()
 
 
-def embedding_device(model: PreTrainedModel) -> torch.device:
-    """Where input ids belong, whatever GPU the first layer lies on."""
-    hook = getattr(model.get_input_embeddings(), "_hf_hook", None)
-    execution_device = getattr(hook, "execution_device", None)
-    if execution_device is not None:  # weights that are offloaded come to this device when they are used
-        return torch.device(execution_device)
-    return model.get_input_embeddings().weight.device
-
-
-def check_placement(model: PreTrainedModel, *, cpu_offloading: bool) -> None:
-    """PlacementError when a layer lies outside the GPUs unasked, or weights were never loaded."""
-    outside = [name for name, place in model.hf_device_map.items() if place in ("cpu", "disk")]
-    if outside and len(outside) < len(model.hf_device_map) and not cpu_offloading:
-        raise PlacementError(
-            f"{', '.join(outside[:3])} would lie outside the GPUs, which makes every token slow; "
-            "raise --max_gpu_memory, add a GPU, or accept it with --cpu_offloading",
-            outside=outside,
-        )
-    unloaded = [name for name, tensor in model.named_parameters() if tensor.is_meta]
-    if unloaded and not cpu_offloading:
-        raise DataError(f"{len(unloaded)} parameters have no weights after loading, the first is {unloaded[0]}")
-
-
 def _device_arguments(
     num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None, device: str, cpu_offloading: bool
 ) -> dict[str, Any]:
@@ -96,7 +147,13 @@ def _device_arguments(
         raise ConfigError(f"device={device!r} is none that torch knows; use cuda, cuda:N, mps or cpu") from error
     if wanted.type != "cuda":
         return {"device_map": {"": str(wanted)}}
+    found = inspect_gpus()
+    require_usable(found)
     if wanted.index is not None:
+        if wanted.index >= len(found.visible):
+            raise PlacementError(
+                f"device={device!r}, but CUDA sees {len(found.visible)} GPUs", visible=len(found.visible)
+            )
         return {"device_map": {"": wanted.index}}
     if not torch.cuda.is_available() and num_gpus <= 1:
         logger.info("no GPU: the model goes to the CPU")

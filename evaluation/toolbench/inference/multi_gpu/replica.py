@@ -110,12 +110,6 @@ class Replica:
         return on_gpus | {name: "cpu" for block in self.offloaded for name in block.modules}
 
     @property
-    def local_device_map(self) -> dict[str, int | str]:
-        """`device_map` for a process whose CUDA_VISIBLE_DEVICES is `visible_devices`."""
-        position = {index: place for place, index in enumerate(self.gpus)}
-        return {name: place if isinstance(place, str) else position[place] for name, place in self.device_map.items()}
-
-    @property
     def visible_devices(self) -> str:
         """CUDA_VISIBLE_DEVICES for a process that sees this replica's GPUs and no other."""
         return ",".join(shard.target.gpu.uuid for shard in self.shards)
