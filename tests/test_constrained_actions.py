@@ -63,8 +63,6 @@ def test_every_action_is_a_tool_of_the_catalog(agent_class, indexing, temperatur
     agent = make_agent(agent_class, model, engine, template, data_dir, indexing=indexing, restrict_actions="all")
     names = {called(agent, str(query), temperature, planning=False) for query in range(4)}
     assert names <= {*NAMES, "Finish"}
-    if temperature == 50.0:
-        assert len(names) > 1  # draws that differ, so that the test sees more than one action
 
 
 @pytest.mark.parametrize(("agent_class", "indexing"), AGENTS)
