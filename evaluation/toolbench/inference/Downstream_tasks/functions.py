@@ -24,8 +24,8 @@ def api_json_of(tool: Mapping[str, Any], api: Mapping[str, Any], category_name: 
         "category_name": category_name,
         "api_name": api["name"],
         "api_description": api.get("description"),
-        "required_parameters": api.get("required_parameters") or [],
-        "optional_parameters": api.get("optional_parameters") or [],
+        "required_parameters": _named(api.get("required_parameters")),
+        "optional_parameters": _named(api.get("optional_parameters")),
         "tool_name": tool["tool_name"],
     }
 
@@ -125,6 +125,12 @@ class ToolPackage:
 def pure_api_name(api_name: str) -> str:
     """The API's name as the API server and the tools' own code have it."""
     return change_name(standardize(api_name))
+
+
+def _named(parameters: Any) -> list[dict[str, Any]]:
+    """The parameters that can be given at all: those with a name."""
+    entries = parameters if isinstance(parameters, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)]
 
 
 def _function_description(api_json: ApiJson, name: str, standard_tool_name: str) -> str:

@@ -101,9 +101,12 @@ def read_tools_json(path: Path) -> list[dict[str, Any]]:
     if not isinstance(tools, list):
         raise DataError(f"{path} holds a {type(tools).__name__}, not a list of tools")
     for position, tool in enumerate(tools):
-        missing = [key for key in ("tool_name", "category_name", "api_list") if key not in tool]
-        if missing:
-            raise DataError(f"{path}: tool {position} has no {missing[0]}", position=position)
+        if not _is_tool(tool) or not isinstance(tool.get("category_name"), str):
+            raise DataError(
+                f"{path}: entry {position} is no tool with tool_name, category_name and an api_list of named APIs. "
+                "Restore the file from ToolGen's data",
+                position=position,
+            )
     return tools
 
 
@@ -112,7 +115,13 @@ def _read_tool(path: Path) -> dict[str, Any] | None:
         tool = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    is_tool = (
-        isinstance(tool, dict) and isinstance(tool.get("tool_name"), str) and isinstance(tool.get("api_list"), list)
+    return tool if _is_tool(tool) else None
+
+
+def _is_tool(tool: Any) -> bool:
+    return (
+        isinstance(tool, dict)
+        and isinstance(tool.get("tool_name"), str)
+        and isinstance(tool.get("api_list"), list)
+        and all(isinstance(api, dict) and isinstance(api.get("name"), str) for api in tool["api_list"])
     )
-    return tool if is_tool else None
