@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
 
 VOCAB_SIZE = 97  # not a multiple of anything that a kernel likes
 CONTEXT = 128
+_TINY = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": CONTEXT,
+    "initializer_range": 0.3,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
 
 
 def tiny_llama(seed: int = 0, **changes: int | float | bool) -> LlamaForCausalLM:
     """A float32 Llama of 2 layers on the CPU, with weights large enough that its tokens vary."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        **{
-            "vocab_size": VOCAB_SIZE,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": CONTEXT,
-            "initializer_range": 0.3,
-            "bos_token_id": None,
-            "eos_token_id": None,
-            **changes,
-        }
-    )
-    return LlamaForCausalLM(config).eval()
+    return LlamaForCausalLM(LlamaConfig(**_TINY | changes)).eval()
+
+
+def tiny_qwen2(seed: int = 0, **changes: int | float | bool) -> Qwen2ForCausalLM:
+    """Like `tiny_llama`: with biases in its attention."""
+    torch.manual_seed(seed)
+    return Qwen2ForCausalLM(Qwen2Config(**_TINY | changes)).eval()
+
+
+def tiny_qwen3(seed: int = 0, **changes: int | float | bool) -> Qwen3ForCausalLM:
+    """Like `tiny_llama`: with normalised queries and keys, and heads of a size of their own."""
+    torch.manual_seed(seed)
+    return Qwen3ForCausalLM(Qwen3Config(**_TINY | {"head_dim": 16} | changes)).eval()
 
 
 def plain_greedy(model: PreTrainedModel, prompt_ids: list[int], max_new_tokens: int) -> list[int]:

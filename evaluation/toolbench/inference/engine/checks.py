@@ -60,7 +60,7 @@ class Walk:
     def __init__(self, request: GenerationRequest) -> None:
         self._stop_ids = request.stop_ids
         self._trie = request.constraint if isinstance(request.constraint, TokenTrie) else None
-        self._node = TokenTrie.ROOT
+        self.node = TokenTrie.ROOT  # the place in the constraint's trie; the root where there is none
 
     def ends_with(self, token_id: int) -> bool:
         """Take the next token; True when the generation ends with it. EngineError if the trie does not hold it."""
@@ -68,13 +68,13 @@ class Walk:
             return True
         if self._trie is None:
             return False
-        if token_id == self._trie.end_id and bool(self._trie.is_end[self._node]):
+        if token_id == self._trie.end_id and bool(self._trie.is_end[self.node]):
             return True
         try:
-            self._node = self._trie.step(self._node, token_id)
+            self.node = self._trie.step(self.node, token_id)
         except KeyError:
             raise EngineError(f"token id {token_id} was generated, which the constraint does not allow here") from None
-        return self._trie.is_leaf(self._node)
+        return self._trie.is_leaf(self.node)
 
 
 def result_of(request: GenerationRequest, token_ids: list[int]) -> GenerationResult:

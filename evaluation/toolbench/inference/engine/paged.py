@@ -1,0 +1,282 @@
+"""The paged engine: continuous batching over a transformers model, with a paged KV cache.
+
+One thread owns the model, the pages and the schedule; callers talk to it through a queue and futures.
+On a GPU it launches a step before it reads the tokens of the one before, so that the device never
+waits for the host; a generation that turns out to have ended one step ago costs one row of one step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from evaluation.toolbench.inference.engine.checks import check_request, context_of, vocabulary_of
+from evaluation.toolbench.inference.engine.kv_cache import PAGE_SIZE, KvCache, count_pages
+from evaluation.toolbench.inference.engine.pages import PagePool
+from evaluation.toolbench.inference.engine.paging import attach, detach
+from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.engine.runner import Launched, ModelRunner
+from evaluation.toolbench.inference.engine.scheduler import Counts, Limits, Plan, Scheduler
+from evaluation.toolbench.inference.engine.sequence import Sequence
+from evaluation.toolbench.inference.errors import EngineError
+from evaluation.toolbench.inference.multi_gpu.loading import embedding_device
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PageUse:
+    """The page pool at one moment: pages in all, free ones, and conversations that keep some while they wait."""
+
+    num_pages: int
+    num_free: int
+    num_idle: int
+
+
+class PagedEngine(Engine):
+    """Serves many requests at once; the oldest first where memory or the step's size sets a limit.
+
+    num_pages          pages of the KV cache; None: what fits beside the weights
+    page_size          tokens a page; a power of two on a GPU
+    max_running        sequences in a step at most
+    max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces
+    use_graphs         CUDA graphs, where all layers are on one GPU
+    overlap            launch a step before reading the last one's tokens; None: on a GPU
+
+    While the engine lives it owns the model's attention; `close` gives that back. A future can be
+    cancelled until its result is there, also while its generation runs.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        num_pages: int | None = None,
+        page_size: int = PAGE_SIZE,
+        max_running: int = 128,
+        max_prefill_tokens: int = 1024,
+        use_graphs: bool = True,
+        overlap: bool | None = None,
+    ) -> None:
+        self._attention_before, layers = attach(model)
+        self.vocab_size = vocabulary_of(model)
+        context = context_of(model)
+        pages_per_sequence = -(-context // page_size)
+        limits = Limits(max_running=max_running, max_prefill_tokens=max_prefill_tokens)
+        if num_pages is None:
+            num_pages = count_pages(
+                layers,
+                page_size,
+                working_bytes=_working_bytes(model, self.vocab_size, limits),
+                max_pages=max_running * pages_per_sequence,
+            )
+        self.max_length = min(context, num_pages * page_size)
+        self._device = embedding_device(model)
+        self._scheduler = Scheduler(PagePool(num_pages, page_size), limits)
+        self._runner: ModelRunner | None = ModelRunner(
+            model,
+            KvCache(layers, num_pages, page_size),
+            vocab_size=self.vocab_size,
+            max_running=max_running,
+            max_prefill_rows=limits.max_prefill_rows,
+            table_width=min(pages_per_sequence, num_pages),
+            use_graphs=use_graphs,
+        )
+        self._model: PreTrainedModel | None = model
+        self._overlap = self._device.type == "cuda" if overlap is None else overlap
+        self._numbers = itertools.count()
+        self._jobs: dict[Sequence, Future[GenerationResult]] = {}  # of the engine's thread alone
+        self._inbox: queue.SimpleQueue[_Job | str | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # orders submissions before or after close()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._serve, name="paged-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest) -> Future[GenerationResult]:
+        future: Future[GenerationResult] = Future()
+        try:
+            max_new_tokens = check_request(request, vocab_size=self.vocab_size, max_length=self.max_length)
+        except EngineError as error:
+            future.set_exception(error)
+            return future
+        with self._lock:
+            if self._is_closed:
+                raise EngineError("the engine is closed: no further generation can be submitted")
+            self._inbox.put(_Job(Sequence(next(self._numbers), request, max_new_tokens), future))
+        return future
+
+    def generate(self, request: GenerationRequest) -> GenerationResult:
+        return self.submit(request).result()
+
+    def end_conversation(self, conversation_id: str) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._inbox.put(conversation_id)
+
+    def close(self) -> None:
+        """Cancel what waits, finish what runs, release the model. Later submits raise EngineError."""
+        with self._lock:
+            self._is_closed = True
+            self._inbox.put(None)
+        self._thread.join()
+        self._runner = None
+        if self._model is not None:
+            detach(self._model, self._attention_before)
+            self._model = None
+
+    def counts(self) -> Counts:
+        """What has been done so far, at the time of the call."""
+        return dataclasses.replace(self._scheduler.counts)
+
+    def page_use(self) -> PageUse:
+        """Exact when nothing runs."""
+        pool = self._scheduler.pool
+        return PageUse(pool.num_pages, pool.num_free, len(self._scheduler.store))
+
+    def _serve(self) -> None:
+        """The engine's thread, until close() or an error that is nobody's in particular."""
+        try:
+            with self._stream():
+                self._loop()
+        except BaseException as error:
+            logger.exception("the paged engine has stopped")
+            self._abandon(error)
+
+    def _loop(self) -> None:
+        in_flight: Launched | None = None
+        while True:
+            closing = not self._take_messages(wait=in_flight is None and not self._scheduler.has_work)
+            if closing:
+                self._cancel_waiting()
+                if in_flight is None and not self._scheduler.has_work:
+                    return
+            self._drop_cancelled()
+            plan = self._scheduler.plan()
+            launched = self._launch(plan) if plan is not None else None
+            if not self._overlap:
+                in_flight = launched
+            if in_flight is not None:
+                self._read(in_flight)
+            in_flight = launched if self._overlap else None
+
+    def _take_messages(self, *, wait: bool) -> bool:
+        """Everything that callers have said so far, after waiting for something to be said; False once closed."""
+        is_open = not self._is_closed  # read first: what was submitted before close() is then in the queue
+        while (wait and is_open) or not self._inbox.empty():
+            message = self._inbox.get()
+            wait = False
+            if isinstance(message, _Job):
+                self._jobs[message.sequence] = message.future
+                self._scheduler.add(message.sequence)
+            elif message is not None:
+                self._scheduler.end_conversation(message)
+        return is_open
+
+    def _launch(self, plan: Plan) -> Launched | None:
+        assert self._runner is not None  # close() waits for this thread before it lets go of it
+        try:
+            launched = self._runner.launch(plan)
+        except torch.OutOfMemoryError as error:
+            self._runner.release_memory()
+            if self._scheduler.shrink():
+                limits = self._scheduler.limits
+                logger.warning(
+                    "out of memory in a step of %d sequences: going on with at most %d sequences and %d prompt tokens",
+                    len(plan.rows),
+                    limits.max_running,
+                    limits.max_prefill_tokens,
+                )
+            else:
+                self._fail(plan.rows[-1].sequence, error)
+            return None
+        except Exception as error:
+            if not self._scheduler.run_alone(plan):
+                self._fail(plan.rows[0].sequence, error)
+            return None
+        self._scheduler.launched(plan)
+        return launched
+
+    def _read(self, launched: Launched) -> None:
+        for sequence in self._scheduler.read(launched.plan, launched.tokens()):
+            future = self._jobs.pop(sequence)
+            if future.set_running_or_notify_cancel():
+                future.set_result(sequence.result())
+
+    def _fail(self, sequence: Sequence, error: Exception) -> None:
+        self._scheduler.drop(sequence)
+        future = self._jobs.pop(sequence)
+        if future.set_running_or_notify_cancel():
+            wrapped = EngineError(
+                f"a generation over {sequence.num_prompt} prompt tokens failed in the model: "
+                f"{type(error).__name__}: {error}",
+                prompt_tokens=sequence.num_prompt,
+            )
+            wrapped.__cause__ = error
+            future.set_exception(wrapped)
+
+    def _drop_cancelled(self) -> None:
+        for sequence in [sequence for sequence, future in self._jobs.items() if future.cancelled()]:
+            self._scheduler.drop(sequence)
+            self._jobs.pop(sequence).set_running_or_notify_cancel()
+
+    def _cancel_waiting(self) -> None:
+        """Those that have not begun; one that was preempted has."""
+        for sequence in self._scheduler.waiting:
+            if not sequence.has_begun:
+                self._jobs[sequence].cancel()
+
+    def _abandon(self, error: BaseException) -> None:
+        """Nothing can be served any more: every future says so, and so does every later submit."""
+        with self._lock:
+            self._is_closed = True
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, _Job):
+                self._jobs[message.sequence] = message.future
+        for future in self._jobs.values():
+            if future.set_running_or_notify_cancel():
+                stopped = EngineError(f"the paged engine has stopped: {type(error).__name__}: {error}")
+                stopped.__cause__ = error
+                future.set_exception(stopped)
+        self._jobs.clear()
+
+    @contextlib.contextmanager
+    def _stream(self) -> Iterator[None]:
+        """A CUDA stream of the engine's own on a GPU, after what its constructor queued on the default one."""
+        if self._device.type != "cuda":
+            yield
+            return
+        torch.cuda.synchronize(self._device)
+        with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.Stream(self._device)):
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    sequence: Sequence
+    future: Future[GenerationResult]
+
+
+def _working_bytes(model: PreTrainedModel, vocab_size: int, limits: Limits) -> int:
+    """GPU memory that a step needs beside weights and pages, on the generous side.
+
+    Logits: the model's own (2 bytes), float32, its masked copy, and for drawn tokens noise, scores and a
+    sorted copy with its int64 indices: about 40 bytes for each id and row. Activations: the largest are
+    the two halves of the feed-forward layer and their product, about 8 bytes per token and feature with
+    what surrounds them. 2 GiB for graphs, kernels and libraries.
+    """
+    config = model.config.get_text_config()
+    num_rows = limits.max_running + limits.max_prefill_rows
+    num_tokens = limits.max_running + limits.max_prefill_tokens
+    widest = max(int(getattr(config, "intermediate_size", 0)), 4 * int(config.hidden_size))
+    return 40 * num_rows * vocab_size + 8 * num_tokens * widest + 2 * 2**30

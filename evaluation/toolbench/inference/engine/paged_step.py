@@ -1,0 +1,85 @@
+"""One step's inputs on the devices, and the attention of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from evaluation.toolbench.inference.engine.attention import paged_attention, write_kv
+from evaluation.toolbench.inference.engine.kv_cache import KvCache
+from evaluation.toolbench.inference.engine.step_layout import StepLayout
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows that one attention call serves; see `attention.paged_attention`."""
+
+    tables: torch.Tensor
+    contexts: torch.Tensor
+    starts: torch.Tensor
+    max_q: int
+
+
+class PagedStep:
+    """Views of the input buffers, one buffer for each device with layers; given to the model as `paging`.
+
+    Launches depend on the layout alone, so a step can be captured in a CUDA graph and replayed after
+    its buffer has been written anew. `is_fresh` promises that no prefill row has anything stored yet
+    and none is padding.
+    """
+
+    def __init__(
+        self,
+        layout: StepLayout,
+        buffers: Mapping[torch.device, torch.Tensor],
+        cache: KvCache,
+        *,
+        is_fresh: bool = False,
+    ) -> None:
+        self._cache = cache
+        self._num_decode = layout.shape.decode_rows
+        self._is_fresh = is_fresh
+        self._slots: dict[torch.device, torch.Tensor] = {}
+        self._decode: dict[torch.device, _Part] = {}
+        self._prefill: dict[torch.device, _Part] = {}
+        shape = layout.shape
+        for device, buffer in buffers.items():
+            arrays = layout.views(buffer)
+            rows = shape.decode_rows
+            self._slots[device] = arrays.slots.long()
+            if rows:
+                starts = torch.arange(rows + 1, dtype=torch.int32, device=device)
+                self._decode[device] = _Part(arrays.tables[:rows], arrays.contexts[:rows], starts, max_q=1)
+            if shape.prefill_tokens:
+                tables, contexts = arrays.tables[rows:], arrays.contexts[rows:]
+                self._prefill[device] = _Part(tables, contexts, arrays.starts, max_q=shape.prefill_tokens)
+
+    def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+        """Store the new keys and values of `layer` and attend: decode rows by one kernel, prefill rows by another."""
+        device = q.device
+        keys, values = self._cache.keys(layer), self._cache.values(layer)
+        write_kv(k, v, keys, values, self._slots[device])
+        out = torch.empty_like(q, memory_format=torch.contiguous_format)
+        split = self._num_decode
+        if split:
+            part = self._decode[device]
+            paged_attention(
+                q[:split], keys, values, part.tables, part.contexts, part.starts, part.max_q, scale, out[:split]
+            )
+        if device in self._prefill:
+            part = self._prefill[device]
+            paged_attention(
+                q[split:],
+                keys,
+                values,
+                part.tables,
+                part.contexts,
+                part.starts,
+                part.max_q,
+                scale,
+                out[split:],
+                new_kv=(k[split:], v[split:]) if self._is_fresh else None,
+            )
+        return out

@@ -1,0 +1,323 @@
+"""Which sequences take part in the next step, with how many tokens, and on which pages.
+
+Pure bookkeeping: no tensors, no threads, no clock. The caller alternates
+
+    plan = scheduler.plan()          # decides, takes pages
+    ... run it ...
+    scheduler.launched(plan)         # the step is on its way: its keys and values count as stored
+    scheduler.read(plan, tokens)     # the tokens it drew
+
+and may plan and launch the next step before it reads the tokens of the last one. A plan that could not
+be launched is simply forgotten: what it took stays with the sequences, and the next plan repeats the work.
+
+Order of arrival is the order of service. A sequence joins when its whole prompt has pages; when a
+running one needs a page and none is free, idle conversations lose theirs first (the longest idle one
+before others), then the youngest running sequence, which starts again later. So the oldest sequence
+always moves on, and since any one sequence fits the pool alone, every sequence ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, field, replace
+
+from evaluation.toolbench.inference.engine.pages import PagePool, extend_names
+from evaluation.toolbench.inference.engine.prefix import PrefixStore
+from evaluation.toolbench.inference.engine.sequence import Sequence
+
+_SMALLEST_CHUNK = 32  # tokens: a step's fixed costs are shared by at least so many tokens of a long prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a step may become."""
+
+    max_running: int = 128  # sequences with a part in the steps
+    max_prefill_tokens: int = 1024  # prompt tokens a step, all sequences together
+    max_prefill_rows: int = 16  # sequences that read more than one token in a step
+
+    def halved(self) -> Limits | None:
+        """For a device that ran out of memory; None when there is nothing left to halve."""
+        smaller = replace(
+            self,
+            max_running=max(1, self.max_running // 2),
+            max_prefill_tokens=min(self.max_prefill_tokens, max(_SMALLEST_CHUNK, self.max_prefill_tokens // 2)),
+        )
+        return None if smaller == self else smaller
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`count` tokens of a sequence from position `start` on; with the last one a token is drawn if `draws`."""
+
+    sequence: Sequence
+    start: int
+    count: int
+    draws: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A step: rows of one token, then rows of several; `copies` of pages (from, to) come before either."""
+
+    decode: list[Row]
+    prefill: list[Row]
+    copies: list[tuple[int, int]]
+
+    @property
+    def rows(self) -> list[Row]:
+        return self.decode + self.prefill
+
+    @property
+    def drawing(self) -> list[Row]:
+        """The rows that draw a token, in the order of the tokens."""
+        return [row for row in self.rows if row.draws]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a scheduler has done so far; tokens count when their step is launched."""
+
+    steps: int = 0
+    prefill_tokens: int = 0  # prompt tokens read by the model, those read again after a preemption included
+    reused_tokens: int = 0  # prompt tokens that were in the pages already
+    drawn_tokens: int = 0
+    preemptions: int = 0
+    evictions: int = 0  # idle conversations that lost their pages
+
+
+@dataclass(slots=True)
+class Scheduler:
+    pool: PagePool
+    limits: Limits
+    store: PrefixStore = field(init=False)
+    counts: Counts = field(default_factory=Counts)
+    waiting: list[Sequence] = field(default_factory=list)  # by arrival
+    running: list[Sequence] = field(default_factory=list)  # by arrival
+    _rows: list[int] = field(init=False)  # free row numbers
+    _copies: list[tuple[int, int]] = field(default_factory=list)
+    _promised: dict[bytes, Sequence] = field(default_factory=dict)  # pages that a running sequence is about to fill
+    _alone: list[Sequence] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.store = PrefixStore(self.pool)
+        self._rows = list(reversed(range(self.limits.max_running)))
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.waiting or self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        """A new sequence, younger than all before it, that fits the pool."""
+        self.waiting.append(sequence)
+
+    def plan(self) -> Plan | None:
+        """The next step; None when nobody can take part in it (before the tokens of the last one are read)."""
+        self._alone = [sequence for sequence in self._alone if sequence in self.running]
+        if self._alone:
+            members = self._alone[:1]
+        else:
+            while len(self.running) > self.limits.max_running:
+                self._preempt(self.running[-1])
+            self._grow()
+            self._admit()
+            members = self.running
+        ready = [s for s in members if s.num_pending and s.num_drawn < s.max_new_tokens]
+        decode = [_row(s, 1) for s in ready if s.num_pending == 1]
+        prefill = self._chunks([s for s in ready if s.num_pending > 1])
+        decode += [row for row in prefill if row.count == 1]
+        prefill = [row for row in prefill if row.count > 1]
+        return Plan(decode, prefill, list(self._copies)) if decode or prefill else None
+
+    def launched(self, plan: Plan) -> None:
+        """The device will have done `plan` before anything that comes after it."""
+        self.pool.give_back([source for source, _ in plan.copies])
+        self._copies = self._copies[len(plan.copies) :]
+        self.counts.steps += 1
+        for row in plan.rows:
+            sequence = row.sequence
+            self.counts.prefill_tokens += max(0, min(row.start + row.count, sequence.num_prompt) - row.start)
+            self.counts.drawn_tokens += row.draws
+            sequence.prefix.num_tokens += row.count
+            sequence.num_unknown += row.draws
+            self._publish(sequence)
+        self._alone = [s for s in self._alone if all(row.sequence is not s for row in plan.rows)]
+
+    def read(self, plan: Plan, tokens: Items[int]) -> list[Sequence]:
+        """Give the `tokens` that `plan` drew to their sequences; returns those that end with them."""
+        ended: list[Sequence] = []
+        for row, token in zip(plan.drawing, tokens, strict=True):
+            sequence = row.sequence
+            if sequence.is_over:  # noticed one step late: what was drawn behind the end is nobody's
+                continue
+            sequence.read(token)
+            if sequence.is_over:
+                self._finish(sequence)
+                ended.append(sequence)
+        return ended
+
+    def drop(self, sequence: Sequence) -> None:
+        """Forget a sequence that nobody waits for any more, wherever it is."""
+        sequence.is_dropped = True
+        if sequence in self.running:
+            self._stop(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+
+    def run_alone(self, plan: Plan) -> bool:
+        """After a step that failed: plan its sequences one at a time, so that the next failure has one owner.
+
+        False when `plan` has but one sequence, which is then the culprit.
+        """
+        if len(plan.rows) == 1:
+            return False
+        self._alone = [row.sequence for row in plan.rows]
+        return True
+
+    def shrink(self) -> bool:
+        """Smaller steps from now on; False when they cannot be smaller."""
+        smaller = self.limits.halved()
+        if smaller is not None:
+            self.limits = smaller
+        return smaller is not None
+
+    def end_conversation(self, conversation_id: str) -> None:
+        """Give its idle pages back, and keep none of its sequences that still run or wait."""
+        self.store.end(conversation_id)
+        for sequence in self.running + self.waiting:
+            if sequence.request.conversation_id == conversation_id:
+                sequence.is_kept = False
+
+    def _grow(self) -> None:
+        """A page for every running sequence whose next token needs one, the oldest first."""
+        for sequence in list(self.running):
+            if sequence.row is None or sequence.num_drawn >= sequence.max_new_tokens:
+                continue  # preempted for an older one, or done but for reading
+            missing = self.pool.pages_for(sequence.length) - len(sequence.prefix.pages)
+            while missing > self.pool.num_free and sequence.row is not None:
+                if self.store.evict_one(spare=None):
+                    self.counts.evictions += 1
+                else:
+                    self._preempt(self.running[-1])
+            if sequence.row is not None and missing > 0:
+                sequence.prefix.pages += self.pool.take(missing)
+
+    def _admit(self) -> None:
+        """Let waiting sequences join, in order of arrival, as far as rows and pages go."""
+        num_reading = sum(sequence.num_pending > 1 for sequence in self.running)
+        for sequence in list(self.waiting):
+            if len(self.running) >= self.limits.max_running or num_reading >= self.limits.max_prefill_rows:
+                return
+            if sequence.num_unknown:
+                return  # preempted a moment ago: its last token has not been read yet
+            extend_names(sequence.names, sequence.token_ids, self.pool.page_size)
+            found = self.store.match(sequence.request.conversation_id, sequence.token_ids, sequence.names)
+            next_page = found.num_tokens // self.pool.page_size
+            if next_page < len(sequence.names) and sequence.names[next_page] in self._promised:
+                continue  # a running sequence is about to fill the page that comes next here too
+            if not self._make_room(sequence):
+                return
+            self._join(sequence)
+            num_reading += sequence.num_pending > 1
+
+    def _make_room(self, sequence: Sequence) -> bool:
+        """Evict idle conversations until `sequence` finds pages for all its tokens; False when that does not help.
+
+        A page for each running sequence stays free, or the newcomer would soon be in the way of the others.
+        """
+        conversation_id = sequence.request.conversation_id
+        while True:
+            found = self.store.match(conversation_id, sequence.token_ids, sequence.names)
+            needed = self.store.num_pages_to_take(found, sequence.length) + len(self.running)
+            if needed <= self.pool.num_free:
+                return True
+            # With nothing running, the newcomer's own idle pages are the last that could stand in its way.
+            if not self.store.evict_one(spare=conversation_id if self.running or len(self.store) > 1 else None):
+                return False
+            self.counts.evictions += 1
+
+    def _join(self, sequence: Sequence) -> None:
+        conversation_id = sequence.request.conversation_id
+        found = self.store.match(conversation_id, sequence.token_ids, sequence.names)
+        sequence.prefix, copy = self.store.claim(conversation_id, found)
+        if copy is not None:
+            self._copies.append(copy)
+        prefix = sequence.prefix
+        prefix.pages += self.pool.take(self.pool.pages_for(sequence.length) - len(prefix.pages))
+        self.counts.reused_tokens += min(prefix.num_tokens, sequence.num_prompt)
+        for name in sequence.names[prefix.num_tokens // self.pool.page_size :]:
+            self._promised.setdefault(name, sequence)
+        sequence.row = self._rows.pop()
+        sequence.has_begun = True
+        self.waiting.remove(sequence)
+        self.running.append(sequence)
+        self.running.sort(key=lambda s: s.number)  # one that was preempted is older than others
+
+    def _chunks(self, reading: list[Sequence]) -> list[Row]:
+        """Prompt tokens for this step: an equal share for each, then what is left to the oldest.
+
+        Short prompts are read at once, and a long one does not hold them up.
+        """
+        reading = reading[: self.limits.max_prefill_rows]
+        budget = self.limits.max_prefill_tokens
+        if not reading:
+            return []
+        share = max(_SMALLEST_CHUNK, budget // len(reading))
+        counts = []
+        for sequence in reading:
+            counts.append(min(sequence.num_pending, share, budget))
+            budget -= counts[-1]
+        for index, sequence in enumerate(reading):
+            more = min(sequence.num_pending - counts[index], budget)
+            counts[index] += more
+            budget -= more
+        return [_row(sequence, count) for sequence, count in zip(reading, counts, strict=True) if count]
+
+    def _publish(self, sequence: Sequence) -> None:
+        if sequence.row is None:
+            return  # it has given its pages back since
+        extend_names(sequence.names, sequence.token_ids, self.pool.page_size)
+        first = sequence.prefix.num_named
+        self.store.publish(sequence.prefix, sequence.names)
+        for name in sequence.names[first : sequence.prefix.num_named]:
+            self._promised.pop(name, None)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Take its pages; it starts again, in its turn, with whatever of them can still be found then."""
+        self.counts.preemptions += 1
+        self._release(sequence)
+        self.pool.give_back(sequence.prefix.pages)
+        sequence.prefix = type(sequence.prefix)()
+        self.waiting.append(sequence)
+        self.waiting.sort(key=lambda s: s.number)
+
+    def _finish(self, sequence: Sequence) -> None:
+        """Its last token has been read, while it ran or after it was preempted."""
+        if sequence.row is None:
+            self.waiting.remove(sequence)
+        else:
+            self._stop(sequence)
+
+    def _stop(self, sequence: Sequence) -> None:
+        """Out of the running; its pages stay with its conversation or are given back."""
+        self._release(sequence)
+        conversation_id = sequence.request.conversation_id
+        if sequence.is_kept and conversation_id is not None:
+            stored = min(sequence.prefix.num_tokens, len(sequence.token_ids))
+            sequence.prefix.num_tokens = stored
+            self.store.publish(sequence.prefix, sequence.names)
+            self.store.keep(conversation_id, sequence.token_ids[:stored], sequence.prefix)
+        else:
+            self.pool.give_back(sequence.prefix.pages)
+
+    def _release(self, sequence: Sequence) -> None:
+        assert sequence.row is not None
+        self.running.remove(sequence)
+        self._rows.append(sequence.row)
+        sequence.row = None
+        for name in [name for name, owner in self._promised.items() if owner is sequence]:
+            del self._promised[name]
+
+
+def _row(sequence: Sequence, count: int) -> Row:
+    return Row(sequence, sequence.prefix.num_tokens, count, count == sequence.num_pending)
