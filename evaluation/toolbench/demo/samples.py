@@ -26,6 +26,9 @@ _ERRORS = (
     "Timeout error...",
     "request invalid, data error",
 )
+_FILLERS = ("please", "now", "today", "really", "maybe", "just", "exactly", "so", "the", "my", "also", "here", "it")
+_NOISY_SHARE = 0.4  # of the training questions
+_NOISE = 0.08  # chance of each of a noisy question's words to be left out, and to be followed by a filler
 _ERROR_SHARE = 0.08
 _SEEN_QUERY_SHARE = 0.01
 _SEEN_QUERIES = len(TASKS) // 2
@@ -107,10 +110,23 @@ def _finish(trajectory: Trajectory) -> Turn:
 
 def _training_trajectory(task: Task, rng: Random) -> Trajectory:
     wording = choose(rng.choice(task.lines("seen")), rng)
+    if rng.random() < _NOISY_SHARE:
+        wording = _with_noise(wording, rng)
     opener = rng.choice(_OPENERS) if rng.random() < 0.25 else ""
     closer = rng.choice(_CLOSERS) if rng.random() < 0.2 else ""
     slots = _distinct(task.slots, lambda kind: sample_value(kind, rng))
     return solve(task, f"{opener}{wording}{closer}", slots, TOOLS)
+
+
+def _with_noise(wording: str, rng: Random) -> str:
+    """`wording` with words left out and put in, its slots untouched, so that no single word decides."""
+    words = []
+    for word in wording.split(" "):
+        if "{" in word or rng.random() >= _NOISE:
+            words.append(word)
+        if rng.random() < _NOISE:
+            words.append(rng.choice(_FILLERS))
+    return " ".join(words)
 
 
 def _seen_trajectory(position: int) -> Trajectory:

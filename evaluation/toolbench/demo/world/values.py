@@ -22,6 +22,13 @@ _CHUNKS = (
     "ber man son ton ville burg stad mont val san por nor sud bel lin del cor ran mil hol ster ford wick dale "
     "ham mor bre ad oli pep per gin ger lem tom ato sou ste cur pas try bird song dan cer tra vel ler ket"
 ).split()
+# Everyday words, whole or in part in names: their tokens are not only those of fixed texts.
+_STEMS = (
+    "over under since found write read close open price table street city word train team league film book paper "
+    "author parcel phone ticket room night cost money rate date time day long short old new high low red green blue "
+    "place plan ride home house water fire snow rain sun star north south east west king queen round small tall "
+    "this that they are what when where which make take give tell find show look need want call play work well"
+).split()
 _CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LETTERS = _CAPITALS.lower()
 
@@ -69,9 +76,14 @@ def _chunks(rng: Random) -> str:
     return "".join(rng.choices(_CHUNKS, k=rng.choice((1, 2, 2, 3))))
 
 
+def _stems(rng: Random) -> str:
+    stem = rng.choice(_STEMS)
+    return rng.choice((stem, stem + rng.choice(_CHUNKS), rng.choice(_CHUNKS) + stem, stem + rng.choice(_LETTERS)))
+
+
 def _word(rng: Random) -> str:
-    """An invented word. Three styles, so that hardly any sequence of a tokenizer's pieces stays unseen."""
-    style = rng.choices((_syllables, _letters, _chunks), weights=(5, 2, 3))[0]
+    """An invented word. Four styles, so that hardly any sequence of a tokenizer's pieces stays unseen."""
+    style = rng.choices((_syllables, _letters, _chunks, _stems), weights=(5, 2, 3, 2))[0]
     return style(rng)
 
 

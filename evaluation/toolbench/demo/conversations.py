@@ -1,0 +1,100 @@
+"""Conversations as token ids, with the parts that the model writes marked.
+
+Everything goes through the code that renders prompts for inference, so a prompt that the model is trained
+on is the prompt that it will be given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from evaluation.toolbench.demo.samples import Sample, Turn
+from evaluation.toolbench.inference.toolgen.catalog import ToolCatalog
+from evaluation.toolbench.inference.toolgen.chat_format import Conversation, PromptEncoder, chat_format
+from evaluation.toolbench.inference.toolgen.history import conversation_of, documentation_text, history_turns
+from evaluation.toolbench.inference.toolgen.prompts import PromptLayout, PromptTexts
+
+TEMPLATE = "llama-3"
+
+
+class Row(NamedTuple):
+    """A training sequence; `written[i]` says whether the model writes `ids[i]`."""
+
+    ids: list[int]
+    written: list[bool]
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Renders the conversations of one catalog for one tokenizer."""
+
+    catalog: ToolCatalog
+    encoder: PromptEncoder
+    texts: PromptTexts
+
+    @classmethod
+    def of(cls, catalog: ToolCatalog, tokenizer: Any) -> Renderer:
+        """With the package's own system prompt, whatever checkout this tree may lie in."""
+        return cls(catalog, PromptEncoder(tokenizer, chat_format(TEMPLATE)), PromptTexts())
+
+    def history(self, question: str, turns: Sequence[Turn], layout: PromptLayout) -> Conversation:
+        """The conversation before a step."""
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": ""},  # stands for the system prompt
+            {"role": "user", "content": f"\n{question}\nBegin!\n"},
+        ]
+        for turn in turns:
+            function = {"name": self.catalog.name_of(turn.action), "arguments": turn.arguments}
+            call = {"id": None, "type": "function", "function": function}
+            messages.append({"role": "assistant", "content": turn.thought, "tool_calls": [call]})
+            messages.append({"role": "tool", "content": turn.observation})
+        system_prompt = self.texts.system_prompt(self.catalog.finish)
+        rendered = history_turns(messages, self.catalog, layout, system_prompt=system_prompt)
+        return conversation_of(rendered, chat_format(TEMPLATE))
+
+    def ask_for_action(self, conversation: Conversation, layout: PromptLayout) -> None:
+        conversation.append_message(conversation.format.user, layout.hint)
+
+    def show_documentation(self, conversation: Conversation, action: str, layout: PromptLayout) -> None:
+        role = getattr(conversation.format, layout.documentation_role)
+        conversation.append_message(role, documentation_text(action, self.catalog))
+
+    def prompt(self, conversation: Conversation) -> list[int]:
+        """Ids of the conversation with a turn opened for the model to write."""
+        open_turn = conversation.format.turn(conversation.format.assistant, None)
+        return self.encoder.encode([*conversation.pieces(), open_turn])
+
+    def row(self, sample: Sample, layout: PromptLayout, step: int) -> Row:
+        """The step with index `step` after its history.
+
+        In a layout whose prompts are prefixes of each other the history is written by the model too, and
+        one row, that of the last step, has all there is to learn.
+        """
+        first = 0 if _prompts_are_prefixes(layout) else step
+        conversation = self.history(sample.question, sample.turns[:first], layout)
+        spans: list[tuple[int, int]] = []
+        for turn in sample.turns[first : step + 1]:
+            spans.append(self._write(conversation, turn.thought))
+            self.ask_for_action(conversation, layout)
+            spans.append(self._write(conversation, turn.action))
+            self.show_documentation(conversation, turn.action, layout)
+            spans.append(self._write(conversation, turn.arguments))
+            if turn.observation is not None:
+                conversation.append_message(conversation.format.user, turn.observation)
+        ids = self.encoder.encode(conversation.pieces())[: spans[-1][1]]
+        written = [False] * len(ids)
+        for start, stop in spans:
+            written[start:stop] = [True] * (stop - start)
+        return Row(ids, written)
+
+    def _write(self, conversation: Conversation, text: str) -> tuple[int, int]:
+        """Append what the model writes; where its ids are, the end marker among them."""
+        start = len(self.prompt(conversation))
+        conversation.append_message(conversation.format.assistant, text)
+        return start, len(self.encoder.encode(conversation.pieces()))
+
+
+def _prompts_are_prefixes(layout: PromptLayout) -> bool:
+    return layout.hint == layout.history_hint and layout.documentation_role == "user"

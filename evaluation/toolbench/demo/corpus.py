@@ -1,0 +1,95 @@
+"""The training set: rendered samples as batches of arrays, made by worker processes while the GPU trains.
+
+A chunk depends on the seed and its number alone, so the batches are the same for any number of workers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluation.toolbench.demo.conversations import Renderer, Row
+from evaluation.toolbench.demo.samples import training_sample
+from evaluation.toolbench.inference.toolgen.catalog import ToolCatalog, load_catalog
+from evaluation.toolbench.inference.toolgen.prompts import LAYOUTS, PromptTexts
+
+_CHUNK_BATCHES = 16  # batches that are sorted by length together
+_TRAINED_SHARE = 0.4  # of the rows; these have several steps each, the others one
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows padded on the right; both arrays are (rows, longest row)."""
+
+    ids: npt.NDArray[np.int16]
+    written: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where a worker finds its tokenizer and catalog, and how much it makes."""
+
+    data_dir: Path
+    tokenizer_dir: Path
+    seed: int
+    batch_size: int
+
+    def batches(self, num_batches: int, num_workers: int) -> Iterator[Batch]:
+        """The first `num_batches` batches, made by `num_workers` processes."""
+        num_chunks = -(-num_batches // _CHUNK_BATCHES)
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(num_workers, initializer=_start_worker, initargs=(self,)) as pool:
+            made = (batch for chunk in pool.imap(_make_chunk, range(num_chunks)) for batch in chunk)
+            for _, batch in zip(range(num_batches), made, strict=False):
+                yield batch
+
+
+def demo_catalog(data_dir: Path) -> ToolCatalog:
+    """The demo's catalog with the package's own text for Finish."""
+    return load_catalog(data_dir, "Atomic", PromptTexts().finish_description)
+
+
+def sample_row(renderer: Renderer, rng: Random) -> Row:
+    """A fresh sample in one of the layouts; of a layout that shows steps one by one, any step."""
+    sample = training_sample(rng)
+    trained = rng.random() < _TRAINED_SHARE
+    step = len(sample.turns) - 1 if trained else rng.randrange(len(sample.turns))
+    return renderer.row(sample, LAYOUTS["trained" if trained else "upstream"], step)
+
+
+_corpus: Corpus
+_renderer: Renderer
+
+
+def _start_worker(corpus: Corpus) -> None:
+    from transformers import AutoTokenizer
+
+    global _corpus, _renderer
+    _corpus = corpus
+    _renderer = Renderer.of(demo_catalog(corpus.data_dir), AutoTokenizer.from_pretrained(corpus.tokenizer_dir))
+
+
+def _make_chunk(number: int) -> list[Batch]:
+    rng = Random(f"{_corpus.seed} chunk {number}")
+    size = _corpus.batch_size
+    rows = [sample_row(_renderer, rng) for _ in range(_CHUNK_BATCHES * size)]
+    rows.sort(key=lambda row: len(row.ids))
+    batches = [_pad(rows[start : start + size]) for start in range(0, len(rows), size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def _pad(rows: list[Row]) -> Batch:
+    """Any id will do as padding: it comes last, so no token sees it, and nothing is to be written there."""
+    shape = (len(rows), max(len(row.ids) for row in rows))
+    batch = Batch(np.zeros(shape, np.int16), np.zeros(shape, np.bool_))
+    for index, row in enumerate(rows):
+        batch.ids[index, : len(row.ids)] = row.ids
+        batch.written[index, : len(row.ids)] = row.written
+    return batch

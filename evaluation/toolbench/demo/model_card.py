@@ -1,0 +1,45 @@
+"""The README.md beside the demo's checkpoint: what it is, how it was made, with what result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_card(
+    config: Mapping[str, Any],
+    log: Mapping[str, float],
+    results: Mapping[str, Mapping[str, str]],
+    *,
+    num_parameters: int,
+    minutes: float,
+) -> str:
+    """`results` maps prompt layout -> split -> "solved/queries"."""
+    rows = "\n".join(
+        f"| {layout} | {groups.get('seen', '-')} | {groups.get('held_out', '-')} |"
+        for layout, groups in results.items()
+    )
+    settings = "\n".join(f"| {name} | {value} |" for name, value in config.items())
+    return f"""\
+# Demo model
+
+A Llama of {num_parameters:,} parameters that works like ToolGen (atomic indexing: one token per API) in the small
+world of `evaluation/toolbench/demo`. It knows that world and nothing else.
+
+- Prompts: template `llama-3`, this package's own system prompt, both prompt layouts.
+- Tokenizer: byte-level BPE of its own with Llama-3's chat markers.
+- Weights: bfloat16.
+- Training: `python -m evaluation.toolbench.demo.train`, {int(log["steps"]):,} steps,
+  {log["tokens"] / 1e6:,.0f} million tokens, {minutes:.1f} minutes on one GPU, last loss {log["loss"]:.4f}.
+
+Solved queries, with greedy decoding and the recorded API responses; "held out" queries share neither wording nor
+values with the training data:
+
+| prompt layout | seen | held out |
+|---|---|---|
+{rows}
+
+| setting | value |
+|---|---|
+{settings}
+"""

@@ -1,0 +1,247 @@
+"""Trains the demo's model from nothing, and says how many of the demo's queries it solves.
+
+    python -m evaluation.toolbench.demo.train [--out FOLDER] [--device cuda] [--steps N] [--minutes M] [--seed S]
+
+Reads the demo's data folder and its world, writes a checkpoint that transformers loads. The loss counts only
+what a ToolGen model writes: thoughts, tool tokens, arguments. Both prompt layouts are trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+
+from evaluation.toolbench.demo import DATA_DIR, MODEL_DIR
+from evaluation.toolbench.demo.conversations import Renderer
+from evaluation.toolbench.demo.corpus import Batch, Corpus, demo_catalog
+from evaluation.toolbench.demo.model_card import model_card
+from evaluation.toolbench.demo.rollout import roll_out
+from evaluation.toolbench.demo.samples import demo_queries, training_sample
+from evaluation.toolbench.demo.score import Verdict, load_expected, report
+from evaluation.toolbench.demo.tokenizer import train_tokenizer
+from evaluation.toolbench.inference.toolgen.catalog import ToolCatalog
+from evaluation.toolbench.inference.toolgen.prompts import LAYOUTS, OWN_SYSTEM_PROMPT
+
+_VOCAB_SIZE = 2048  # the tool tokens come on top
+_TOKENIZER_SAMPLES = 6000
+_TEXT_WEIGHT = 200  # how often fixed texts count when the tokenizer is trained: their words become single tokens
+_PROBE_STEPS = (20, 120)  # between these the speed is measured that --minutes is held with
+_LOG_EVERY = 100
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything the result depends on, beside the code and the data."""
+
+    steps: int = 8000
+    batch_size: int = 64  # rows of 430 to 1100 tokens
+    learning_rate: float = 2e-3
+    warmup_steps: int = 300
+    final_share: float = 0.02  # of the learning rate, at the end of the cosine
+    weight_decay: float = 0.05
+    max_gradient: float = 1.0
+    seed: int = 1
+    hidden_size: int = 256
+    intermediate_size: int = 704
+    num_layers: int = 6
+    num_heads: int = 4
+
+
+def main() -> None:
+    options = _parse_arguments()
+    config = TrainingConfig(
+        steps=options.steps,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        warmup_steps=min(TrainingConfig.warmup_steps, options.steps // 10),
+        seed=options.seed,
+        num_layers=options.num_layers,
+    )
+    device = torch.device(options.device)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are processes already
+    set_seed(config.seed)
+    started = time.monotonic()
+
+    catalog = demo_catalog(options.data_dir)
+    tokenizer = build_tokenizer(catalog, config.seed)
+    tokenizer.save_pretrained(options.out)
+    model = build_model(tokenizer, config).to(device)
+    print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens, {config}", flush=True)
+
+    corpus = Corpus(options.data_dir, options.out, config.seed, config.batch_size)
+    batches = corpus.batches(config.steps, options.workers)
+    log = train(model, batches, config, deadline=started + 60 * options.minutes)
+
+    model.to(torch.bfloat16).save_pretrained(options.out)
+    # What is scored is what was saved, not what was in memory.
+    model = AutoModelForCausalLM.from_pretrained(options.out, dtype=torch.bfloat16).to(device)
+    verdicts = evaluate(model, Renderer.of(catalog, tokenizer), options.data_dir)
+    minutes = (time.monotonic() - started) / 60
+    results = {name: _solved(group) for name, group in verdicts.items()}
+    card = model_card(asdict(config), log, results, num_parameters=model.num_parameters(), minutes=minutes)
+    (options.out / "README.md").write_text(card, encoding="utf-8")
+    size = sum(path.stat().st_size for path in options.out.iterdir())
+    print(json.dumps({"results": results, **log, "minutes": round(minutes, 1), "megabytes": round(size / 1e6, 2)}))
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train the demo's model.")
+    parser.add_argument("--out", type=Path, default=MODEL_DIR, help="where the checkpoint goes")
+    parser.add_argument("--data_dir", type=Path, default=DATA_DIR)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--steps", type=int, default=TrainingConfig.steps)
+    parser.add_argument("--minutes", type=float, default=7.0, help="lower the number of steps to what fits in here")
+    parser.add_argument("--batch_size", type=int, default=TrainingConfig.batch_size, help="conversations a step")
+    parser.add_argument("--learning_rate", type=float, default=TrainingConfig.learning_rate)
+    parser.add_argument("--num_layers", type=int, default=TrainingConfig.num_layers)
+    parser.add_argument("--seed", type=int, default=TrainingConfig.seed)
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="processes for the data")
+    return parser.parse_args()
+
+
+def build_tokenizer(catalog: ToolCatalog, seed: int) -> PreTrainedTokenizerFast:
+    """Trained on the fixed texts of every prompt, and on what questions, thoughts and answers look like."""
+    rng = Random(f"{seed} tokenizer")
+    fixed = [OWN_SYSTEM_PROMPT, *map(str, catalog.documentation.values()), *(f"{n:02}" for n in range(100))]
+    samples = [training_sample(rng) for _ in range(_TOKENIZER_SAMPLES)]
+    turns = [turn for sample in samples for turn in sample.turns]
+    varied = [
+        *(sample.question for sample in samples),
+        *(f"{turn.thought}\n{turn.arguments}\n{turn.observation or ''}" for turn in turns),
+    ]
+    return train_tokenizer(itertools.chain(fixed * _TEXT_WEIGHT, varied), catalog.actions, _VOCAB_SIZE)
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, config: TrainingConfig) -> LlamaForCausalLM:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_heads,
+            max_position_embeddings=4096,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def train(
+    model: LlamaForCausalLM, batches: Iterable[Batch], config: TrainingConfig, *, deadline: float
+) -> dict[str, float]:
+    """Train in place; steps, tokens and the last loss.
+
+    `deadline` is a time of `time.monotonic`. When the speed of the first steps shows that it would be
+    missed, the number of steps, and with it the learning rate's cosine, is shortened once.
+    """
+    device = model.device
+    decayed = [weight for weight in model.parameters() if weight.dim() >= 2]
+    others = [weight for weight in model.parameters() if weight.dim() < 2]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=device.type == "cuda")
+    steps, num_tokens = config.steps, 0
+    losses = torch.zeros(_LOG_EVERY, device=device)
+    started = probe_started = time.monotonic()
+    model.train()
+    for step, batch in enumerate(batches):
+        if step == _PROBE_STEPS[0]:
+            probe_started = _now(device)
+        elif step == _PROBE_STEPS[1]:
+            steps = min(steps, _steps_until(deadline, step, probe_started, _now(device)))
+        if step >= steps:
+            break
+        rate = learning_rate(config, step, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = batch_loss(model, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses[step % _LOG_EVERY] = loss.detach()
+        num_tokens += batch.ids.size
+        if step % _LOG_EVERY == _LOG_EVERY - 1:
+            seconds = time.monotonic() - started
+            print(
+                f"step {step + 1}/{steps}  loss {losses.mean().item():.4f}  lr {rate:.2e}  "
+                f"{num_tokens / seconds / 1e6:.2f} M tokens/s  {seconds:.0f} s",
+                flush=True,
+            )
+    model.eval()
+    return {"steps": steps, "tokens": num_tokens, "loss": round(losses[: min(steps, _LOG_EVERY)].mean().item(), 5)}
+
+
+def batch_loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
+    """Mean cross entropy of the tokens that the model is to write."""
+    device = model.device
+    ids = torch.from_numpy(batch.ids).to(device, torch.long, non_blocking=True)
+    written = torch.from_numpy(batch.written)[:, 1:].flatten().nonzero()[:, 0].to(device, non_blocking=True)
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        # No mask: padding stands on the right, where nothing looks at it.
+        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        logits = model.lm_head(hidden[:, :-1].flatten(0, 1)[written])
+    return cross_entropy(logits.float(), ids[:, 1:].flatten()[written])
+
+
+def learning_rate(config: TrainingConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine that ends at `final_share` after `steps`."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    return config.learning_rate * (config.final_share + (1 - config.final_share) * cosine)
+
+
+def evaluate(model: Any, renderer: Renderer, data_dir: Path) -> dict[str, list[Verdict]]:
+    """Verdicts on the demo's queries per prompt layout, printed as they come."""
+    queries, expected = demo_queries(), load_expected(data_dir)
+    verdicts = {}
+    for name, layout in LAYOUTS.items():
+        verdicts[name] = roll_out(model, renderer, queries, expected, layout)
+        print(f"\nprompt layout {name}\n{report(verdicts[name])}", flush=True)
+    return verdicts
+
+
+def _solved(verdicts: list[Verdict]) -> dict[str, str]:
+    """Split -> "solved/queries"."""
+    groups: dict[str, list[bool]] = {}
+    for verdict in verdicts:
+        groups.setdefault(verdict.split, []).append(verdict.solved)
+    return {split: f"{sum(solved)}/{len(solved)}" for split, solved in groups.items()}
+
+
+def _now(device: torch.device) -> float:
+    """The time after all work that is under way on `device`."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()
+
+
+def _steps_until(deadline: float, step: int, probe_started: float, now: float) -> int:
+    """How many steps in all fit before `deadline` at the speed since `probe_started`."""
+    seconds_per_step = (now - probe_started) / (_PROBE_STEPS[1] - _PROBE_STEPS[0])
+    return step + max(1, int((deadline - now) / seconds_per_step))
+
+
+if __name__ == "__main__":
+    main()
