@@ -17,7 +17,7 @@ class Interruption:
     """While entered, a first signal asks to stop after the running steps and a second one ends the process.
 
     `requested` is set by either, and by `request`. Signals that were ignored before stay ignored: a shell
-    does that for jobs in the background.
+    does that for jobs in the background. Outside the main thread, which alone can take signals, nothing changes.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,8 @@ class Interruption:
         return None if self.signal_number is None else 128 + self.signal_number
 
     def __enter__(self) -> Interruption:
-        for number in _SIGNALS:
+        signals = _SIGNALS if threading.current_thread() is threading.main_thread() else ()
+        for number in signals:
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._on_signal)
         return self
