@@ -52,6 +52,7 @@ class Layers:
             torch.tensor([0, *itertools.accumulate(counts)], dtype=torch.int32, device=device)
             for counts in (work.new_tokens, work.contexts)
         )
+        self.prompt_starts = self.starts_q[self.num_decodes :] - self.num_decodes
         slots = [
             table[i // page_size] * page_size + i % page_size
             for table, context in zip(tables, work.contexts, strict=True)
@@ -87,7 +88,7 @@ def implementations(work: Work) -> dict[str, Attention]:
     """Ours first, then the anchors that can do this work with this version of PyTorch."""
     found: dict[str, Attention] = {"ours, paged": _ours}
     if not work.is_decode and 1 in work.new_tokens:
-        found["ours, no decodes apart"] = lambda x, i: paged_attention(*x.arguments(i), implementation="triton")
+        found["ours, in one call"] = lambda x, i: paged_attention(*x.arguments(i), implementation="triton")
     found["varlen, contiguous"] = lambda x, i: _varlen(x, x.q[i], *x.contiguous(i))
     found["varlen, gathered"] = lambda x, i: _varlen(x, x.q[i], *x.gathered(i))
     if "block_table" in inspect.signature(_varlen_attn()).parameters:
@@ -98,7 +99,18 @@ def implementations(work: Work) -> dict[str, Attention]:
 
 
 def _ours(layers: Layers, i: int) -> torch.Tensor:
-    return paged_attention(*layers.arguments(i), num_decodes=layers.num_decodes, implementation="triton")
+    """As the engine does it: decodes by one call, prompts by another."""
+    n = layers.num_decodes
+    q, k, v, tables, contexts, _, max_q, scale = layers.arguments(i)
+    out = torch.empty_like(q)
+    for rows, starts, longest in (
+        (slice(n), layers.starts_q[: n + 1], 1),
+        (slice(n, None), layers.prompt_starts, max_q),
+    ):
+        if len(contexts[rows]):
+            part = tables[rows], contexts[rows], starts, longest, scale
+            paged_attention(q[rows], k, v, *part, out[rows], implementation="triton")
+    return out
 
 
 def _varlen_attn() -> Callable[..., Any]:

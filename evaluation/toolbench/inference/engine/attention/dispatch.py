@@ -25,23 +25,24 @@ def paged_attention(
     scale: float,
     out: torch.Tensor | None = None,
     *,
-    num_decodes: int = 0,
     new_kv: tuple[torch.Tensor, torch.Tensor] | None = None,
     implementation: Implementation | None = None,
 ) -> torch.Tensor:
     """Causal attention of T new tokens over the pages of their B sequences: (T, Hq, D), the dtype of `q`.
 
-    q             (T, Hq, D), the sequences' new tokens one after another; T is cu_seqlens_q[B]
+    q             (T, Hq, D), the sequences' new tokens one after another; T is cu_seqlens_q[B], or more:
+                  what is past that is padding, and its result means nothing
     k_cache       (num_pages, page_size, Hkv, D), with the new tokens already written; Hkv divides Hq
     v_cache       likewise
     block_tables  (B, max_pages) int32: page of a sequence's tokens [i * page_size, (i + 1) * page_size);
                   entries past its last page are not read
     context_lens  (B,) int32: tokens of each sequence, the new ones included
-    cu_seqlens_q  (B + 1,) int32: where each sequence's new tokens start in `q`, and T
-    max_q         the most new tokens of any sequence; 1 promises exactly one in every row (decode)
+    cu_seqlens_q  (B + 1,) int32: where each sequence's new tokens start in `q`, the first at 0, and where
+                  the last one's end
+    max_q         at least the most new tokens of any sequence; 1 promises exactly one in every row (decode).
+                  A mixed step is best served by two calls, one for its decodes and one for its prompts:
+                  decode has a faster kernel for long contexts
     out           where to write the result; made here when None
-    num_decodes   promises exactly one new token in each of the first so many rows. A mixed step that puts
-                  its decodes first and says so has their contexts read by the faster decode kernel
     new_kv        the new tokens' own K and V, (T, Hkv, D) each, only where no sequence has a cached
                   prefix and no row is padding: then they are all there is to attend to
     implementation  overrides `choose`
@@ -50,7 +51,7 @@ def paged_attention(
     up to itself. A row with context_len 0 is padding: its tokens, if it has any, get zeros.
 
     On a GPU nothing is read back and every launch follows from shapes, so both a decode step and a
-    step of fixed T, B and num_decodes can be captured in a CUDA graph. There the page size is a power of
+    step of fixed T and B can be captured in a CUDA graph. There the page size is a power of
     two (64 or more reads fastest), and the last dimension of every tensor is contiguous; the others may
     be strided. Kernels are compiled when first called for a dtype, page size and heads; batches add a
     handful of variants (few or many new tokens, the parts of a long context), none of them per batch.
@@ -67,16 +68,14 @@ def paged_attention(
         return result if out is None else out.copy_(result)
     _check_page_size(k_cache)
     out = torch.empty_like(q, memory_format=torch.contiguous_format) if out is None else out
-    n = len(context_lens) if max_q == 1 else num_decodes
-    if n > 0:
+    if max_q == 1:
         from evaluation.toolbench.inference.engine.attention.triton_decode import paged_decode
 
-        paged_decode(q[:n], k_cache, v_cache, block_tables[:n], context_lens[:n], scale, out[:n])
-    if n < len(context_lens):
+        paged_decode(q, k_cache, v_cache, block_tables, context_lens, scale, out)
+    else:
         from evaluation.toolbench.inference.engine.attention.triton_prefill import paged_prefill
 
-        rest = block_tables[n:], context_lens[n:], cu_seqlens_q[n:]
-        paged_prefill(q[n:], k_cache, v_cache, *rest, scale, out[n:], first_start=n)
+        paged_prefill(q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, scale, out)
     return out
 
 

@@ -1,7 +1,7 @@
 """Paged prefill attention in Triton: sequences of any number of new tokens, with or without a cached prefix.
 
-K and V are read from their pages, prefix and new tokens alike, so nothing is gathered. It serves
-mixed steps too: a row with one new token is a short sequence.
+K and V are read from their pages, prefix and new tokens alike, so nothing is gathered. A row with one
+new token is a short sequence; where there are many of them, `triton_decode` is the faster kernel.
 
 How it is laid out. A program takes a tile of one sequence's new tokens and one KV head; the query
 heads of the group are further rows of the tile (32 tokens times 4 heads are 128 rows), so each K and
@@ -45,12 +45,10 @@ def paged_prefill(
     scale: float,
     out: torch.Tensor,
     *,
-    first_start: int = 0,
     tile: Tile | None = None,
 ) -> None:
     """Causal attention of T new tokens, q (T, Hq, D) to `out`, likewise; see `attention.paged_attention`.
 
-    `first_start` is the value of cu_seqlens_q[0], not 0 where q, out and cu_seqlens_q are the ends of longer ones.
     `tile` overrides what is chosen from the shapes, for benchmarks.
     """
     total, num_heads, head_dim = q.shape
@@ -72,7 +70,6 @@ def paged_prefill(
             out,
             scale * _LOG2_E,
             batch,
-            first_start,
             *q.stride()[:2],
             *k_cache.stride()[:3],
             *v_cache.stride()[:3],
@@ -102,7 +99,7 @@ def choose_tile(total: int, head_dim: int, element_size: int) -> Tile:
 # Not specialised: what differs from step to step, or with the row at which a slice begins. Otherwise the
 # kernel would be compiled again in the middle of a run.
 @triton.jit(
-    do_not_specialize=["batch", "first_start", "table_row"],
+    do_not_specialize=["batch", "table_row"],
     do_not_specialize_on_alignment=["block_tables", "context_lens", "cu_seqlens_q"],
 )
 def _attend_tile(
@@ -115,7 +112,6 @@ def _attend_tile(
     out,
     scale_log2,
     batch,
-    first_start,
     q_token,
     q_head,
     k_page,
@@ -139,19 +135,18 @@ def _attend_tile(
     # Later tiles of a sequence see more of it, so they start first and the short ones fill the gaps.
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
     kv_head = tl.program_id(1)
-    # Sequence s, its start counted from the first one's, owns the tiles from start // BLOCK_Q + s on: enough
-    # for any length it has.
+    # Sequence s owns the tiles from cu_seqlens_q[s] // BLOCK_Q + s on: enough for any length it has.
     low = 0
     high = batch
     while high - low > 1:
         middle = (low + high) // 2
-        if (tl.load(cu_seqlens_q + middle) - first_start) // BLOCK_Q + middle <= tile:
+        if tl.load(cu_seqlens_q + middle) // BLOCK_Q + middle <= tile:
             low = middle
         else:
             high = middle
     row = low
-    start = tl.load(cu_seqlens_q + row) - first_start
-    num_new = tl.load(cu_seqlens_q + row + 1) - first_start - start
+    start = tl.load(cu_seqlens_q + row)
+    num_new = tl.load(cu_seqlens_q + row + 1) - start
     first_query = (tile - start // BLOCK_Q - row) * BLOCK_Q
     if first_query >= num_new:
         return
