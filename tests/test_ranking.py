@@ -6,7 +6,6 @@ from environment_helpers import says
 from evaluation.toolbench.inference.Algorithms.ranking import rank_by_pairs
 from evaluation.toolbench.inference.Tree.Tree import my_tree
 
-
 METALS = ("lead", "gold", "tin")
 
 
