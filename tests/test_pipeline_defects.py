@@ -35,6 +35,7 @@ from environment_helpers import (
 from evaluation.toolbench.inference.Algorithms.DFS import DFS_tree_search
 from evaluation.toolbench.inference.Algorithms.single_chain import single_chain
 from evaluation.toolbench.inference.Downstream_tasks import tool_files
+from evaluation.toolbench.inference.Downstream_tasks.api_caller import service_url
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.finish import parse_finish
 from evaluation.toolbench.inference.Downstream_tasks.functions import api_json_to_openai_json
@@ -42,6 +43,7 @@ from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.server import error_in, get_rapidapi_response
 from evaluation.toolbench.inference.toolgen.names import ActionName
+from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
 from evaluation.toolbench.virtual_api.replies import CODE_OF_ERROR, read_reply
 
 LOOK, FINISH = calls(FORECAST, '{"city": "Paris"}'), calls("Finish", ANSWER)
@@ -68,6 +70,14 @@ def test_D1_an_api_error_keeps_its_reply_its_code_and_the_calls_name(tmp_path, e
     assistant, tool = model.asked[1][2:]
     assert json.loads(tool["content"])["error"] == error
     assert assistant["tool_calls"][0]["function"]["name"] == FORECAST
+
+
+def test_D2_no_server_is_an_observation_and_the_search_goes_on(tmp_path):
+    with ApiClient("http://127.0.0.1:9/virtual", retry=RetryPolicy(failures=0)) as client:
+        model = ScriptedModel(LOOK, FINISH)
+        chain = single_chain(model, make_env(tmp_path, api=client))
+        assert chain.start(single_chain_max_step=16) == 1
+    assert chain.try_list[0]["chain"][1]["observation_code"] == 12
 
 
 @pytest.mark.parametrize("with_filter", [False, True])
@@ -253,6 +263,11 @@ def test_D26_a_model_that_takes_functions_is_given_functions(tmp_path):
     model = Davinci(LOOK, FINISH)
     assert single_chain(model, make_env(tmp_path)).start(single_chain_max_step=16) == 1
     assert list(model.shown[0]) == [FORECAST, "Finish"]
+
+
+def test_D28_no_key_leaves_this_machine_unless_a_server_is_named(monkeypatch):
+    monkeypatch.delenv("SERVICE_URL", raising=False)
+    assert service_url().startswith("http://localhost:")
 
 
 def test_D29_base_classes_set_up_what_they_promise(tmp_path):
