@@ -178,7 +178,7 @@ class ScriptedEngine:
         self.ended: list[str] = []
         self.closed = False
         self._tokenizer = tokenizer
-        self._answers = list(answers)
+        self.answers = list(answers)
         self._end_id = tokenizer.convert_tokens_to_ids(end_token)
 
     def prompts(self) -> list[str]:
@@ -186,7 +186,7 @@ class ScriptedEngine:
 
     def generate(self, request: GenerationRequest) -> GenerationResult:
         self.requests.append(request)
-        answer = self._answers.pop(0)
+        answer = self.answers.pop(0)
         if callable(answer):
             return GenerationResult(tuple(answer(request)), "length")
         ids = self._tokenizer(answer, add_special_tokens=False)["input_ids"]
