@@ -204,7 +204,7 @@ def test_prompts_and_generations_stop_where_the_pages_do():
     with contextlib.closing(PagedEngine(tiny_llama(), num_pages=3, page_size=8)) as engine:
         assert engine.max_length == 24
         assert len(engine.generate(GenerationRequest([1] * 20, 50, NO_STOP)).token_ids) == 4
-        with pytest.raises(EngineError, match="30 tokens.*24") as error:
+        with pytest.raises(EngineError, match=r"30 tokens.*24") as error:
             engine.generate(GenerationRequest([1] * 30, 1, NO_STOP))
         assert error.value.details == {"prompt_tokens": 30, "max_length": 24}
 
@@ -337,7 +337,7 @@ def test_a_fatal_error_reaches_every_future_and_every_later_call(engine, monkeyp
 
     future = engine.submit(GenerationRequest([1, 2], 100, NO_STOP))
     monkeypatch.setattr(engine._scheduler.__class__, "plan", breaks)
-    with pytest.raises(EngineError, match="stopped.*a bug"):
+    with pytest.raises(EngineError, match=r"stopped.*a bug"):
         future.result(10)
     with pytest.raises(EngineError, match="closed"):
         engine.submit(GenerationRequest([1], 1, NO_STOP))

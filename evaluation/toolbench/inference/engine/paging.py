@@ -61,7 +61,10 @@ def attach(model: PreTrainedModel) -> tuple[str, list[LayerShape]]:
         model.set_attn_implementation(ATTENTION_NAME)
         token = torch.zeros(1, 1, dtype=torch.int64, device=embedding_device(model))
         with torch.inference_mode():
-            model(token, position_ids=token, use_cache=False, paging=probe, logits_to_keep=1)
+            logits = model(token, position_ids=token, use_cache=False, paging=probe).logits
+            own = model.get_output_embeddings()(last_hidden(model, token, token, probe))
+        if not torch.allclose(own.to(logits.device, logits.dtype), logits):
+            raise _cannot_be_paged(model, "its logits are not those of its output embedding alone")
         num_layers = int(model.config.get_text_config().num_hidden_layers)
         if sorted(probe.layers) != list(range(num_layers)):
             raise _cannot_be_paged(model, f"{len(probe.layers)} of its {num_layers} layers ask for attention by name")
@@ -76,6 +79,16 @@ def attach(model: PreTrainedModel) -> tuple[str, list[LayerShape]]:
 def detach(model: PreTrainedModel, before: str) -> None:
     """Give `model` back the attention that it had before `attach`."""
     model.set_attn_implementation(before)
+
+
+def last_hidden(
+    model: PreTrainedModel, ids: torch.Tensor, positions: torch.Tensor, paging: Paging
+) -> torch.Tensor:  # (1, T, hidden size)
+    """What the decoder makes of `ids` at `positions`, (1, T) each; the output embedding comes after it."""
+    hidden: torch.Tensor = model.base_model(
+        ids, position_ids=positions, use_cache=False, paging=paging
+    ).last_hidden_state
+    return hidden
 
 
 class _Probe:

@@ -18,18 +18,12 @@ from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.engine.device_constraint import allowed_tokens, step_nodes
 from evaluation.toolbench.inference.engine.kv_cache import KvCache
 from evaluation.toolbench.inference.engine.paged_step import PagedStep
+from evaluation.toolbench.inference.engine.paging import last_hidden
 from evaluation.toolbench.inference.engine.request import Sampling
 from evaluation.toolbench.inference.engine.sampling import SamplingRows, sample, to_device
 from evaluation.toolbench.inference.engine.scheduler import Plan, Row
 from evaluation.toolbench.inference.engine.step_graph import StepGraph
-from evaluation.toolbench.inference.engine.step_layout import (
-    StepLayout,
-    StepShape,
-    exact_shape,
-    fill,
-    graph_shape,
-    largest_graph_rows,
-)
+from evaluation.toolbench.inference.engine.step_layout import StepLayout, StepShape, exact_shape, fill, graph_shape
 from evaluation.toolbench.inference.multi_gpu.loading import embedding_device
 
 logger = logging.getLogger(__name__)
@@ -76,10 +70,9 @@ class ModelRunner:
         self._device = embedding_device(model)
         self._tokens = torch.zeros(max_running, dtype=torch.int64, device=self._device)
         self._nodes = torch.full((max_running,), TokenTrie.ROOT, dtype=torch.int64, device=self._device)
-        self._use_graphs = use_graphs and self._device.type == "cuda" and cache.devices == [self._device]
+        self._use_graphs = use_graphs and self._device.type == "cuda" and _devices(model) == {self._device}
         self._graphs: dict[StepShape, StepGraph] = {}
         self._graph_pool: Any = None  # an opaque handle of PyTorch's
-        self._graph_logits: torch.Tensor | None = None
         self._samplings: tuple[Sampling, ...] = ()
         self._sampling_rows = SamplingRows.of([], self._device)
 
@@ -89,10 +82,10 @@ class ModelRunner:
         for source, target in plan.copies:
             self._cache.copy_page(source, target)
         drawing = plan.drawing
-        logits = self._logits(plan)[: len(drawing)]
+        hidden = self._read(plan)
         if not drawing:
             return Launched(plan, torch.empty(0, dtype=torch.int64), None)
-        drawn = self._draw(drawing, logits)
+        drawn = self._draw(drawing, self._model.get_output_embeddings()(hidden[: len(drawing)]))
         if self._device.type != "cuda":
             return Launched(plan, drawn, None)
         on_host = torch.empty(len(drawing), dtype=torch.int64, pin_memory=True)
@@ -104,13 +97,13 @@ class ModelRunner:
     def release_memory(self) -> None:
         """After an out-of-memory error: graphs and cached blocks, all of which can be made again."""
         self._graphs.clear()
-        self._graph_pool = self._graph_logits = None
+        self._graph_pool = None
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
             torch.cuda.empty_cache()
 
-    def _logits(self, plan: Plan) -> torch.Tensor:
-        """(at least num_drawn, vocab_size): the rows of `plan.drawing` come first."""
+    def _read(self, plan: Plan) -> torch.Tensor:
+        """(at least num_drawn, hidden size): the last layer's output for the rows of `plan.drawing`, in their order."""
         shape = graph_shape(plan, self._max_prefill_rows, self._table_width) if self._use_graphs else None
         if shape is not None:
             graph = self._graph(shape)
@@ -128,15 +121,10 @@ class ModelRunner:
         arrays = layout.views(buffers[self._device])
         kept = self._tokens[arrays.token_rows.clamp(min=0)]
         ids = torch.where(arrays.token_rows >= 0, kept, arrays.ids.long())
-        output = self._model(
-            ids.unsqueeze(0),
-            position_ids=arrays.positions.long().unsqueeze(0),
-            use_cache=False,
-            logits_to_keep=arrays.logit_tokens.long(),
-            paging=PagedStep(layout, buffers, self._cache, is_fresh=is_fresh),
-        )
-        logits: torch.Tensor = output.logits[0]
-        return logits
+        step = PagedStep(layout, buffers, self._cache, is_fresh=is_fresh)
+        hidden = last_hidden(self._model, ids.unsqueeze(0), arrays.positions.long().unsqueeze(0), step)[0]
+        # Few of the tokens are drawn from: the output embedding of a large vocabulary is for those alone.
+        return hidden[arrays.logit_tokens.to(hidden.device).long()]
 
     def _fill(self, plan: Plan, layout: StepLayout) -> torch.Tensor:
         """The inputs of `plan`, (layout.size,) int32, pinned where a GPU copies it while the host goes on."""
@@ -147,16 +135,9 @@ class ModelRunner:
         """The graph for steps of `shape`, captured at its first use; None, for good, once a capture has failed."""
         if shape not in self._graphs:
             try:
-                if self._graph_pool is None or self._graph_logits is None:
+                if self._graph_pool is None:
                     self._graph_pool = torch.cuda.graph_pool_handle()
-                    self._graph_logits = self._empty_logits()
-                graph = StepGraph(
-                    StepLayout(shape),
-                    self._device,
-                    self._forward,
-                    pool=self._graph_pool,
-                    logits=self._graph_logits,
-                )
+                graph = StepGraph(StepLayout(shape), self._device, self._graph_pool, self._forward)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
@@ -165,12 +146,6 @@ class ModelRunner:
                 return None
             self._graphs[shape] = graph
         return self._graphs[shape]
-
-    def _empty_logits(self) -> torch.Tensor:
-        """Room for the logits of the largest step that a graph serves."""
-        num_rows = largest_graph_rows(len(self._tokens)) + self._max_prefill_rows
-        dtype = self._model.get_output_embeddings().weight.dtype
-        return torch.empty(num_rows, self._vocab_size, dtype=dtype, device=self._device)
 
     def _draw(self, drawing: Items[Row], logits: torch.Tensor) -> torch.Tensor:
         """(num_drawn,) int64 tokens; also kept on the device for the next step."""
@@ -201,3 +176,8 @@ class ModelRunner:
         if samplings != self._samplings:
             self._samplings, self._sampling_rows = samplings, SamplingRows.of(samplings, device)
         return self._sampling_rows
+
+
+def _devices(model: PreTrainedModel) -> set[torch.device]:
+    """Where its weights lie; those that are offloaded count as elsewhere."""
+    return {tensor.device for tensor in model.parameters()}

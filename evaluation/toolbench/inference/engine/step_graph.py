@@ -13,22 +13,14 @@ Forward = Callable[[StepLayout, dict[torch.device, torch.Tensor]], torch.Tensor]
 
 
 class StepGraph:
-    """`forward(layout, buffers)` over a static input buffer; its logits go to the first rows of `logits`.
+    """`forward(layout, buffers)` over a static input buffer; its result lies in the graph's own memory.
 
-    Graphs that share `pool` and `logits` take turns: those of one are to be used before another is replayed.
+    Graphs that share `pool` share what memory their steps need, so they take turns: the result of one
+    is to be used before another is replayed.
     """
 
-    def __init__(
-        self,
-        layout: StepLayout,
-        device: torch.device,
-        forward: Forward,
-        *,
-        pool: Any,
-        logits: torch.Tensor,
-    ) -> None:
+    def __init__(self, layout: StepLayout, device: torch.device, pool: Any, forward: Forward) -> None:
         self.layout = layout
-        self._logits = logits[: layout.shape.num_rows]
         self._input = torch.zeros(layout.size, dtype=torch.int32, device=device)
         arrays = layout.views(self._input)
         arrays.slots.fill_(-1)  # the runs below are all padding: they write nothing into the pages
@@ -40,10 +32,10 @@ class StepGraph:
         torch.cuda.synchronize(device)
         # thread_local: what other threads do with the GPU meanwhile is no error.
         with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self._logits.copy_(forward(layout, buffers))
+            self._output = forward(layout, buffers)
 
     def replay(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Queue the step for `inputs` (layout.size,) int32, pinned; its logits are valid until the next replay."""
+        """Queue the step for `inputs` (layout.size,) int32, pinned; the result is valid until the next replay."""
         self._input.copy_(inputs, non_blocking=True)
         self._graph.replay()
-        return self._logits
+        return self._output

@@ -62,12 +62,6 @@ def graph_shape(plan: Plan, max_prefill_rows: int, table_width: int) -> StepShap
     return StepShape(decode_rows, max_prefill_rows if tokens else 0, prefill_tokens, table_width)
 
 
-def largest_graph_rows(max_running: int) -> int:
-    """Decode rows of the largest graph for steps of at most `max_running` sequences."""
-    sizes = (_round_up(max_running, DECODE_ROWS), _round_up(max_running, MIXED_DECODE_ROWS))
-    return max(DECODE_ROWS[-1] if size is None else size for size in sizes)
-
-
 @dataclass(frozen=True, slots=True)
 class StepLayout:
     """Where each array of a step of this shape lies in the buffer."""
@@ -117,7 +111,7 @@ class StepArrays(Generic[Array]):
     token_rows: Array  # (T,) where the device keeps the id instead; -1: in `ids`
     positions: Array  # (T,)
     slots: Array  # (T,) page * page_size + offset
-    logit_tokens: Array  # (R,) tokens whose logits are wanted, the first of them in use
+    logit_tokens: Array  # (R,) tokens to draw from, as many of the first as are drawn
     contexts: Array  # (R,) tokens of each row's sequence, this step's included
     starts: Array  # (prefill rows + 1,) where each prefill row begins, from the first of them on
     tables: Array  # (R, table_width) pages
