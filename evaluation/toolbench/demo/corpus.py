@@ -6,7 +6,7 @@ A chunk depends on the seed and its number alone, so the batches are the same fo
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -40,7 +40,7 @@ class Corpus:
     seed: int
     batch_size: int
 
-    def batches(self, num_batches: int, num_workers: int) -> Iterator[Batch]:
+    def batches(self, num_batches: int, num_workers: int) -> Generator[Batch, None, None]:
         """The first `num_batches` batches, made by `num_workers` processes."""
         num_chunks = -(-num_batches // _CHUNK_BATCHES)
         context = multiprocessing.get_context("spawn")

@@ -12,6 +12,7 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from evaluation.toolbench.inference.errors import DataError, ToolGenError
 
 FINISH_NAME = "Finish"
 GOAL = 0.9  # of the held-out queries
+_LONGEST_QUOTE = 160  # characters of an answer in the report
 
 Call = tuple[str, str]  # ToolBench name, arguments as generated
 
@@ -87,13 +89,13 @@ def judge(query_id: str, expected: Mapping[str, Any], calls: Sequence[Call], fin
     missing = [fact for fact in expected["answer_contains"] if not _says(final_answer or "", fact)]
     problem = ""
     if names != right_names:
-        problem = f"called {', '.join(names) or 'nothing'} instead of {', '.join(right_names)}"
+        problem = f"called {_brief(names)} instead of {_brief(right_names)}"
     elif arguments != right_arguments:
-        problem = f"arguments {arguments} instead of {right_arguments}"
+        problem = f"arguments {_brief(arguments)} instead of {_brief(right_arguments)}"
     elif final_answer is None:
         problem = "no final answer"
     elif missing:
-        problem = f"the answer {final_answer!r} lacks {', '.join(missing)}"
+        problem = f"the answer {_brief(final_answer)} lacks {_brief(missing)}"
     return Verdict(
         query_id=query_id,
         split=expected["split"],
@@ -152,6 +154,11 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _brief(value: Any) -> str:
+    """`value` on one line, cut: a model that is lost writes without end."""
+    return textwrap.shorten(repr(value), _LONGEST_QUOTE, placeholder="...")
 
 
 def _says(answer: str, fact: str) -> bool:

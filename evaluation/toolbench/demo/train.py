@@ -9,6 +9,7 @@ what a ToolGen model writes: thoughts, tool tokens, arguments. Both prompt layou
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import math
@@ -46,7 +47,7 @@ _LOG_EVERY = 100
 class TrainingConfig:
     """Everything the result depends on, beside the code and the data."""
 
-    steps: int = 8000
+    steps: int = 12000
     batch_size: int = 64  # rows of 430 to 1100 tokens
     learning_rate: float = 2e-3
     warmup_steps: int = 300
@@ -72,7 +73,7 @@ def main() -> None:
     )
     device = torch.device(options.device)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the workers are processes already
-    set_seed(config.seed)
+    _be_deterministic(config.seed)
     started = time.monotonic()
 
     catalog = demo_catalog(options.data_dir)
@@ -82,8 +83,8 @@ def main() -> None:
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens, {config}", flush=True)
 
     corpus = Corpus(options.data_dir, options.out, config.seed, config.batch_size)
-    batches = corpus.batches(config.steps, options.workers)
-    log = train(model, batches, config, deadline=started + 60 * options.minutes)
+    with contextlib.closing(corpus.batches(config.steps, options.workers)) as batches:
+        log = train(model, batches, config, deadline=started + 60 * options.minutes)
 
     model.to(torch.bfloat16).save_pretrained(options.out)
     # What is scored is what was saved, not what was in memory.
@@ -95,6 +96,14 @@ def main() -> None:
     (options.out / "README.md").write_text(card, encoding="utf-8")
     size = sum(path.stat().st_size for path in options.out.iterdir())
     print(json.dumps({"results": results, **log, "minutes": round(minutes, 1), "megabytes": round(size / 1e6, 2)}))
+
+
+def _be_deterministic(seed: int) -> None:
+    """The same weights for the same seed, on the same kind of machine."""
+    set_seed(seed)
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it when it is first used
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
 
 
 def _parse_arguments() -> argparse.Namespace:
