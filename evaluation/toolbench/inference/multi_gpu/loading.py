@@ -50,7 +50,7 @@ def load_model(
     PlacementError for GPUs that are not there or too small.
     """
     arguments = _device_arguments(num_gpus, max_gpu_memory, device, cpu_offloading)
-    return _load(model_path, arguments, dtype, cpu_offloading=cpu_offloading)
+    return load_with(model_path, arguments, dtype=dtype, cpu_offloading=cpu_offloading)
 
 
 def load_replica(
@@ -62,7 +62,7 @@ def load_replica(
     PlacementError when a GPU has disappeared or filled up since the plan was made.
     """
     device_map = place_now(replica, visible_gpus() if visible is None else visible)
-    return _load(model_path, {"device_map": device_map}, dtype, cpu_offloading=bool(replica.offloaded))
+    return load_with(model_path, {"device_map": device_map}, dtype=dtype, cpu_offloading=bool(replica.offloaded))
 
 
 def place_now(replica: Replica, visible: Sequence[Gpu]) -> dict[str, int | str]:
@@ -120,7 +120,10 @@ def check_placement(model: PreTrainedModel, *, cpu_offloading: bool) -> None:
             raise DataError("the config ties the head to the embedding, but after loading they are two tensors")
 
 
-def _load(model_path: str, arguments: dict[str, Any], dtype: str, *, cpu_offloading: bool) -> PreTrainedModel:
+def load_with(
+    model_path: str, arguments: Mapping[str, Any], *, dtype: str = "auto", cpu_offloading: bool = False
+) -> PreTrainedModel:
+    """The checked model, in eval mode; `arguments` are `from_pretrained`'s on placement, `device_map` among them."""
     config = read_config(model_path)
     folder = local_folder(model_path)
     if folder:
@@ -128,7 +131,7 @@ def _load(model_path: str, arguments: dict[str, Any], dtype: str, *, cpu_offload
     model = _from_pretrained(
         str(folder or model_path),
         config=config,
-        dtype=_resolve_dtype(dtype, on_cpu=arguments["device_map"] == {"": "cpu"}),
+        dtype=resolve_dtype(dtype, on_cpu=arguments["device_map"] == {"": "cpu"}),
         local_files_only=use_local_files_only(model_path),
         **arguments,
     )
@@ -166,7 +169,8 @@ def _device_arguments(
     return {"device_map": "auto", "max_memory": max_memory}
 
 
-def _resolve_dtype(dtype: str, *, on_cpu: bool) -> torch.dtype:
+def resolve_dtype(dtype: str, *, on_cpu: bool) -> torch.dtype:
+    """The torch dtype that `--dtype` names; "auto" is float32 on the CPU and bfloat16 elsewhere."""
     if dtype == "auto":
         return torch.float32 if on_cpu else torch.bfloat16
     if dtype not in _DTYPES:

@@ -1,0 +1,9 @@
+"""Does this machine work for many-GPU inference? Checks in order, each with what was measured and what to try.
+
+finding.py         what a check reports, as a line and as JSON
+machine.py         what the checks look at: options, GPUs, layout, the loaded model
+environment.py     versions, GPUs, CUDA_VISIBLE_DEVICES
+peer_copies.py     real copies between every ordered pair of GPUs
+model_checks.py    layout, loading, device map, generation, memory under the longest conversation
+command.py         the command line
+"""

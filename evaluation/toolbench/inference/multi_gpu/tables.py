@@ -1,0 +1,73 @@
+"""GPUs, layouts and device maps as plain text, one line per GPU or module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from evaluation.toolbench.inference.multi_gpu.gpus import Inspection
+from evaluation.toolbench.inference.multi_gpu.placement import Layout
+from evaluation.toolbench.inference.multi_gpu.units import gib
+
+
+def gpu_table(found: Inspection) -> list[str]:
+    """Every GPU of the driver (or of torch), its numbers, its memory, and who holds it."""
+    cuda_index = {gpu.uuid: gpu.cuda_index for gpu in found.visible}
+    instances = [instance for gpu in found.gpus for instance in (gpu, *gpu.mig_instances)]
+    rows = []
+    for gpu in instances:
+        number = cuda_index.get(gpu.uuid)
+        rows.append(
+            [
+                "hidden" if number is None else f"cuda:{number}",
+                "-" if gpu.nvml_index is None else str(gpu.nvml_index),
+                gpu.name,
+                f"{gib(gpu.free_bytes)} of {gib(gpu.total_bytes)}",
+                ".".join(map(str, gpu.compute_capability or "?")),
+                f"{gpu.bandwidth / 1e12:.2f} TB/s" if gpu.bandwidth else "?",
+                gpu.uuid,
+                gpu.held_by or "nobody",
+            ]
+        )
+    return align(["CUDA", "NVML", "name", "free", "capability", "bandwidth", "UUID", "held by"], rows)
+
+
+def layout_table(layout: Layout) -> list[str]:
+    """What the plan puts on every GPU and what it leaves of the budget."""
+    rows = []
+    for number, replica in enumerate(layout.replicas):
+        for shard in replica.shards:
+            free_left = shard.target.budget_bytes - replica.used_bytes(shard)
+            rows.append(
+                [
+                    str(number),
+                    f"cuda:{shard.index}",
+                    str(shard.num_layers),
+                    gib(shard.weight_bytes),
+                    f"{gib(shard.kv_bytes_per_token * replica.kv_tokens)} ({replica.kv_tokens:,} tokens)",
+                    gib(shard.working_bytes),
+                    gib(free_left),
+                    f"{gib(shard.target.budget_bytes)} of {gib(shard.target.gpu.free_bytes)} free",
+                ]
+            )
+        if replica.offloaded:
+            layers = sum(block.kv_bytes_per_token > 0 for block in replica.offloaded)
+            weights = gib(sum(block.weight_bytes for block in replica.offloaded))
+            rows.append([str(number), "cpu", str(layers), weights, "on the first GPU", "", "", ""])
+    return align(["replica", "GPU", "layers", "weights", "KV room", "working", "left", "budget"], rows)
+
+
+def device_map_lines(device_map: Mapping[str, int | str]) -> list[str]:
+    """`model.layers.0: cuda:0`, a line for every entry; `""` in the map is the whole model."""
+    return [
+        f"{module or 'whole model'}: {f'cuda:{place}' if isinstance(place, int) else place}"
+        for module, place in device_map.items()
+    ]
+
+
+def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest cell."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    ]

@@ -1,0 +1,51 @@
+"""Tells whether this machine's GPUs work for ToolGen on many GPUs, and what to do where they do not.
+
+    python test_multi_gpu.py                        every check, a line for each
+    python test_multi_gpu.py --model_path FOLDER    the same with your checkpoint
+    python test_multi_gpu.py --simulate 3x24GiB     the layout for GPUs that are not here
+    python test_multi_gpu.py --json                 the same facts for an issue report
+
+Under pytest each check is a test; what needs more GPUs than there are is skipped and says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evaluation.toolbench.inference.multi_gpu.doctor.machine import Machine
+
+
+def pytest_generate_tests(metafunc: Any) -> None:
+    from evaluation.toolbench.inference.multi_gpu.doctor.command import CHECKS
+
+    if "check" in metafunc.fixturenames:
+        metafunc.parametrize("check", CHECKS)
+
+
+def test_this_machine(check: str) -> None:
+    import pytest
+
+    from evaluation.toolbench.inference.multi_gpu.doctor.command import CHECKS
+
+    findings = CHECKS[check](_machine())
+    failed = [line for finding in findings if finding.status == "fail" for line in finding.lines()]
+    assert not failed, "\n".join(failed)
+    if all(finding.status == "skip" for finding in findings):
+        pytest.skip("; ".join(finding.measured for finding in findings))
+
+
+@functools.cache
+def _machine() -> Machine:
+    """One machine for all tests, so that the model is loaded once."""
+    from evaluation.toolbench.inference.multi_gpu.doctor.machine import Machine, Options
+
+    return Machine(Options())
+
+
+if __name__ == "__main__":
+    from evaluation.toolbench.inference.multi_gpu.doctor.command import main
+
+    sys.exit(main())

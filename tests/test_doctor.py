@@ -1,0 +1,225 @@
+"""The doctor: a line a check, what to try on failure, and exit codes that scripts can use."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoint_helpers import save_tiny_llama
+from fake_nvml import FakeGpu, FakeNvml
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from evaluation.toolbench.inference.multi_gpu.doctor import command, peer_copies
+from evaluation.toolbench.inference.multi_gpu.doctor.command import main
+from evaluation.toolbench.inference.multi_gpu.doctor.environment import (
+    check_gpus,
+    check_versions,
+    check_visible_devices,
+)
+from evaluation.toolbench.inference.multi_gpu.doctor.finding import Finding
+from evaluation.toolbench.inference.multi_gpu.doctor.machine import Machine, Options
+from evaluation.toolbench.inference.multi_gpu.doctor.model_checks import check_layout
+from evaluation.toolbench.inference.multi_gpu.doctor.peer_copies import copy_and_verify, judge_pair
+from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
+from evaluation.toolbench.inference.multi_gpu.units import GIB
+
+ROOT = Path(__file__).resolve().parents[1]
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+
+
+def save_checkpoint(folder: Path, highest_id: int = 96) -> str:
+    """A tiny Llama of 97 rows, with a tokenizer that knows two tool tokens."""
+    save_tiny_llama(folder)
+    vocabulary = {"<<Finish>>": 0, "word": 1, "<<Weather&&today>>": highest_id}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="word"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    return str(folder)
+
+
+def machine_with(*gpus: FakeGpu, environ=None) -> Machine:
+    machine = Machine(Options())
+    machine.__dict__["found"] = inspect_gpus(FakeNvml(*gpus), environ or {})
+    return machine
+
+
+@pytest.fixture
+def torch_sees(monkeypatch):
+    def pretend(count: int) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+    return pretend
+
+
+# ---- the command
+
+
+@without_gpu
+def test_without_a_gpu_the_cpu_checks_run_and_the_others_say_why_not(tmp_path, capsys):
+    assert main(["--model_path", save_checkpoint(tmp_path)]) == 0
+
+    printed = capsys.readouterr().out
+    assert "peer copies          skip (needs 2 GPUs, found 0)" in printed
+    assert "longest conversation skip (needs 1 GPU, found 0)" in printed
+    assert "in 0." in printed
+    assert "whole model: cpu" in printed
+    assert "generation           ok    64 tokens at " in printed
+    assert "tool tokens          ok    2 tool tokens, highest id 96, embedding of 97 rows" in printed
+
+
+@without_gpu
+def test_json_has_the_same_facts(tmp_path, capsys):
+    assert main(["--json", "--model_path", save_checkpoint(tmp_path)]) == 0
+
+    report = json.loads(capsys.readouterr().out)
+    assert report["exit_code"] == 0
+    facts = {check["check"]: check["facts"] for check in report["checks"]}
+    assert facts["tool tokens"] == {"tool_tokens": 2, "highest_id": 96, "embedding_rows": 97}
+    assert facts["generation"]["tokens_per_s"] > 0
+    assert facts["versions"]["torch"] == torch.__version__
+
+
+@without_gpu
+def test_a_tool_token_beyond_the_embedding_fails_the_check(tmp_path, capsys):
+    assert main(["--model_path", save_checkpoint(tmp_path, highest_id=97)]) == 1
+
+    printed = capsys.readouterr().out
+    assert "tool tokens          FAIL  2 tool tokens, highest id 97, embedding of 97 rows" in printed
+    assert "try   load the tokenizer that was saved beside this checkpoint" in printed
+
+
+def test_a_checkpoint_that_cannot_be_read_is_one_line_and_code_2(tmp_path, capsys):
+    assert main(["--model_path", str(tmp_path)]) == 2
+    assert "no config.json in" in capsys.readouterr().err
+
+
+def test_a_check_that_breaks_is_a_finding_and_the_others_run(capsys, monkeypatch):
+    def breaks(machine):
+        raise RuntimeError("CUDA error: something\nlong")
+
+    checks = {"breaks": breaks, "works": lambda machine: [Finding("works", "ok", "fine")]}
+    monkeypatch.setattr(command, "CHECKS", checks)
+
+    assert main([]) == 1
+
+    printed = capsys.readouterr().out
+    assert "breaks               FAIL  RuntimeError: CUDA error: something\n" in printed
+    assert "works                ok    fine" in printed
+
+
+def test_nothing_happens_at_import():
+    code = "import test_multi_gpu, sys; assert 'torch' not in sys.modules and 'pytest' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_under_pytest_every_check_is_a_test():
+    arguments = ["-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "test_multi_gpu.py"]
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    collected = [line for line in done.stdout.splitlines() if "::" in line]
+    assert collected == [f"test_multi_gpu.py::test_this_machine[{check}]" for check in command.CHECKS]
+
+
+# ---- the checks
+
+
+def test_the_table_names_every_gpu_and_its_holders(torch_sees):
+    torch_sees(1)
+    holders = [(4121, "/usr/bin/python3 train.py", 20 * GIB)]
+    machine = machine_with(
+        FakeGpu("GPU-aaaa", used=20 * GIB, holders=holders), FakeGpu("GPU-bbbb"), environ={"CUDA_VISIBLE_DEVICES": "1"}
+    )
+
+    [finding] = check_gpus(machine)
+
+    assert finding.measured == "1 visible of 2"
+    assert "hidden  0" in finding.details[1]
+    assert "4.0 GiB of 24.0 GiB" in finding.details[1]
+    assert finding.details[1].endswith("20.0 GiB by pid 4121, python3")
+    assert finding.details[2].startswith("cuda:0  1     NVIDIA GeForce RTX 4090")
+    json.dumps(finding.as_json(), default=str)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen", "status", "words"),
+    [
+        (None, 2, "ok", "is not set (FASTEST_FIRST): cuda:0 is the driver's GPU 0, cuda:1 is the driver's GPU 1"),
+        ("1,0", 2, "ok", "cuda:0 is the driver's GPU 1"),
+        ("", 0, "ok", "no GPU is visible"),
+        ("0,7", 1, "fail", "CUDA stops at '7', which is not an index below 2"),
+        ("0,0", 0, "fail", "names a GPU for the second time"),
+        ("0,1", 1, "fail", "CUDA_VISIBLE_DEVICES=0,1"),
+    ],
+)
+def test_what_visible_devices_means_here(torch_sees, text, seen, status, words):
+    torch_sees(seen)
+    environ = {} if text is None else {"CUDA_VISIBLE_DEVICES": text}
+    [finding] = check_visible_devices(machine_with(FakeGpu("GPU-a"), FakeGpu("GPU-b"), environ=environ))
+
+    assert finding.status == status
+    assert words in finding.measured
+    assert bool(finding.advice) == (status == "fail")
+
+
+def test_a_driver_that_torch_cannot_use_fails_with_what_to_do(torch_sees):
+    torch_sees(0)
+    [finding] = check_versions(machine_with(FakeGpu("GPU-a")))
+    assert finding.status == "fail"
+    assert "driver 560.35.03 (CUDA 12.6)" in finding.measured
+    assert "update the driver" in finding.advice
+
+
+def test_the_layout_of_this_machine_or_why_there_is_none(torch_sees):
+    torch_sees(2)
+    [fits] = check_layout(machine_with(FakeGpu("GPU-a"), FakeGpu("GPU-b")))
+    assert fits.measured == "1 replica of ToolGen-Llama-3-8B"
+    assert fits.facts["replicas"][0]["lm_head"] == 1
+
+    [misfit] = check_layout(machine_with(FakeGpu("GPU-a", total=8 * GIB), FakeGpu("GPU-b", total=8 * GIB)))
+    assert misfit.status == "fail"
+    assert "GiB are missing" in misfit.measured
+
+
+# ---- copies between GPUs
+
+
+def test_a_copy_is_verified_on_both_sides():
+    facts = copy_and_verify("cpu", "cpu", 4096)
+    assert facts["num_bytes"] == facts["right_at_target"] == facts["right_at_source"] == 4096
+    assert facts["bytes_per_s"] > 0
+
+
+def answer(**changes) -> list[str]:
+    facts = {
+        "num_bytes": 1024,
+        "right_at_target": 1024,
+        "right_at_source": 1024,
+        "bytes_per_s": 25e9,
+        "peer_access": True,
+    }
+    return [sys.executable, "-c", f"print({json.dumps(json.dumps({**facts, **changes}))})"]
+
+
+@pytest.mark.parametrize(
+    ("process", "status", "measured"),
+    [
+        (answer(), "ok", "25.0 GB/s, peer access, all bytes right"),
+        (answer(peer_access=False), "ok", "25.0 GB/s, through the host, all bytes right"),
+        (answer(right_at_target=0), "fail", "1,024 of 1,024 bytes arrive wrong, although CUDA reports peer access"),
+        (answer(right_at_source=1000), "fail", "24 of 1,024 bytes arrive wrong, although CUDA reports peer access"),
+        ([sys.executable, "-c", "raise SystemExit('CUDA error')"], "fail", "ended with code 1: CUDA error"),
+    ],
+)
+def test_a_copy_is_judged(process, status, measured):
+    finding = judge_pair(0, 1, 2, process)
+    assert (finding.check, finding.status, finding.measured) == ("copy 0 -> 1", status, measured)
+    assert ("--num_replicas 2" in finding.advice) == (status == "fail")
+
+
+def test_a_copy_that_hangs_is_a_failure(monkeypatch):
+    monkeypatch.setattr(peer_copies, "TIME_LIMIT_S", 0.2)
+    finding = judge_pair(0, 1, 2, [sys.executable, "-c", "import time; time.sleep(60)"])
+    assert finding.status == "fail"

@@ -1,0 +1,71 @@
+"""Layouts for GPUs that are not here: the plan as anybody can see it on a laptop."""
+
+import json
+import re
+
+import pytest
+
+from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.multi_gpu.doctor.command import main
+from evaluation.toolbench.inference.multi_gpu.simulated import simulated_gpus
+from evaluation.toolbench.inference.multi_gpu.units import GIB
+
+
+def test_gpus_are_written_as_counts_and_sizes():
+    gpus = simulated_gpus("2x24GiB, 1x80GiB,16GB")
+    assert [gpu.total_bytes for gpu in gpus] == [24 * GIB, 24 * GIB, 80 * GIB, 16 * 10**9]
+    assert [gpu.cuda_index for gpu in gpus] == [0, 1, 2, 3]
+    assert gpus[0].free_bytes == gpus[0].total_bytes
+
+
+@pytest.mark.parametrize("text", ["", "3x", "x24GiB", "0x24GiB", "3x24", "3 cards", "99x24GiB", "60x1GiB,60x1GiB"])
+def test_what_is_no_list_of_gpus_is_refused(text):
+    with pytest.raises(ConfigError):
+        simulated_gpus(text)
+
+
+def test_three_24_gb_cards_print_a_complete_map(capsys):
+    assert main(["--simulate", "3x24GiB"]) == 0
+
+    printed = capsys.readouterr().out
+    placed = re.findall(r"^  (\S+): cuda:(\d)$", printed, re.MULTILINE)
+    assert placed[0] == ("model.embed_tokens", "0")
+    assert placed[-1] == ("lm_head", "2")
+    assert [name for name, _ in placed if "layers" in name] == [f"model.layers.{index}" for index in range(32)]
+    assert [place for _, place in placed] == sorted(place for _, place in placed)
+    assert "one replica over GPUs 0-2" in printed
+    assert "3 replicas of one GPU each: 9 at once" in printed
+    assert len(re.findall(r"^0 +cuda:\d .* 20.0 GiB of 24.0 GiB free$", printed, re.MULTILINE)) == 3
+
+
+def test_too_small_cards_are_refused_with_the_numbers(capsys):
+    assert main(["--simulate", "2x8GiB"]) == 2
+
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "weights 15.7 GiB" in printed.err
+    assert "GPU 1 (simulated 8.0 GiB) offers 6.0 GiB" in printed.err
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("gpus", "replicas"), [("3x80GiB", 3), ("8x24GiB", 4), ("2x24GiB,1x80GiB", 2), ("1x24GiB", 1), ("4x12GiB", 1)]
+)
+def test_the_number_of_replicas(gpus, replicas, capsys):
+    assert main(["--simulate", gpus, "--json"]) == 0
+
+    layout = json.loads(capsys.readouterr().out)
+    assert len(layout["replicas"]) == replicas
+    for replica in layout["replicas"]:
+        assert len(replica["device_map"]) == 36
+        assert all(used <= replica["budget_bytes"][gpu] for gpu, used in replica["used_bytes"].items())
+
+
+def test_flags_steer_the_plan(capsys):
+    assert main(["--simulate", "3x80GiB", "--num_replicas", "1", "--max_gpu_memory", "10GiB", "--json"]) == 0
+    [replica] = json.loads(capsys.readouterr().out)["replicas"]
+    assert replica["budget_bytes"] == {"0": 10 * GIB, "1": 10 * GIB, "2": 10 * GIB}
+
+    assert main(["--simulate", "2x8GiB", "--cpu_offloading", "--json"]) == 0
+    [replica] = json.loads(capsys.readouterr().out)["replicas"]
+    assert replica["device_map"]["lm_head"] == "cpu"
