@@ -80,12 +80,12 @@ def _make_chunk(number: int) -> list[Batch]:
     size = _corpus.batch_size
     rows = [sample_row(_renderer, rng) for _ in range(_CHUNK_BATCHES * size)]
     rows.sort(key=lambda row: len(row.ids))
-    batches = [_pad(rows[start : start + size]) for start in range(0, len(rows), size)]
+    batches = [pad_rows(rows[start : start + size]) for start in range(0, len(rows), size)]
     rng.shuffle(batches)
     return batches
 
 
-def _pad(rows: list[Row]) -> Batch:
+def pad_rows(rows: list[Row]) -> Batch:
     """Any id will do as padding: it comes last, so no token sees it, and nothing is to be written there."""
     shape = (len(rows), max(len(row.ids) for row in rows))
     batch = Batch(np.zeros(shape, np.int16), np.zeros(shape, np.bool_))
