@@ -186,8 +186,8 @@ class ToolGenAgent(AgentSession):
         `conversation_gpt` has been made with `add_retrieval`: its first three turns end with that question.
         """
         conversation, _ = self.convert_to_fastchat_format((), conversation_gpt[:3], False)
-        allowed = self.language.allowed("all", ())
-        self.retrieved_actions = [self._complete(conversation, "retrieval", 0.0, allowed=allowed).text]
+        generated = self._complete(conversation, "retrieval", 0.0, allowed=self.language.all_actions)
+        self.retrieved_actions = [generated.text]
         return self.retrieved_actions
 
     def _reply(self, temperature: float) -> tuple[Message, int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ class ToolLanguage:
         actions = [action for name in names if name != FINISH_NAME for action in self.catalog.actions_of(name)]
         return [*dict.fromkeys(actions), self.catalog.finish]
 
+    @cached_property
+    def all_actions(self) -> AllowedActions:
+        """Every action that a call can follow: tens of thousands, so it is put together once."""
+        return self.actions.allowed(self.catalog.documented_actions())
+
     def allowed(self, restriction: Restriction, names: Iterable[str]) -> AllowedActions | None:
         """What an action may be; `names` are the query's own tools, for "truth". None: anything.
 
@@ -49,7 +55,7 @@ class ToolLanguage:
         if restriction == "off":
             return None
         if restriction == "all":
-            return self.actions.allowed(self.catalog.documented_actions())
+            return self.all_actions
         names = list(names)
         actions = [action for action in self.actions_of(names) if action in self.catalog.documentation]
         if actions == [self.catalog.finish]:

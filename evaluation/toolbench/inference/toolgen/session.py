@@ -72,7 +72,7 @@ class AgentSession:
             max_new_tokens=options.max_new_tokens,
         )
         if options.restrict_actions == "all":
-            language.allowed("all", ())  # made now rather than in the first step of the first query
+            _ = language.all_actions  # made now rather than in the first step of the first query
         self._begin("")
 
     @classmethod
@@ -143,7 +143,7 @@ class AgentSession:
         if restrict_actions and allowed_action_ids is not None:
             allowed = self.language.actions.constraint_of_ids(allowed_action_ids)
         elif restrict_actions:
-            allowed = self.language.allowed("all", ())
+            allowed = self.language.all_actions
         sampling = self._sampling(temperature if do_sample else 0.0, "reply")
         generated = self._generator.generate(self.language.encoder.encode_text(text), sampling, allowed=allowed)
         return {"output_ids": torch.tensor(generated.ids, dtype=torch.int64), "generated_text": generated.text}
