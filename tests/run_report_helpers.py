@@ -159,5 +159,3 @@ def run_query(
 def replica_log(folder: Path, replica: int = 0, **options: Any) -> Iterator[SimulatedLog]:
     with SimulatedLog(folder, replica, run_id=options.pop("run_id", "run-1"), **options) as log:
         yield log
-
-

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evaluation.toolbench.inference.Downstream_tasks.finish import parse_finish
+from evaluation.toolbench.inference.Downstream_tasks.failures import FILE_NAME as FAILURES_FILE
+from evaluation.toolbench.inference.Downstream_tasks.finish import ABSENT, GIVE_UP, parse_finish
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.run_report.event_log import FINAL_ANSWER, GAVE_UP
 from evaluation.toolbench.inference.run_report.trajectory import Step, Trajectory, chain_trajectory, tree_trajectory
-
-FAILURES_FILE = "failures.json"
 
 # The method begins with its algorithm's name; an id may have underscores, and so may a method.
 _ANSWER_FILE = re.compile(r"(?P<id>.+?)_(?P<method>(?:CoT|DFS).*)\.json")
@@ -43,6 +42,7 @@ class Failure:
     """A query that has no answer, and why."""
 
     query_id: str
+    method: str
     type: str
     message: str
     traceback: str = ""
@@ -58,19 +58,20 @@ def read_answers(folder: Path) -> list[Answer]:
     return [_read_answer(folder / match.string, match["id"], match["method"]) for match in matches]
 
 
-def read_failures(folder: Path) -> dict[str, Failure]:
-    """{query id: failure} of the folder's list of failures, `{}` without one."""
+def read_failures(folder: Path) -> list[Failure]:
+    """The folder's list of failed queries, empty without one. DataError for one that is none."""
     path = folder / FAILURES_FILE
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            Failure(*(str(record[key]) for key in ("id", "method", "error", "message", "traceback")))
+            for record in records
+        ]
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the list of failed queries {path}: {error}") from error
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise DataError(f"the list of failed queries {path} is no JSON list of objects")
-    failures = (_failure(record) for record in records)
-    return {failure.query_id: failure for failure in failures}
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path} is no list of failed queries ({reason}): move it away") from error
 
 
 def _read_answer(path: Path, query_id: str, method: str) -> Answer:
@@ -107,22 +108,12 @@ def _answer(record: Mapping[str, Any], query_id: str, method: str) -> Answer:
 
 
 def _final_answer(arguments: Any) -> str:
-    """The text in the arguments of Finish; the arguments themselves where there is none in them."""
+    """The text in the arguments of Finish: "" for a give-up, the arguments themselves where nothing else is in them."""
     if not isinstance(arguments, str) or not arguments:
         return ""
-    answer = parse_finish(arguments).final_answer
-    if isinstance(answer, str):
-        return answer
-    return arguments if not isinstance(answer, dict | list | int | float) else json.dumps(answer, ensure_ascii=False)
-
-
-def _failure(record: Mapping[str, Any]) -> Failure:
-    def first(*keys: str) -> str:
-        return next((str(record[key]) for key in keys if record.get(key) is not None), "")
-
-    return Failure(
-        query_id=first("query_id", "id"),
-        type=first("type", "error_type", "error"),
-        message=first("message"),
-        traceback=first("traceback"),
-    )
+    call = parse_finish(arguments)
+    if call.return_type == GIVE_UP:
+        return ""
+    if call.final_answer is ABSENT:
+        return arguments
+    return call.final_answer if isinstance(call.final_answer, str) else json.dumps(call.final_answer)

@@ -7,6 +7,7 @@ without an end was interrupted.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,17 +93,12 @@ class History:
     sessions: list[ReplicaSession] = field(default_factory=list)
     num_skipped_lines: int = 0
 
-    def last_attempts(self) -> dict[str, Attempt]:
-        """{query id: the latest try at it}."""
-        attempts = [attempt for session in self.sessions for attempt in session.attempts]
-        return {attempt.query_id: attempt for attempt in sorted(attempts, key=lambda attempt: attempt.start)}
-
-    def num_attempts(self) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for session in self.sessions:
-            for attempt in session.attempts:
-                counts[attempt.query_id] = counts.get(attempt.query_id, 0) + 1
-        return counts
+    def attempts(self) -> dict[tuple[str, str], list[Attempt]]:
+        """{(query id, method): all tries, earliest first}."""
+        by_query: dict[tuple[str, str], list[Attempt]] = {}
+        for attempt in sorted((a for session in self.sessions for a in session.attempts), key=lambda a: a.start):
+            by_query.setdefault((attempt.query_id, attempt.method), []).append(attempt)
+        return by_query
 
 
 def read_history(folder: Path) -> History:
@@ -192,7 +188,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line, parse_constant=_refuse)
+            record = json.loads(line, parse_constant=_finite, parse_float=_finite)
         except (ValueError, RecursionError):
             record = {}
         yield record if isinstance(record, dict) else {}
@@ -206,8 +202,11 @@ def _error(value: Any) -> dict[str, str] | None:
     return None if value is None else {"type": str(value["type"]), "message": str(value["message"])}
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of ours")
+def _finite(number: str) -> float:
+    """Not NaN and not infinite, which 1e999 is too: curves could not be drawn with them."""
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"{number} is not finite")
+    return value
 
 
 def _replica_of(path: Path) -> int:

@@ -15,7 +15,7 @@ from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.run_report.answers import Answer, Failure, read_answers, read_failures
 from evaluation.toolbench.inference.run_report.history import Attempt, History, read_history
 from evaluation.toolbench.inference.run_report.page import build_page
-from evaluation.toolbench.inference.run_report.run_record import RunRecord, read_run_record, write_whole
+from evaluation.toolbench.inference.run_report.run_record import RunRecord, put_file, read_run_record
 from evaluation.toolbench.inference.run_report.timeline import timelines
 from evaluation.toolbench.inference.run_report.totals import FINISH_CALLS, quantile, totals_of
 from evaluation.toolbench.inference.run_report.trajectory import add_timings, trajectory_json
@@ -31,10 +31,14 @@ class _Query:
     """One row of the table."""
 
     answer: Answer
-    attempt: Attempt | None = None
-    num_attempts: int = 0
+    attempts: list[Attempt] = field(default_factory=list)
     failure: Failure | None = None
     key: str = field(default="", init=False)  # the page's address of it
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The one that counts."""
+        return self.attempts[-1] if self.attempts else None
 
 
 def write_report(folder: Path, output: Path | None = None) -> Path:
@@ -45,7 +49,7 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
     """
     output = output or folder / REPORT_FILE
     data = report_data(folder)
-    write_whole(output, build_page(data, title=data["title"]))
+    put_file(output, build_page(data, title=data["title"]))
     return output
 
 
@@ -75,39 +79,40 @@ def report_data(folder: Path) -> dict[str, Any]:
     }
 
 
-def _queries(answers: Sequence[Answer], failures: dict[str, Failure], history: History) -> list[_Query]:
-    attempts, num_attempts = history.last_attempts(), history.num_attempts()
-    queries = []
+def _queries(answers: Sequence[Answer], failures: Sequence[Failure], history: History) -> list[_Query]:
+    """Everything that has an answer, failed, or was begun."""
+    attempts = history.attempts()
+    queries = {}
     for answer in answers:
-        attempt = attempts.get(answer.query_id)
-        if attempt is not None and attempt.method not in ("", answer.method):
-            attempt = None  # of another method's run in the same folder
-        if attempt is not None:
-            add_timings(answer.trajectories, attempt)
-        queries.append(_Query(answer, attempt, num_attempts.get(answer.query_id, 0)))
-    answered = {answer.query_id for answer in answers}
-    for query_id in sorted((failures.keys() | attempts.keys()) - answered):
-        attempt, failure = attempts.get(query_id), failures.get(query_id)
-        queries.append(_unanswered(query_id, attempt, failure, num_attempts.get(query_id, 0)))
-    queries.sort(key=lambda query: (_natural(query.answer.query_id), query.answer.method))
-    ids = [query.answer.query_id for query in queries]
-    has_twins = len(set(ids)) < len(ids)
-    for query in queries:
+        of_query = attempts.get((answer.query_id, answer.method), [])
+        if of_query:
+            add_timings(answer.trajectories, of_query[-1])
+        queries[answer.query_id, answer.method] = _Query(answer, of_query)
+    failed = {(failure.query_id, failure.method): failure for failure in failures}
+    for query_id, method in [*failed, *attempts]:
+        # Without a method the line of its start is torn; then nothing is known that a later try would not say better.
+        if method and (query_id, method) not in queries:
+            of_query, failure = attempts.get((query_id, method), []), failed.get((query_id, method))
+            queries[query_id, method] = _unanswered(query_id, method, of_query, failure)
+    ordered = sorted(queries.values(), key=lambda query: (_natural(query.answer.query_id), query.answer.method))
+    has_twins = len({query_id for query_id, _ in queries}) < len(queries)
+    for query in ordered:
         query.key = f"{query.answer.query_id}_{query.answer.method}" if has_twins else query.answer.query_id
-    return queries
+    return ordered
 
 
-def _unanswered(query_id: str, attempt: Attempt | None, failure: Failure | None, num_attempts: int) -> _Query:
-    if failure is None and attempt is not None and attempt.error is not None and attempt.outcome == "failed":
-        failure = Failure(query_id, attempt.error["type"], attempt.error["message"])
+def _unanswered(query_id: str, method: str, attempts: list[Attempt], failure: Failure | None) -> _Query:
+    last = attempts[-1] if attempts else None
+    if failure is None and last is not None and last.outcome == "failed" and last.error is not None:
+        failure = Failure(query_id, method, last.error["type"], last.error["message"])
     answer = Answer(
         query_id,
-        method=attempt.method if attempt else "",
+        method,
         outcome="failed" if failure else "unfinished",
-        query=attempt.text if attempt else "",
+        query=last.text if last else "",
         error=f"{failure.type}: {failure.message}" if failure else "The run ended before this query did.",
     )
-    return _Query(answer, attempt, num_attempts, failure)
+    return _Query(answer, attempts, failure)
 
 
 def _natural(query_id: str) -> tuple[int, int, str]:
@@ -135,7 +140,7 @@ def _row(query: _Query, position: int) -> dict[str, Any]:
         "api_s": _rounded(sum(each.seconds for each in attempt.calls)) if attempt else None,
         "tokens": tokens,
         "tries": len(answer.trajectories),
-        "attempts": query.num_attempts,
+        "attempts": len(query.attempts),
         "tools": sorted({step.action for step in calls if step.action}),
         "position": position,
     }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from evaluation.toolbench.inference.Downstream_tasks.whole_files import write_whole
 from evaluation.toolbench.inference.errors import DataError, OutputError
 
 RUN_FILE = "run.json"
@@ -132,7 +132,7 @@ class RunRecord:
 def write_run_record(folder: Path, record: RunRecord) -> Path:
     """Write `record` beside the answers, whole or not at all. OutputError where that fails."""
     path = folder / RUN_FILE
-    write_whole(path, json.dumps(record.to_json(), indent=2, default=str) + "\n")
+    put_file(path, json.dumps(record.to_json(), indent=2, default=str) + "\n")
     return path
 
 
@@ -149,15 +149,12 @@ def read_run_record(folder: Path) -> RunRecord | None:
         ) from error
 
 
-def write_whole(path: Path, text: str) -> None:
+def put_file(path: Path, text: str) -> None:
     """Write `path` so that it is either as before or complete. OutputError where that fails."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        write_whole(path, text)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}", path=str(path)) from error
 
 
 def without_secrets(record: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ function showSummary(report) {
   if (summary.has_events) {
     tiles.push(
       ["Time", duration(wall), wall > 0 ? `${((60 * total) / wall).toFixed(1)} queries/min` : ""],
-      ["Per query", duration(summary.median_query_s), `median; 90% below ${duration(summary.p90_query_s)}`],
-      ["API calls", NUMBER.format(api.calls), `${percent(api.errors, api.calls)} errors; median ${duration(api.median_s)}`],
+      ["Per query", duration(summary.median_query_s), `median · p90 ${duration(summary.p90_query_s)}`],
+      ["API calls", NUMBER.format(api.calls), `${percent(api.errors, api.calls)} errors · median ${duration(api.median_s)}`],
     );
   }
   if (summary.tokens) {

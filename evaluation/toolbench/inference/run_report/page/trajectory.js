@@ -5,7 +5,6 @@ const CODES = {
   6: "API not working", 7: "unauthorized", 8: "not subscribed", 9: "too many requests", 10: "rate limit",
   11: "error message", 12: "request invalid",
 };
-const CLIPPED_ABOVE = 700; // characters of an observation that are shown at once
 
 /** The details of all queries, unpacked a block at a time when they are first asked for. */
 class Trajectories {
@@ -50,21 +49,24 @@ function textOf(detail) {
 function drawQuery(container, row, detail, neighbours) {
   const numbered = { next: 1 };
   const several = detail.trajectories.length > 1;
+  const hasForks = detail.trajectories.some((trajectory) => trajectory.branches);
   const parts = detail.trajectories.map((trajectory, position) => {
     const body = drawTrajectory(trajectory, numbered);
     const title = `Try ${position + 1} of ${detail.trajectories.length}`;
     return several ? drawFold(title, trajectory, body, "is-try", true) : body;
   });
-  container.replaceChildren(
+  const content = [
     crumbs(row, neighbours),
     h("h1", { class: "question" }, row.query || "(text of the query not recorded)"),
     meta(row),
     timeStrip(row, detail),
     detail.error && problemPanel(detail),
     detail.final_answer && h("div", { class: "panel answer" }, h("h3", {}, "Final answer"), h("p", { class: "prose" }, detail.final_answer)),
+    hasForks && outline(row, detail),
     ...parts,
     h("p", { class: "hint" }, h("kbd", {}, "←"), " ", h("kbd", {}, "→"), " previous and next query, ", h("kbd", {}, "Esc"), " back to the table"),
-  );
+  ];
+  container.replaceChildren(...content.filter(Boolean));
 }
 
 function crumbs(row, { before, after, position, total }) {
@@ -80,12 +82,12 @@ function crumbs(row, { before, after, position, total }) {
 function meta(row) {
   const facts = [
     row.method,
-    row.tries > 1 && count(row.tries, "try").replace("trys", "tries"),
+    row.tries > 1 && `${row.tries} tries`,
     count(row.steps, "step"),
     count(row.calls, "API call"),
     row.tokens !== null && count(row.tokens, "token"),
     row.seconds !== null && duration(row.seconds),
-    row.attempts > 1 && `attempt ${row.attempts} of the run`,
+    row.attempts > 1 && `begun ${row.attempts} times`,
   ];
   return h("div", { class: "meta" }, h("span", { class: "mono" }, row.key), badge(row.outcome),
     facts.filter(Boolean).map((fact) => h("span", {}, fact)));
@@ -119,6 +121,29 @@ function timeStrip(row, detail) {
     h("span", {}, h("i", { class: "swatch fill-waiting" }), `waiting for an API ${duration(row.api_s)}`)));
 }
 
+/** The whole tree, a line per step, indented at every fork. */
+function outline(row, detail) {
+  const lines = [];
+  const add = (trajectory, depth) => {
+    for (const step of trajectory.steps) {
+      const number = lines.length + 1;
+      const line = h("a", { href: `#${encodeURIComponent(row.key)}/${number}` }, h("span", { class: "muted" }, number),
+        step.action || h("i", {}, "thought"),
+        step.code !== undefined && h("span", { class: `badge code-${codeTone(step.code)}` }, CODES[step.code] || step.code));
+      line.style.paddingLeft = `${8 + 18 * depth}px`;
+      lines.push(line);
+    }
+    for (const branch of trajectory.branches || []) add(branch, depth + 1);
+  };
+  detail.trajectories.forEach((trajectory) => add(trajectory, 0));
+  return h("details", { class: "fold", open: true }, h("summary", {}, `Outline · ${count(lines.length, "step")}`),
+    h("nav", { class: "outline" }, lines));
+}
+
+function codeTone(code) {
+  return code === 4 ? "up" : code === 0 || code === 3 ? "ok" : "bad";
+}
+
 function problemPanel(detail) {
   return h("div", { class: "panel problem" }, h("h3", {}, "Why there is no answer"), h("p", { class: "prose" }, detail.error),
     detail.traceback && h("pre", { class: "block" }, detail.traceback));
@@ -130,7 +155,7 @@ function drawTrajectory(trajectory, numbered) {
   const someAnswer = branches.some(hasAnswer);
   return h("div", { class: "steps" }, steps, branches.map((branch, position) => {
     const body = drawTrajectory(branch, numbered);
-    return drawFold(`Branch ${position + 1} of ${branches.length}`, branch, body, "is-branch", !someAnswer || hasAnswer(branch));
+    return drawFold(`Branch ${position + 1} of ${branches.length}`, branch, body, "is-branch", someAnswer ? hasAnswer(branch) : position === 0);
   }));
 }
 
@@ -152,7 +177,6 @@ function ending(trajectory) {
 
 function drawStep(step, number) {
   const code = step.code;
-  const tone = code === 4 ? "up" : code === 0 || code === 3 ? "ok" : "bad";
   const generation = step.generation;
   return h("article", { class: "step", id: `step-${number}` },
     h("div", { class: "step-number" }, String(number)),
@@ -160,7 +184,7 @@ function drawStep(step, number) {
       step.thought && h("p", { class: "prose" }, step.thought),
       h("div", { class: "step-head" },
         step.action !== undefined && h("span", { class: "action" }, step.action || "(no function)"),
-        code !== undefined && h("span", { class: `badge code-${tone}`, title: `status code ${code}` }, `${code} · ${CODES[code] || "status"}`),
+        code !== undefined && h("span", { class: `badge code-${codeTone(code)}`, title: `status code ${code}` }, `${code} · ${CODES[code] || "status"}`),
         step.pruned && code !== 4 && h("span", { class: "badge code-cut" }, "stopped here"),
         h("span", { class: "step-cost" },
           generation && h("span", { title: generation.prompt_tokens ? `${NUMBER.format(generation.prompt_tokens)} tokens in the longest prompt` : null },
@@ -168,57 +192,4 @@ function drawStep(step, number) {
           step.call && h("span", {}, h("i", { class: "fill-waiting" }), duration(step.call.seconds)))),
       step.arguments !== undefined && said("Arguments", step.arguments),
       step.observation !== undefined && said("Observation", step.observation)));
-}
-
-/** A text of the model or of an API: laid out if it is JSON, exactly as it is on demand. */
-function said(title, text) {
-  const value = parsed(text);
-  const block = h("pre", { class: "block" });
-  const head = h("div", { class: "said-head" }, h("span", {}, title));
-  let isRaw = value === undefined;
-  const draw = () => block.replaceChildren(...(isRaw ? [text] : laidOut(value)));
-  if (value !== undefined) {
-    const button = h("button", { type: "button", onclick: () => { isRaw = !isRaw; button.textContent = isRaw ? "laid out" : "as it is"; draw(); } }, "as it is");
-    head.append(button);
-  }
-  if (text.length > CLIPPED_ABOVE) {
-    block.classList.add("is-clipped");
-    const button = h("button", { type: "button", onclick: () => {
-      const isClipped = block.classList.toggle("is-clipped");
-      button.textContent = isClipped ? `all ${NUMBER.format(text.length)} characters` : "less";
-    } }, `all ${NUMBER.format(text.length)} characters`);
-    head.append(button);
-  }
-  draw();
-  return h("div", { class: "said" }, head, block);
-}
-
-/** The value of a JSON object or list, with JSON inside its `response` unpacked as well; undefined for other text. */
-function parsed(text) {
-  if (!/^\s*[[{]/.test(text)) return undefined;
-  try {
-    const value = JSON.parse(text);
-    if (typeof value.response === "string") {
-      const inner = parsed(value.response);
-      if (inner !== undefined) value.response = inner;
-    }
-    return value;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Indented JSON as nodes, keys and literals marked; line breaks in strings are shown as such. */
-function laidOut(value, indent = "") {
-  if (value === null || typeof value !== "object") {
-    return typeof value === "string" ? [JSON.stringify(value).replaceAll("\\n", "\n" + indent)] : [h("span", { class: "literal" }, String(value))];
-  }
-  const isList = Array.isArray(value);
-  const entries = Object.entries(value);
-  if (!entries.length) return [isList ? "[]" : "{}"];
-  const inner = indent + "  ";
-  const lines = entries.flatMap(([key, item], position) => [
-    inner, ...(isList ? [] : [h("span", { class: "key" }, key), ": "]), ...laidOut(item, inner), position < entries.length - 1 ? ",\n" : "\n",
-  ]);
-  return [isList ? "[\n" : "{\n", ...lines, indent, isList ? "]" : "}"];
 }

@@ -1,0 +1,263 @@
+"""The report in a real browser: what a researcher sees, clicks and searches."""
+
+import json
+
+import pytest
+
+from evaluation.toolbench.inference.run_report.report import write_report
+from evaluation.toolbench.inference.run_report.run_record import GpuRecord, RunRecord, write_run_record
+from tests.browser_helpers import CHROMIUM, Browser
+from tests.run_report_helpers import GIVE_UP, Move, finish, replica_log, run_query, search, write_answer
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium (chromium or google-chrome), found none")
+
+HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
+CUT_OFF = json.dumps(
+    {"error": "", "response": json.dumps([{"city": "Paris", "sky": "sunny " * 40}, {"city": "Rome"}])}
+)[:150]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """150 answers of two replicas, a give-up, a failure, and one query full of markup."""
+    folder = tmp_path_factory.mktemp("report")
+    with replica_log(folder, 0, gpus=["GPU-a"], num_conversations=2) as log:
+        for number in range(150):
+            moves = [Move(observation="Snow in Oslo" if number == 77 else "{}", call_s=number / 100), finish()]
+            run_query(folder, log, str(number), moves, query=f"Question {number}?")
+            log.write("memory", gpu="GPU-a", used=40 * 2**30, total=80 * 2**30)
+    with replica_log(folder, 1, num_conversations=2) as log:
+        run_query(folder, log, "200", [Move(observation=CUT_OFF + "..."), finish(GIVE_UP)])
+        with pytest.raises(ValueError), log.query("201", method="CoT@1", text="Broken?"):
+            raise ValueError("broken")
+        text = json.dumps({"return_type": "give_answer", "final_answer": HOSTILE})
+        hostile = Move(thought=HOSTILE, action=HOSTILE, arguments=HOSTILE, observation=HOSTILE)
+        run_query(folder, log, "202 é%", [hostile, finish(text)], query=HOSTILE)
+    write_run_record(folder, RunRecord("run-1", "finished", 0.0, gpus=[GpuRecord("GPU-a", "H100", 80 * 2**30, 0)]))
+    return write_report(folder).as_uri()
+
+
+@pytest.fixture
+def page(browser, report):
+    """The overview, just opened. Whatever a test does, nothing may go wrong unseen or be asked of a network."""
+    browser.errors.clear()
+    browser.requests.clear()
+    browser.open(report)
+    yield browser
+    assert browser.errors == []
+    assert {address.split("#")[0] for address in browser.requests} <= {report, "about:blank"}
+
+
+def ids(page):
+    return page.js("[...document.querySelectorAll('#rows td.id')].map((cell) => cell.textContent)")
+
+
+def go(page, address):
+    page.js(f"void (location.hash = {json.dumps(address)})")
+    page.wait_for("!document.getElementById('query').hidden")
+
+
+def press(page, selector, text):
+    page.js(f"[...document.querySelectorAll({selector!r})].find((each) => each.textContent === {text!r}).click()")
+
+
+def text_of(page, selector):
+    return page.js(f"document.querySelector({json.dumps(selector)}).innerText")
+
+
+def test_rows_are_drawn_as_far_as_the_reader_scrolls(page):
+    first = len(ids(page))
+    assert 0 < first < 153
+    page.js("scrollTo(0, document.body.scrollHeight)")
+    page.wait_for(f"document.querySelectorAll('#rows tr').length > {first}")
+    assert text_of(page, "#shown") == "153"
+
+
+def test_search_finds_ids_queries_and_tools_at_once_and_everything_on_demand(page):
+    def find(words, deep):
+        page.js(f"search.value = {json.dumps(words)}, deep.checked = {json.dumps(deep)}, table.update()")
+        return ids(page)
+
+    assert find("question 77?", deep=False) == ["77"]
+    assert find("snow oslo", deep=False) == []
+    assert text_of(page, "#rows") == "No query matches."
+    assert find("snow OSLO", deep=True) == ["77"]
+
+
+def test_typing_in_the_search_box_filters(page):
+    page.js("void search.focus()")
+    page.send("Input.insertText", text="broken")
+    page.wait_for("document.querySelectorAll('#rows tr').length === 1")
+    assert ids(page) == ["201"]
+
+
+def test_a_click_filters_by_outcome_and_sorts(page):
+    press(page, "#outcome-filter button", "Gave up1")
+    page.wait_for("document.querySelectorAll('#rows tr').length === 1")
+    assert ids(page) == ["200"]
+    page.js("document.querySelector('#outcome-filter button').click()")
+    page.wait_for("document.querySelectorAll('#rows tr').length > 1")
+    press(page, "#columns button", "Time")
+    page.wait_for("document.querySelector('#rows td.id').textContent === '149'")
+    assert page.js("document.querySelector('#columns th[aria-sort]').textContent") == "Time"
+
+
+def test_an_address_leads_to_a_query_and_back_to_where_the_reader_was(page):
+    page.js("scrollTo(0, 500)")
+    go(page, "77")
+    shown = text_of(page, "#query")
+    assert "Question 77?" in shown
+    for part in (
+        "Answered",
+        "Sunny, 21 degrees.",
+        "daily_forecast_for_sky_watch",
+        "city",
+        "Snow in Oslo",
+        "0 · reply",
+        "770 ms",
+        "40 tokens",
+    ):
+        assert part in shown
+    assert page.js("document.querySelectorAll('.strip-plot a').length") == 4
+    page.js("history.back()")
+    page.wait_for("!document.getElementById('overview').hidden")
+    assert page.js("Math.abs(scrollY - 500) < 5")
+
+
+def test_arrow_keys_leaf_through_the_queries_and_escape_leaves(page):
+    go(page, "77")
+    for key, condition in [
+        ("ArrowRight", "document.querySelector('.question').innerText === 'Question 78?'"),
+        ("ArrowLeft", "document.querySelector('.question').innerText === 'Question 77?'"),
+        ("Escape", "document.getElementById('query').hidden"),
+    ]:
+        page.send("Input.dispatchKeyEvent", type="keyDown", key=key)
+        page.wait_for(condition)
+
+
+def test_markup_in_answers_is_shown_and_not_run(page):
+    go(page, "202%20%C3%A9%25")
+    assert text_of(page, ".question") == HOSTILE
+    assert text_of(page, ".answer p") == HOSTILE
+    assert page.js("document.querySelectorAll('main img, main script').length") == 0
+    assert page.js("typeof window.hacked") == "undefined"
+
+
+def test_json_that_was_cut_off_is_still_laid_out(page):
+    go(page, "200")
+    shown = page.js("document.querySelectorAll('.block')[1].innerText")
+    assert '    city: "Paris",\n' in shown or 'city: "Paris"' in shown
+    assert shown.rstrip().endswith("}")
+    page.js("document.querySelectorAll('.step')[0].querySelectorAll('.said')[1].querySelector('button').click()")
+    assert page.js("document.querySelectorAll('.block')[1].textContent") == CUT_OFF + "..."
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ('{"a": [1, {"b": "c", "d": "e...', {"a": [1, {"b": "c", "d": "e…"}]}),
+        ('{"a": "b\\u00...', {"a": "b…"}),
+        ('{"a": "b\\...', {"a": "b…"}),
+        ('{"a": "b\\\\u00...', {"a": "b\\u00…"}),
+        ('{"a": 1, "b...', {"a": 1}),
+        ("[1, 2, tru...", [1, 2]),
+        ('{"error": "", "response": "[1, 2', {"error": "", "response": [1]}),
+        ("{'a': 1}", None),
+        ("sunny", None),
+    ],
+)
+def test_what_is_left_of_json_is_read(page, text, value):
+    assert page.js(f"parsed({json.dumps(text)}) ?? null") == value
+
+
+def test_a_failure_says_why(page):
+    go(page, "201")
+    assert text_of(page, ".problem p") == "ValueError: broken"
+
+
+def test_an_address_of_nothing_is_said_to_be_so(page):
+    page.js("void (location.hash = '999')")
+    page.wait_for("!document.getElementById('notice').hidden")
+    assert text_of(page, "#notice") == "There is no query 999 in this report."
+
+
+def test_the_timeline_reads_out_what_is_under_the_pointer(page):
+    names = page.js("[...document.querySelectorAll('.lane-name')].map((name) => name.innerText)")
+    assert names == ["Replica 0\n1 GPU", "Replica 1\nCPU", "GPU 0 · H100"]
+    assert "% of its time generating" in text_of(page, ".lane-value")
+    page.js("document.getElementById('timeline').scrollIntoView({block: 'center'})")
+    middle = "(({left, top, width}) => [left + width / 2, top + 5])"
+    x, y = page.js(f"{middle}(document.querySelector('.lane-plot').getBoundingClientRect())")
+    page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    page.wait_for("document.querySelector('.lane-value').innerText.includes('waiting for an API')")
+    assert page.js("[...document.querySelectorAll('.lane-value')].map((value) => value.innerText)")[2] == "40.0 GiB"
+
+
+def test_light_and_dark_are_a_click_apart(page):
+    background = "getComputedStyle(document.body).backgroundColor"
+    before = page.js(background)
+    page.js("document.getElementById('theme').click()")
+    assert page.js(background) != before
+    page.js("document.getElementById('theme').click()")
+    assert page.js(background) == before
+
+
+def test_nothing_is_wider_than_a_phone(page, report):
+    page.send("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+    try:
+        for address in ("", "77", "202%20%C3%A9%25"):
+            page.open(f"{report}#{address}")
+            assert page.js("document.documentElement.scrollWidth") <= 390
+    finally:
+        page.send("Emulation.clearDeviceMetricsOverride")
+
+
+def test_a_fork_is_folded_and_an_address_opens_it(browser, tmp_path):
+    moves = [Move(action="a"), finish(GIVE_UP), Move(action="b"), finish()]
+    write_answer(tmp_path, "7", search(moves, method="DFS_woFilter_w2"), "Which way?", "DFS_woFilter_w2")
+    browser.open(write_report(tmp_path).as_uri() + "#7")
+    assert browser.js("[...document.querySelectorAll('.is-branch')].map((branch) => branch.open)") == [False, True]
+    assert text_of(browser, ".outline").split() == [
+        "1",
+        "a",
+        "reply",
+        "2",
+        "Finish",
+        "gave",
+        "up",
+        "3",
+        "b",
+        "reply",
+        "4",
+        "Finish",
+        "final",
+        "answer",
+    ]
+    browser.js("document.querySelectorAll('.outline a')[1].click()")
+    browser.wait_for("document.querySelector('#step-2.is-target')")
+    assert browser.js("document.querySelector('.is-branch').open")
+
+
+def test_tries_are_one_below_the_other(browser, tmp_path):
+    write_answer(tmp_path, "7", search([finish(GIVE_UP), Move(), finish()], method="CoT@2"), "Again?", "CoT@2")
+    browser.open(write_report(tmp_path).as_uri() + "#7")
+    assert browser.js("[...document.querySelectorAll('.is-try > summary')].map((each) => each.innerText)") == [
+        "Try 1 of 2 · 1 stepGave up",
+        "Try 2 of 2 · 2 stepsAnswered",
+    ]
+
+
+def test_a_folder_without_events_has_a_page_without_timeline(browser, tmp_path):
+    write_answer(tmp_path, "7", search([finish()]), "Alone?")
+    browser.open(write_report(tmp_path).as_uri())
+    assert browser.js("document.getElementById('timeline-section').hidden")
+    assert "no timeline" in text_of(browser, "#notice")
+    assert ids(browser) == ["7"]
