@@ -152,7 +152,7 @@ def layer_seconds(layers: Layers, attend: Attention) -> float:
     with torch.cuda.graph(graph, stream=stream):
         for i in range(count):
             attend(layers, i)
-    return median_seconds(graph.replay) / count
+    return median_seconds(graph.replay, layers.device) / count
 
 
 def relative_error(layers: Layers) -> float:
