@@ -9,13 +9,14 @@ function showSummary(report) {
   drawOutcomeBar(outcomesOf(report), total);
   const answered = summary.outcomes.answered || 0;
   const api = summary.api;
+  const numTimed = report.rows.filter((row) => row.seconds !== null).length;
   const tiles = [
     ["Queries", NUMBER.format(total), summary.left ? `${NUMBER.format(summary.left)} not reached` : "in this report"],
     ["Answered", percent(answered, total), `${NUMBER.format(answered)} with a final answer`],
   ];
   if (summary.has_events) {
     tiles.push(
-      ["Time", duration(wall), wall > 0 ? `${((60 * total) / wall).toFixed(1)} queries/min` : ""],
+      ["Time", duration(wall), wall > 0 ? `${((60 * numTimed) / wall).toFixed(1)} queries/min` : ""],
       ["Per query", duration(summary.median_query_s), `median · p90 ${duration(summary.p90_query_s)}`],
       ["API calls", NUMBER.format(api.calls), `${percent(api.errors, api.calls)} errors · median ${duration(api.median_s)}`],
     );
