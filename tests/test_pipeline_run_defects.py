@@ -240,7 +240,7 @@ def test_options_of_toolgen_alone_are_enough_for_a_runner(world, runner_of, tmp_
     for name in ("data_dir", "engine", "seed", "num_gpus", "restrict_actions", "dtype", "exit_with_parent"):
         delattr(options, name)
     completed = rapidapi_multithread.complete_options(SimpleNamespace(**vars(options)))
-    assert (completed.engine, completed.seed, completed.num_gpus) == ("generate", 42, None)
+    assert (completed.engine, completed.seed, completed.num_gpus) == ("auto", 42, None)
 
 
 def test_a_model_of_another_kind_sees_the_functions_and_answers(runner_of):

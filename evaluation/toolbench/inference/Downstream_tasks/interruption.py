@@ -10,6 +10,7 @@ from typing import Any
 
 from evaluation.toolbench.inference.Algorithms.events import StopRequested
 
+_SHOW_CURSOR = b"\x1b[?25h"  # which a progress bar hides
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -48,6 +49,8 @@ class Interruption:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.requested.is_set():
+            if os.isatty(2):
+                os.write(2, _SHOW_CURSOR)
             # Threads may be in the middle of a long generation; answers are whole at any moment.
             os._exit(128 + number)
         self.request(number)

@@ -22,7 +22,7 @@ PROVIDERS = ("truth", "retriever", "all")
 
 # Conversations at once for --num_thread auto. `generate` serves one request at a time, so a few are enough to
 # have one ready while others wait for an API; the others put as many into one batch as there are.
-_CONVERSATIONS = {"generate": 4, "paged": 32, "server": 32}
+_CONVERSATIONS = {"auto": 32, "paged": 32, "generate": 4, "server": 32}
 
 
 def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -130,9 +130,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="chat layout the checkpoint was trained with: llama-3 (also when not given) or qwen-7b-chat")
     add("--indexing", default="",
         help="how toolgen writes tools: Atomic, Semantic, Numeric or Hierarchical; toolgen_atomic is always Atomic")
-    add("--engine", default="generate", choices=tuple(_CONVERSATIONS),
-        help="generate: transformers' own generation, one request at a time; paged: continuous batching; "
-        "server: an OpenAI-compatible server")
+    add("--engine", default=AUTO, choices=tuple(_CONVERSATIONS),
+        help="paged: continuous batching; generate: transformers' own generation, one request at a time; "
+        "server: an OpenAI-compatible server; auto: paged, or generate for a model that paged cannot serve")
     add("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"),
         help="auto: bfloat16 on GPUs, float32 on the CPU")
     add("--max_new_tokens", type=_positive, default=512, metavar="N",
@@ -151,7 +151,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("GPUs").add_argument
-    add("--num_gpus", type=_not_negative, metavar="N",
+    add("--num_gpus", type=_positive, metavar="N",
         help="GPUs to put the model on (default: all that CUDA sees, see CUDA_VISIBLE_DEVICES)")
     add("--max_gpu_memory", type=_text_or_none, metavar="SIZE",
         help='"20GiB" or "80%%" for every GPU, "20GiB,10GiB" one per GPU (default: 85%% of what is free)')

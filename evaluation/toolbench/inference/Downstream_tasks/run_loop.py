@@ -28,7 +28,11 @@ def run_queries(
     def run(position: int, task: Task) -> None:
         if stop.is_set():
             raise StopRequested
-        run_one(position, task)
+        try:
+            run_one(position, task)
+        except _ENDS_THE_RUN:
+            stop.set()
+            raise
 
     with ThreadPoolExecutor(num_threads, thread_name_prefix="query") as pool:
         futures: dict[Future[None], Task] = {

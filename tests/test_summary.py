@@ -1,0 +1,67 @@
+"""What a run says while it runs and at its end."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from evaluation.toolbench.inference.Downstream_tasks.answers import Outcome
+from evaluation.toolbench.inference.Downstream_tasks.progress import RunProgress
+from evaluation.toolbench.inference.Downstream_tasks.summary import RunSummary, Tally
+
+ANSWERED = Outcome(is_answered=True, num_steps=3, num_tokens=100)
+GAVE_UP = Outcome(is_answered=False, num_steps=5, num_tokens=50)
+
+
+def printed(summary: RunSummary) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    summary.print(console)
+    return console.file.getvalue()
+
+
+def tally(*outcomes: Outcome | None) -> Tally:
+    counts = Tally()
+    for outcome in outcomes:
+        counts.add(outcome)
+    return counts
+
+
+def test_the_table_counts_the_whole_file_and_says_what_is_left():
+    earlier, now = tally(ANSWERED), tally(ANSWERED, GAVE_UP, None)
+    summary = RunSummary(Path("/my [b]answers"), num_queries=6, earlier=earlier, now=now)
+    text = printed(summary)
+    row = next(line for line in text.splitlines() if line.startswith("│"))
+    assert [cell.strip() for cell in row.strip("│").split("│")][:5] == ["6", "2", "1", "1", "11"]
+    assert "1 of them were done by earlier runs" in text
+    assert "Failures: /my [b]answers/failures.json" in text
+    assert "2 queries are left" in text
+    assert "Answers: /my [b]answers" in text
+    assert summary.exit_code == 1
+
+
+def test_a_signal_decides_the_exit_code():
+    assert RunSummary(Path(), 1, now=tally(None), exit_code_of_signal=130).exit_code == 130
+    assert RunSummary(Path(), 1, now=tally(GAVE_UP)).exit_code == 0
+
+
+def test_nothing_to_do_is_one_line():
+    text = printed(RunSummary(Path("/answers"), num_queries=2, earlier=tally(ANSWERED, GAVE_UP)))
+    assert text == "Nothing to do: all 2 queries are answered in /answers\n"
+
+
+def test_an_empty_query_file_is_a_table_of_zeros():
+    assert "Answers: /answers" in printed(RunSummary(Path("/answers"), num_queries=0))
+
+
+@pytest.mark.parametrize("bar", [True, False])
+def test_without_a_terminal_progress_is_plain_lines(capsys, bar):
+    with RunProgress(2, bar=bar) as progress:
+        progress.show(tally(ANSWERED))
+        progress.show(tally(ANSWERED, None))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "2 queries to run"
+    assert lines[-1].endswith("1 answered, 0 gave up, 1 failed")
+    assert len(lines) == 2  # not a line for every query
