@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_helpers import save_tiny_llama
+from engine_helpers import plain_greedy, tiny_llama
 from fake_nvml import FakeGpu, FakeNvml
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
+from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.multi_gpu.doctor import command, peer_copies
+from evaluation.toolbench.inference.multi_gpu.doctor import machine as machine_module
 from evaluation.toolbench.inference.multi_gpu.doctor.command import main
 from evaluation.toolbench.inference.multi_gpu.doctor.environment import (
     check_gpus,
@@ -22,7 +25,7 @@ from evaluation.toolbench.inference.multi_gpu.doctor.environment import (
 )
 from evaluation.toolbench.inference.multi_gpu.doctor.finding import Finding
 from evaluation.toolbench.inference.multi_gpu.doctor.machine import Machine, Options
-from evaluation.toolbench.inference.multi_gpu.doctor.model_checks import check_layout
+from evaluation.toolbench.inference.multi_gpu.doctor.model_checks import check_layout, read_and_step
 from evaluation.toolbench.inference.multi_gpu.doctor.peer_copies import copy_and_verify, judge_pair
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
 from evaluation.toolbench.inference.multi_gpu.units import GIB
@@ -90,6 +93,24 @@ def test_a_tool_token_beyond_the_embedding_fails_the_check(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "tool tokens          FAIL  2 tool tokens, highest id 97, embedding of 97 rows" in printed
     assert "try   load the tokenizer that was saved beside this checkpoint" in printed
+
+
+@without_gpu
+def test_a_model_that_cannot_be_loaded_fails_one_check_and_is_tried_once(tmp_path, capsys, monkeypatch):
+    attempts = []
+
+    def fails(*_, **__):
+        attempts.append(1)
+        raise DataError("the weights are of another model")
+
+    monkeypatch.setattr(machine_module, "load_model", fails)
+
+    assert main(["--model_path", save_checkpoint(tmp_path)]) == 1
+
+    printed = capsys.readouterr().out
+    assert "loading              FAIL  the weights are of another model" in printed
+    assert "generation           skip (" in printed
+    assert len(attempts) == 1
 
 
 def test_a_checkpoint_that_cannot_be_read_is_one_line_and_code_2(tmp_path, capsys):
@@ -181,6 +202,11 @@ def test_the_layout_of_this_machine_or_why_there_is_none(torch_sees):
     [misfit] = check_layout(machine_with(FakeGpu("GPU-a", total=8 * GIB), FakeGpu("GPU-b", total=8 * GIB)))
     assert misfit.status == "fail"
     assert "GiB are missing" in misfit.measured
+
+
+def test_the_longest_conversation_is_read_as_any_other():
+    model, ids = tiny_llama(), list(range(3, 60))
+    assert read_and_step(model, ids, 16) == plain_greedy(model, ids, 1)[0]
 
 
 # ---- copies between GPUs

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from evaluation.toolbench.demo import MODEL_DIR
+from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.inference.multi_gpu.footprint import (
     Footprint,
     footprint_of_checkpoint,
@@ -73,9 +74,9 @@ class Machine:
     @cached_property
     def footprint(self) -> Footprint:
         """Of the model to plan for: the user's, or the shape of ToolGen-Llama-3-8B."""
-        dtype = resolve_dtype(self.options.dtype, on_cpu=False)
         if self.options.model_path:
-            return footprint_of_checkpoint(self.options.model_path, dtype)
+            return self._footprint_of(self.options.model_path)
+        dtype = resolve_dtype(self.options.dtype, on_cpu=False)
         return footprint_of_config(toolgen_8b_config(), dtype, name="ToolGen-Llama-3-8B")
 
     @cached_property
@@ -101,20 +102,29 @@ class Machine:
             return self.options.model_path
         return str(MODEL_DIR) if Path(MODEL_DIR, "config.json").is_file() else None
 
-    @cached_property
+    @property
     def loaded(self) -> LoadedModel:
         """The first replica of the model's layout, or the model on the CPU. Only where there is a `path_to_load`."""
-        path = self.path_to_load
-        assert path is not None
+        if isinstance(self._loading, ToolGenError):
+            raise self._loading
+        return self._loading
+
+    @cached_property
+    def _loading(self) -> LoadedModel | ToolGenError:
+        """The outcome of the one attempt to load: what failed once is not tried again for every check."""
+        assert self.path_to_load is not None
+        try:
+            return self._load(self.path_to_load)
+        except ToolGenError as error:
+            return error
+
+    def _load(self, path: str) -> LoadedModel:
+        start = time.perf_counter()
         if not self.gpus:
-            start = time.perf_counter()
             model = load_model(path, device="cpu", dtype=self.options.dtype)
             return LoadedModel(model, path, None, time.perf_counter() - start, {})
-        layout = self.layout
-        if path != self.options.model_path:
-            layout = self.plan(
-                footprint_of_checkpoint(path, resolve_dtype(self.options.dtype, on_cpu=False)), self.gpus
-            )
+        is_planned = path == self.options.model_path
+        layout = self.layout if is_planned else self.plan(self._footprint_of(path), self.gpus)
         replica = layout.replicas[0]
         before = {index: _free_bytes(index) for index in replica.gpus}
         start = time.perf_counter()
@@ -122,9 +132,12 @@ class Machine:
         for index in replica.gpus:
             torch.cuda.synchronize(index)
         seconds = time.perf_counter() - start
-        return LoadedModel(
-            model, path, layout, seconds, {index: before[index] - _free_bytes(index) for index in before}
-        )
+        torch.cuda.empty_cache()  # what loading needed for a moment
+        taken = {index: before[index] - _free_bytes(index) for index in before}
+        return LoadedModel(model, path, layout, seconds, taken)
+
+    def _footprint_of(self, path: str) -> Footprint:
+        return footprint_of_checkpoint(path, resolve_dtype(self.options.dtype, on_cpu=False))
 
 
 def _free_bytes(index: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -168,7 +169,8 @@ def check_longest_conversation(machine: Machine) -> list[Finding]:
         ]
         for index in replica.gpus:
             torch.cuda.reset_peak_memory_stats(index)
-        _read_and_step(loaded.model, length, chunk)
+        vocab_size = loaded.model.config.get_text_config().vocab_size
+        read_and_step(loaded.model, [token % vocab_size for token in range(length)], chunk)
     except torch.OutOfMemoryError as error:
         first = str(error).splitlines()[0]
         return [
@@ -208,17 +210,22 @@ def _generate(model: PreTrainedModel, count: int) -> tuple[int, ...]:
 
 
 @torch.inference_mode()
-def _read_and_step(model: PreTrainedModel, length: int, chunk: int) -> None:
-    """Reads a conversation of `length` tokens in pieces of `chunk`, choosing a token after each, as the engine does."""
-    from transformers import DynamicCache
+def read_and_step(model: PreTrainedModel, ids: Sequence[int], chunk: int) -> int:
+    """Reads `ids` in pieces of `chunk`, the last one as a decode step; the token that comes next.
 
-    cache = DynamicCache(config=model.config)
-    device = embedding_device(model)
-    ids = torch.arange(length, device=device)[None] % model.config.get_text_config().vocab_size
-    pieces = [*ids[:, :-1].split(chunk, dim=1), ids[:, -1:]]  # the last token is a decode step of its own
-    for piece in pieces:
-        output = model(input_ids=piece, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        output.logits[:, -1].float().argmax(-1).item()
+    The KV cache is allocated once, as the engine's is: what a growing one would waste is not in the plan.
+    """
+    from transformers import StaticCache
+
+    cache = StaticCache(config=model.config, max_cache_len=len(ids))
+    tokens = torch.tensor([list(ids)], device=embedding_device(model))
+    next_token = -1
+    for piece in [*tokens[:, :-1].split(chunk, dim=1), tokens[:, -1:]]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the argument gets another name, which older versions lack
+            output = model(input_ids=piece, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        next_token = int(output.logits[0, -1].float().argmax())
+    return next_token
 
 
 def _save_small_model(folder: str) -> list[str]:
