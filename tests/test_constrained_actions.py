@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.generate import GenerateEngine
 from evaluation.toolbench.inference.LLM.toolgen import ToolGen
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
@@ -74,10 +75,9 @@ def test_restricted_to_the_truth_every_action_is_one_of_the_query(
     assert names == {NAMES[0], "Finish"}
 
 
-def test_eight_threads_of_siblings_answer_as_one_would(model, engine, template, data_dir):
-    agent = make_agent(ToolGenAtomic, model, engine, template, data_dir, restrict_actions="all")
-
-    def answer(query):
+@pytest.mark.parametrize("name", ["generate", "paged"])
+def test_eight_threads_of_siblings_answer_as_one_would(name, model, engine, template, data_dir):
+    def answer(agent, query):
         sibling = agent.for_query(str(query))
         messages = first_messages(f"Question {query}?")
         codes = []
@@ -89,7 +89,11 @@ def test_eight_threads_of_siblings_answer_as_one_would(model, engine, template, 
         sibling.finish_query()
         return messages, codes, sibling.logs
 
-    one_by_one = [answer(query) for query in range(8)]
-    with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(answer, range(8))) == one_by_one
+    alone = make_agent(ToolGenAtomic, model, engine, template, data_dir, restrict_actions="all")
+    one_by_one = [answer(alone, query) for query in range(8)]
     assert len({str(messages) for messages, _, _ in one_by_one}) == 8
+    shared_engine = make_engine(name, model)
+    together = make_agent(ToolGenAtomic, model, shared_engine, template, data_dir, restrict_actions="all")
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda query: answer(together, query), range(8))) == one_by_one
+    shared_engine.close()
