@@ -51,6 +51,8 @@ class PagedEngine(Engine):
     max_running        sequences in a step at most
     max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces
     use_graphs         CUDA graphs, where all layers are on one GPU
+    compile_layers     torch.compile of the decoder's layers, at the first steps (half a minute for a large
+                       model): its small operations are fused. They stay compiled after `close`
     overlap            launch a step before reading the last one's tokens; None: on a GPU
 
     While the engine lives it owns the model's attention; `close` gives that back. A future can be
@@ -66,9 +68,13 @@ class PagedEngine(Engine):
         max_running: int = 128,
         max_prefill_tokens: int = 1024,
         use_graphs: bool = True,
+        compile_layers: bool = False,
         overlap: bool | None = None,
     ) -> None:
         self._attention_before, layers = attach(model)
+        if compile_layers:
+            for layer in model.base_model.layers:
+                layer.compile(dynamic=True)  # one compilation serves all layers and all sizes of steps
         self.vocab_size = vocabulary_of(model)
         context = context_of(model)
         pages_per_sequence = -(-context // page_size)

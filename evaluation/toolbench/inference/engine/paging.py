@@ -102,6 +102,7 @@ class _Probe:
         return torch.zeros_like(q)
 
 
+@torch.compiler.disable  # its kernels are compiled already, and it differs from layer to layer
 def _attend(
     module: torch.nn.Module,
     query: torch.Tensor,  # (1, Hq, T, D)

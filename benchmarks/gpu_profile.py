@@ -1,0 +1,45 @@
+"""Where a GPU's time goes while something runs, by kind of kernel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+# Parts of kernel names, in lower case; the first kind with a match counts.
+_KINDS = {
+    "attention": ("_attend", "_join_parts", "flash", "fmha"),
+    "writing keys and values": ("_write_token",),
+    "matrix products": ("gemm", "cutlass", "nvjet", "xmma", "cublas", "splitk", "gemv"),
+    "copies": ("memcpy", "memset"),
+    "sampling": ("argmax", "reduce_kernel", "sort", "scan"),
+}
+_OTHER = "element by element"
+
+
+def gpu_time_table(work: Callable[[], object]) -> str:
+    """Runs `work`; seconds and shares of each kind of kernel, and of the time in which the GPU had nothing to do.
+
+    Profiling takes time of its own, which counts as idle: it is an upper limit.
+    """
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        start = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+    busy_s: dict[str, float] = {}
+    for event in profiler.key_averages():
+        kind = kind_of_kernel(event.key)
+        busy_s[kind] = busy_s.get(kind, 0.0) + event.self_device_time_total / 1e6
+    busy_s["idle"] = max(0.0, seconds - sum(busy_s.values()))
+    lines = [f"{'part of the GPU time':<26}{'seconds':>9}{'share':>8}"]
+    for kind, part in sorted(busy_s.items(), key=lambda item: -item[1]):
+        lines.append(f"{kind:<26}{part:>9.2f}{part / seconds:>8.1%}")
+    return "\n".join(lines)
+
+
+def kind_of_kernel(name: str) -> str:
+    lowered = name.lower()
+    return next((kind for kind, marks in _KINDS.items() if any(mark in lowered for mark in marks)), _OTHER)

@@ -1,0 +1,191 @@
+"""The paged engine in several variants and with several numbers of conversations, in one run over one model.
+
+    python -m benchmarks.paged_engine                                  # the 8B model's shape, on a GPU
+    python -m benchmarks.paged_engine --variants plain,compiled,restricted --conversations 1,16,64 --profile
+    python -m benchmarks.paged_engine --tiny                           # a CPU, beside the generate engine
+
+The workload, the limit and the measurement are those of `agent_workload`. Each measurement is a JSON line as
+soon as it is there; a table of all of them, with the anchors, comes last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import itertools
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from benchmarks.agent_workload import Limit, limit_of, measure, summary
+from benchmarks.ceilings import describe_machine, measure_ceilings
+from benchmarks.conversations import Conversation, make_conversation
+from benchmarks.gpu_profile import gpu_time_table
+from benchmarks.random_model import SHAPES, TOOL_TOKENS, costs_of, make_model
+from evaluation.toolbench.inference.engine.constraint import TokenSet
+from evaluation.toolbench.inference.engine.factory import make_engine
+from evaluation.toolbench.inference.engine.paged import PagedEngine
+from evaluation.toolbench.inference.engine.request import Engine
+
+# Queries a minute on one H200 with this workload and the 8B shape, by conversations in flight.
+ANCHORS = {
+    "transformers 5.17, FlashAttention-3": {1: 12.9, 16: 106.0, 64: 189.0},
+    "vLLM 0.26": {1: 22.3, 16: 237.0, 64: 463.0, 128: 544.0},
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An engine, its options, and whether actions are held to the tool tokens."""
+
+    engine: str
+    options: dict[str, Any]
+    is_restricted: bool = False
+
+
+VARIANTS = {
+    "plain": Variant("paged", {}),
+    "restricted": Variant("paged", {}, is_restricted=True),
+    "compiled": Variant("paged", {"compile_layers": True}),
+    "eager": Variant("paged", {"use_graphs": False}),
+    "in-turn": Variant("paged", {"overlap": False}),
+    "generate": Variant("generate", {}),
+}
+
+
+class Bench:
+    """One model, and a supply of conversations that nobody has seen yet."""
+
+    def __init__(self, model: PreTrainedModel, *, seed: int) -> None:
+        self.model = model
+        self._vocab_size = int(model.config.vocab_size)
+        self._seed = seed
+        self._numbers = itertools.count()
+
+    def run(self, name: str, in_flight: Sequence[int], limits: dict[int, Limit], args: argparse.Namespace) -> list[Row]:
+        """Measure the variant `name` with each number of conversations, after one unmeasured round of each."""
+        variant = VARIANTS[name]
+        rows = []
+        with contextlib.closing(make_engine(variant.engine, self.model, **variant.options)) as engine:
+            actions = self._actions() if variant.is_restricted else None
+            began = time.perf_counter()
+            for count in in_flight:
+                measure(engine, self._conversations(count), count, actions)
+            print(f"{name}: warm after {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+            for count in in_flight:
+                before = _counts(engine)
+                result = summary(
+                    measure(engine, self._conversations(round(args.rounds * count)), count, actions), limits[count]
+                )
+                counts = {key: value - before[key] for key, value in _counts(engine).items()}
+                step_ms = round(1e3 * result["elapsed_s"] / counts["steps"], 2) if counts else None
+                print(
+                    json.dumps({"variant": name, "conversations": count, **result, **counts, "step_ms": step_ms}),
+                    flush=True,
+                )
+                rows.append(Row(name, count, result["queries_per_min"], result["tokens_per_s"], step_ms))
+            if args.profile:
+                count = max(in_flight)
+                print(gpu_time_table(lambda: measure(engine, self._conversations(count), count, actions)), flush=True)
+        return rows
+
+    def _conversations(self, count: int) -> list[Conversation]:
+        numbers = itertools.islice(self._numbers, max(1, count))
+        return [make_conversation(n, vocab_size=self._vocab_size, seed=self._seed) for n in numbers]
+
+    def _actions(self) -> TokenSet:
+        """All tool tokens and the end token."""
+        return TokenSet(range(self._vocab_size - TOOL_TOKENS - 1, self._vocab_size))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    name: str
+    conversations: int
+    queries_per_min: float
+    tokens_per_s: float | None = None
+    step_ms: float | None = None
+
+
+def table(rows: Sequence[Row], limits: dict[int, Limit]) -> str:
+    lines = [
+        f"{'engine':<37}{'conversations':>13}{'queries/h':>11}{'/min':>8}{'tokens/s':>10}{'ms/step':>9}{'limit':>7}"
+    ]
+    for row in rows:
+        share = row.queries_per_min / limits[row.conversations].queries_per_min
+        tokens = "" if row.tokens_per_s is None else f"{row.tokens_per_s:.0f}"
+        step = "" if row.step_ms is None else f"{row.step_ms:.2f}"
+        lines.append(
+            f"{row.name:<37}{row.conversations:>13}{60 * row.queries_per_min:>11.0f}{row.queries_per_min:>8.1f}"
+            f"{tokens:>10}{step:>9}{share:>7.0%}"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _arguments(argv)
+    device = torch.device("cpu" if args.tiny or not torch.cuda.is_available() else "cuda")
+    if device.type == "cpu" and not args.tiny:
+        print("no GPU: give --tiny for a tiny model on the CPU", file=sys.stderr)
+        return 2
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    config = SHAPES["tiny" if args.tiny else args.shape]()
+    ceilings = measure_ceilings(device)
+    costs = costs_of(config, dtype)
+    limits = {count: limit_of(costs, ceilings, count) for count in args.conversations}
+    print(f"{describe_machine(device)}; {ceilings}")
+    for count, limit in limits.items():
+        print(f"limit at {count} conversations: {limit.queries_per_min:.1f} queries/min", flush=True)
+    bench = Bench(make_model(config, device, dtype, seed=args.seed), seed=args.seed)
+    rows: list[Row] = []
+    for name in args.variants:
+        rows += bench.run(name, args.conversations, limits, args)
+        gc.collect()  # the pages of one engine make room for those of the next
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    if args.shape == "8b" and not args.tiny:
+        rows += [
+            Row(name, count, rate)
+            for name, rates in ANCHORS.items()
+            for count, rate in rates.items()
+            if count in limits
+        ]
+    print(table(rows, limits))
+    return 0
+
+
+def _counts(engine: Engine) -> dict[str, int]:
+    return asdict(engine.counts()) if isinstance(engine, PagedEngine) else {}
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--shape", choices=[name for name in SHAPES if name != "tiny"], default="8b")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU")
+    parser.add_argument("--conversations", help="in flight, such as 1,16,64 (the default; 1,8 with --tiny)")
+    parser.add_argument("--variants", help=f"of {','.join(VARIANTS)} (default: plain; generate,plain with --tiny)")
+    parser.add_argument(
+        "--rounds", type=float, default=2.0, help="queries for each conversation (default: %(default)s)"
+    )
+    parser.add_argument("--profile", action="store_true", help="add where the GPU's time goes, for each variant")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    args.conversations = [int(n) for n in (args.conversations or ("1,8" if args.tiny else "1,16,64")).split(",")]
+    args.variants = (args.variants or ("generate,plain" if args.tiny else "plain")).split(",")
+    unknown = [name for name in args.variants if name not in VARIANTS]
+    if unknown:
+        parser.error(f"unknown variants {', '.join(unknown)}: choose of {', '.join(VARIANTS)}")
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())
