@@ -13,6 +13,7 @@ def model_card(
     *,
     num_parameters: int,
     minutes: float,
+    device_name: str,
 ) -> str:
     """`results` maps prompt layout -> split -> "solved/queries"."""
     rows = "\n".join(
@@ -30,7 +31,7 @@ world of `evaluation/toolbench/demo`. It knows that world and nothing else.
 - Tokenizer: byte-level BPE of its own with Llama-3's chat markers.
 - Weights: bfloat16.
 - Training: `python -m evaluation.toolbench.demo.train`, {int(log["steps"]):,} steps,
-  {log["tokens"] / 1e6:,.0f} million tokens, {minutes:.1f} minutes on one GPU, last loss {log["loss"]:.4f}.
+  {log["tokens"] / 1e6:,.0f} million tokens, {minutes:.1f} minutes on one {device_name}, last loss {log["loss"]:.4f}.
 
 Solved queries, with greedy decoding and the recorded API responses; "held out" queries share neither wording nor
 values with the training data:

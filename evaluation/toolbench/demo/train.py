@@ -92,7 +92,14 @@ def main() -> None:
     verdicts = evaluate(model, Renderer.of(catalog, tokenizer), options.data_dir)
     minutes = (time.monotonic() - started) / 60
     results = {name: _solved(group) for name, group in verdicts.items()}
-    card = model_card(asdict(config), log, results, num_parameters=model.num_parameters(), minutes=minutes)
+    card = model_card(
+        asdict(config),
+        log,
+        results,
+        num_parameters=model.num_parameters(),
+        minutes=minutes,
+        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+    )
     (options.out / "README.md").write_text(card, encoding="utf-8")
     size = sum(path.stat().st_size for path in options.out.iterdir())
     print(json.dumps({"results": results, **log, "minutes": round(minutes, 1), "megabytes": round(size / 1e6, 2)}))
