@@ -10,6 +10,7 @@ and graphs captured. The last line on stdout is JSON.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import statistics
@@ -199,13 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return [make_conversation(n, vocab_size=vocab_size, seed=args.seed, layout=args.layout) for n in made]
 
     try:
-        engine = _make_engine(args.engine, model, dict(args.option))
-        measure(engine, conversations(in_flight if args.warm_up is None else args.warm_up), in_flight, actions)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        queries = conversations(2 * in_flight if args.queries is None else args.queries)
-        result = summary(measure(engine, queries, in_flight, actions), limit)
-        engine.close()
+        with contextlib.closing(_make_engine(args.engine, model, dict(args.option))) as engine:
+            measure(engine, conversations(in_flight if args.warm_up is None else args.warm_up), in_flight, actions)
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            queries = conversations(2 * in_flight if args.queries is None else args.queries)
+            result = summary(measure(engine, queries, in_flight, actions), limit)
     except ToolGenError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -26,21 +26,15 @@ class Ceilings:
         return max(num_bytes / self.bytes_per_s, flop / self.flop_per_s)
 
     def __str__(self) -> str:
-        return f"copy {self.bytes_per_s / 1e12:.2f} TB/s, matrix product {self.flop_per_s / 1e12:.0f} TFLOP/s"
+        return f"copy {self.bytes_per_s / 1e9:.0f} GB/s, matrix product {self.flop_per_s / 1e12:.3g} TFLOP/s"
 
 
 def measure_ceilings(device: torch.device) -> Ceilings:
-    """A large copy and a large matrix product: a fraction of a second, and 4 GiB of a GPU's memory."""
-    on_gpu = device.type == "cuda"
-    dtype = torch.bfloat16 if on_gpu else torch.float32
-    source = torch.empty(2**30 if on_gpu else 2**24, dtype=dtype, device=device).uniform_()
-    target = torch.empty_like(source)
-    copied = 2 * source.numel() * source.element_size()
-    copy_s = median_seconds(lambda: target.copy_(source), device)
-    size = 8192 if on_gpu else 512
-    left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
-    product_s = median_seconds(lambda: left @ right, device)
-    return Ceilings(bytes_per_s=copied / copy_s, flop_per_s=2 * size**3 / product_s)
+    """A large copy and a large matrix product: a fraction of a second, and 4 GiB of a GPU's memory meanwhile."""
+    ceilings = Ceilings(_copy_rate(device), _product_rate(device))
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what comes next may size itself by the memory that is free
+    return ceilings
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
@@ -49,6 +43,23 @@ def median_seconds(work: Callable[[], object], device: torch.device, repeats: in
         work()
     time_once = _gpu_seconds if device.type == "cuda" else _cpu_seconds
     return statistics.median(time_once(work) for _ in range(repeats))
+
+
+def _copy_rate(device: torch.device) -> float:
+    source = torch.empty(2**30 if device.type == "cuda" else 2**24, dtype=_dtype(device), device=device).uniform_()
+    target = torch.empty_like(source)
+    copied = 2 * source.numel() * source.element_size()
+    return copied / median_seconds(lambda: target.copy_(source), device)
+
+
+def _product_rate(device: torch.device) -> float:
+    size = 8192 if device.type == "cuda" else 512
+    left, right = (torch.randn(size, size, dtype=_dtype(device), device=device) for _ in range(2))
+    return 2 * size**3 / median_seconds(lambda: left @ right, device)
+
+
+def _dtype(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def _gpu_seconds(work: Callable[[], object]) -> float:
