@@ -180,6 +180,7 @@ BAD_INPUT = {
     "a folder that cannot be made": ({"output_answer_file": "/proc/answers"}, "cannot write /proc/answers"),
     "several replicas": ({"num_replicas": 3}, "--num_replicas 3: a run has one replica so far"),
     "no number of threads": ({"num_thread": "many"}, "'many' is not auto or a number of at least 1"),
+    "an engine to come": ({"engine": "server"}, "--engine server is not built in yet: use auto, paged"),
     "a backbone of the checkout": ({"backbone_model": "toolllama"}, "is part of a ToolGen checkout"),
 }
 

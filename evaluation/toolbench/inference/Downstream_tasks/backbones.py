@@ -74,10 +74,16 @@ def checkout_class(module: str, name: str) -> Any:
 
 
 def _toolgen_class(module: str, name: str) -> Any:
+    """One of our own agents."""
     return getattr(importlib.import_module(f"{_LLM}.{module}"), name)
 
 
 def _toolgen_arguments(args: Any) -> dict[str, Any]:
+    """What the command line says of an agent; ConfigError, before minutes of loading, for an unknown engine."""
+    from evaluation.toolbench.inference.engine.factory import ENGINES
+
+    if args.engine not in ENGINES:
+        raise ConfigError(f"--engine {args.engine} is not built in yet: use {', '.join(ENGINES)}")
     return {
         "template": args.template,
         "max_sequence_length": args.max_sequence_length,

@@ -235,7 +235,7 @@ class pipeline_runner:
             self.failures.forget([query_id])
             self.summary.now.add(self.answers.outcome(query_id))
             return
-        logger.warning("query %s failed: %s: %s", query_id, type(error).__name__, error)
+        logger.warning("query %s failed: %s: %s", query_id, type(error).__name__, " ".join(str(error).split())[:500])
         self.failures.record(query_id, error)
         self.summary.now.add(None)
 
