@@ -53,6 +53,8 @@ class Layers:
             for counts in (work.new_tokens, work.contexts)
         )
         self.prompt_starts = self.starts_q[self.num_decodes :] - self.num_decodes
+        if device.type == "cuda":
+            self.side_stream = torch.cuda.Stream(priority=-1)  # its programs start first
         slots = [
             table[i // page_size] * page_size + i % page_size
             for table, context in zip(tables, work.contexts, strict=True)
@@ -88,6 +90,7 @@ def implementations(work: Work) -> dict[str, Attention]:
     """Ours first, then the anchors that can do this work with this version of PyTorch."""
     found: dict[str, Attention] = {"ours, paged": _ours}
     if not work.is_decode and 1 in work.new_tokens:
+        found["ours, side by side"] = _side_by_side
         found["ours, in one call"] = lambda x, i: paged_attention(*x.arguments(i), implementation="triton")
     found["varlen, contiguous"] = lambda x, i: _varlen(x, x.q[i], *x.contiguous(i))
     found["varlen, gathered"] = lambda x, i: _varlen(x, x.q[i], *x.gathered(i))
@@ -100,17 +103,37 @@ def implementations(work: Work) -> dict[str, Attention]:
 
 def _ours(layers: Layers, i: int) -> torch.Tensor:
     """As the engine does it: decodes by one call, prompts by another."""
+    out = torch.empty_like(layers.q[i])
+    if layers.num_decodes:
+        _decodes(layers, i, out)
+    if layers.num_decodes < len(layers.work.contexts):
+        _prompts(layers, i, out)
+    return out
+
+
+def _side_by_side(layers: Layers, i: int) -> torch.Tensor:
+    """Prompts on a stream of their own: few programs that take long, beside many short ones that wait for memory."""
+    out = torch.empty_like(layers.q[i])
+    main = torch.cuda.current_stream()
+    layers.side_stream.wait_stream(main)
+    with torch.cuda.stream(layers.side_stream):
+        _prompts(layers, i, out)
+    _decodes(layers, i, out)
+    main.wait_stream(layers.side_stream)
+    return out
+
+
+def _decodes(layers: Layers, i: int, out: torch.Tensor) -> None:
+    n = layers.num_decodes
+    q, k, v, tables, contexts, starts, _, scale = layers.arguments(i)
+    paged_attention(q[:n], k, v, tables[:n], contexts[:n], starts[: n + 1], 1, scale, out[:n], implementation="triton")
+
+
+def _prompts(layers: Layers, i: int, out: torch.Tensor) -> None:
     n = layers.num_decodes
     q, k, v, tables, contexts, _, max_q, scale = layers.arguments(i)
-    out = torch.empty_like(q)
-    for rows, starts, longest in (
-        (slice(n), layers.starts_q[: n + 1], 1),
-        (slice(n, None), layers.prompt_starts, max_q),
-    ):
-        if len(contexts[rows]):
-            part = tables[rows], contexts[rows], starts, longest, scale
-            paged_attention(q[rows], k, v, *part, out[rows], implementation="triton")
-    return out
+    rows = tables[n:], contexts[n:], layers.prompt_starts, max_q
+    paged_attention(q[n:], k, v, *rows, scale, out[n:], implementation="triton")
 
 
 def _varlen_attn() -> Callable[..., Any]:

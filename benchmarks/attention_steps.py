@@ -66,6 +66,7 @@ def works() -> list[Work]:
         Work("prefill 8 x 256 of 1800", (1800,) * 8, (256,) * 8),
         Work("prefill 1 x 8 of 1800", (1800,), (8,)),
         Work("56 decodes + 8 x 200 of 1800", (1800,) * 64, (1,) * 56 + (200,) * 8),
+        Work("63 decodes + 1 x 8 of 1800", (1800,) * 64, (1,) * 63 + (8,)),
     ]
 
 
