@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.generate import GenerateEngine
@@ -81,10 +81,15 @@ def main() -> int:
 def visible_devices_rows(uuid: str) -> list[Row]:
     """Our reading of CUDA_VISIBLE_DEVICES against cudaGetDeviceCount, each in a process of its own."""
     forms = [None, "0", "", "-1", "0,-1", "7", "0,7", "0,0", " 0", "0x", uuid, uuid[:12], f"{uuid},{uuid}", "GPU-none"]
-    code = (
-        "import torch; from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus;"
-        "print(len(inspect_gpus().visible), torch._C._cuda_getDeviceCount())"
-    )
+    code = """
+import torch
+from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
+print(len(inspect_gpus().visible))
+try:
+    print(torch._C._cuda_getDeviceCount())
+except RuntimeError:
+    print(0)
+"""
     processes = []
     for form in forms:
         environ = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
@@ -188,7 +193,7 @@ def offloading_row(folder: Path) -> Row:
     return Row("offloaded layers", measured, "all equal, some on the CPU", equal == len(expected) and on_cpu > 0)
 
 
-def generate(model: LlamaForCausalLM) -> tuple[int, ...]:
+def generate(model: PreTrainedModel) -> tuple[int, ...]:
     engine = GenerateEngine(model)
     try:
         return engine.generate(GenerationRequest(list(range(20, 40)), 32, TokenSet([]))).token_ids
@@ -202,7 +207,7 @@ def save_random_model(config: LlamaConfig, folder: Path, dtype: torch.dtype) -> 
         return
     torch.manual_seed(0)
     with torch.device("cuda"):
-        model = LlamaForCausalLM._from_config(config, dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.save_pretrained(folder, max_shard_size="5GB")
     del model
     torch.cuda.empty_cache()

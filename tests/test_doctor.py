@@ -69,7 +69,7 @@ def test_without_a_gpu_the_cpu_checks_run_and_the_others_say_why_not(tmp_path, c
     assert "peer copies          skip (needs 2 GPUs, found 0)" in printed
     assert "longest conversation skip (needs 1 GPU, found 0)" in printed
     assert "in 0." in printed
-    assert "whole model: cpu" in printed
+    assert "    model.layers.1: cpu\n" in printed
     assert "generation           ok    64 tokens at " in printed
     assert "tool tokens          ok    2 tool tokens, highest id 96, embedding of 97 rows" in printed
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from fake_nvml import FakeGpu, FakeNvml
 
-from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
+from evaluation.toolbench.inference.multi_gpu import gpus
+from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus, visible_gpus
 from evaluation.toolbench.inference.multi_gpu.nvml import GpuProcess, processes_with_open_device, read_nvml
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 
@@ -104,6 +105,12 @@ def test_without_nvml_torch_is_asked(monkeypatch):
 
     assert [(gpu.name, gpu.free_bytes, gpu.cuda_index) for gpu in found.visible] == [("Some GPU", 5 * GIB, 0)]
     assert found.notes == ("NVML is not readable: the package nvidia-ml-py is not installed",)
+
+
+def test_what_cuda_sees_and_the_driver_does_not_list_is_asked_of_torch(monkeypatch):
+    monkeypatch.setattr(gpus, "inspect_gpus", lambda **_: Inspection())
+    monkeypatch.setattr(gpus, "read_torch", lambda: ["as torch has it"])
+    assert visible_gpus() == ("as torch has it",)
 
 
 def test_a_mig_instance_has_its_own_memory():

@@ -92,6 +92,29 @@ def test_a_head_that_should_be_tied_and_is_not_is_an_error():
         check_placement(model, cpu_offloading=False)
 
 
+@pytest.fixture
+def two_8_gb_cards(monkeypatch):
+    cards = (gpu(0, 8), gpu(1, 8))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(loading, "inspect_gpus", lambda: Inspection(cards, cards))
+    monkeypatch.setattr(loading, "visible_gpus", lambda: cards)
+    monkeypatch.setattr(loading, "footprint_of_checkpoint", lambda *_: TOOLGEN_8B)
+
+
+@pytest.mark.usefixtures("two_8_gb_cards")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "weights 15.7 GiB, .* GPU 0 .* offers 8.0 GiB of its 8.0 GiB"),
+        ({"num_gpus": 2}, "GPU 1 .* offers 6.0 GiB of its 8.0 GiB .* are missing"),
+        ({"num_gpus": 2, "max_gpu_memory": "7GiB,5GiB"}, "GPU 1 .* offers 5.0 GiB"),
+    ],
+)
+def test_a_model_too_large_is_refused_with_the_numbers_before_it_is_loaded(tmp_path, options, words):
+    with pytest.raises(PlacementError, match=words):
+        load_model(str(tmp_path), **options)
+
+
 # ---- the plan, some time later and in another process
 
 

@@ -177,6 +177,11 @@ def test_num_gpus_counts_idle_gpus_first():
     assert [replica.gpus for replica in layout.replicas] == [(1,)]
 
 
+def test_num_gpus_is_an_upper_bound_so_all_visible_ones_may_be_asked_for():
+    cards = budgets_of([gpu(0, 80), gpu(1, 80, held_gib=60), gpu(2, 80)])
+    assert [replica.gpus for replica in plan_placement(TOOLGEN_8B, cards, num_gpus=3).replicas] == [(0,), (2,)]
+
+
 def test_a_busy_gpu_is_used_when_the_rest_does_not_suffice():
     layout = plan_placement(TOOLGEN_8B, budgets_of([gpu(0, 80, held_gib=60), gpu(1, 12)]))
     assert [replica.gpus for replica in layout.replicas] == [(0, 1)]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,11 +62,12 @@ def test_the_number_of_replicas(gpus, replicas, capsys):
         assert all(used <= replica["budget_bytes"][gpu] for gpu, used in replica["used_bytes"].items())
 
 
-def test_flags_steer_the_plan(capsys):
+def test_flags_steer_the_plan(capsys, monkeypatch):
     assert main(["--simulate", "3x80GiB", "--num_replicas", "1", "--max_gpu_memory", "10GiB", "--json"]) == 0
     [replica] = json.loads(capsys.readouterr().out)["replicas"]
     assert replica["budget_bytes"] == {"0": 10 * GIB, "1": 10 * GIB, "2": 10 * GIB}
 
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=64 * GIB))
     assert main(["--simulate", "2x8GiB", "--cpu_offloading", "--json"]) == 0
     [replica] = json.loads(capsys.readouterr().out)["replicas"]
     assert replica["device_map"]["lm_head"] == "cpu"

@@ -73,10 +73,11 @@ def visible_gpus() -> tuple[Gpu, ...]:
     """The GPUs that this process may use, `gpus[i].cuda_index == i`, their memory as it is now.
 
     Where the driver's list leaves CUDA's order open, torch is asked, which initialises CUDA but puts no
-    context on any GPU.
+    context on any GPU. Where it lacks what CUDA sees, torch's own reading serves.
     """
     found = inspect_gpus()
-    return inspect_gpus(cuda_uuids=torch_cuda_uuids).visible if found.order_is_a_guess else found.visible
+    visible = inspect_gpus(cuda_uuids=torch_cuda_uuids).visible if found.order_is_a_guess else found.visible
+    return visible or tuple(read_torch())
 
 
 def require_usable(found: Inspection) -> None:

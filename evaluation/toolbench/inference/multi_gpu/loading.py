@@ -16,11 +16,13 @@ from evaluation.toolbench.inference.multi_gpu.checkpoint import (
     read_config,
     use_local_files_only,
 )
+from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, require_usable, visible_gpus
-from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE, build_max_memory
+from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE, max_memory_of
+from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
-from evaluation.toolbench.inference.multi_gpu.replica import Replica
-from evaluation.toolbench.inference.multi_gpu.units import format_budget, gib
+from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Replica, Workload, fit_replica
+from evaluation.toolbench.inference.multi_gpu.units import format_budget, gib, parse_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,7 +51,7 @@ def load_model(
     Raises DataError for a checkpoint that cannot be used, ConfigError for an unknown device or dtype,
     PlacementError for GPUs that are not there or too small.
     """
-    arguments = _device_arguments(num_gpus, max_gpu_memory, device, cpu_offloading)
+    arguments = _device_arguments(model_path, num_gpus, max_gpu_memory, device, cpu_offloading, dtype)
     return load_with(model_path, arguments, dtype=dtype, cpu_offloading=cpu_offloading)
 
 
@@ -114,10 +116,18 @@ def check_placement(model: PreTrainedModel, *, cpu_offloading: bool) -> None:
     if unloaded and not cpu_offloading:
         raise DataError(f"{len(unloaded)} parameters have no weights after loading, the first is {unloaded[0]}")
     head = model.get_output_embeddings()
-    if model.config.get_text_config().tie_word_embeddings and head is not None:
+    if model.config.get_text_config().tie_word_embeddings and head is not None and not cpu_offloading:
         embedding = model.get_input_embeddings()
         if embedding.weight.data_ptr() != head.weight.data_ptr():
             raise DataError("the config ties the head to the embedding, but after loading they are two tensors")
+
+
+def require_room(model_path: str, targets: Sequence[GpuBudget], dtype: str) -> None:
+    """PlacementError, with the numbers, when the weights and a first token do not fit: before any are loaded."""
+    footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, on_cpu=False))
+    least = Workload(conversations=1, max_tokens=1, prefill_tokens=1)
+    if fit_replica(footprint, targets, least, conversations=1) is None:
+        raise PlacementError(describe_misfit(footprint, targets, least, 1))
 
 
 def load_with(
@@ -142,7 +152,12 @@ def load_with(
 
 
 def _device_arguments(
-    num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None, device: str, cpu_offloading: bool
+    model_path: str,
+    num_gpus: int,
+    max_gpu_memory: str | Mapping[int, str] | None,
+    device: str,
+    cpu_offloading: bool,
+    dtype: str,
 ) -> dict[str, Any]:
     try:
         wanted = torch.device(device)
@@ -161,10 +176,15 @@ def _device_arguments(
     if not torch.cuda.is_available() and num_gpus <= 1:
         logger.info("no GPU: the model goes to the CPU")
         return {"device_map": {"": "cpu"}}
+    gpus = visible_gpus()
     if num_gpus <= 1 and max_gpu_memory is None and not cpu_offloading:
+        require_room(model_path, [GpuBudget(gpus[0], gpus[0].free_bytes)], dtype)
         return {"device_map": {"": 0}}
-    max_memory: dict[int | str, str] = dict(build_max_memory(num_gpus, max_gpu_memory))
-    if cpu_offloading:
+    budgets = max_memory_of(gpus, num_gpus, max_gpu_memory)
+    max_memory: dict[int | str, str] = {**budgets}
+    if not cpu_offloading:
+        require_room(model_path, [GpuBudget(gpus[i], parse_size(text)) for i, text in budgets.items()], dtype)
+    else:
         max_memory["cpu"] = format_budget(int(psutil.virtual_memory().available * DEFAULT_SHARE))
     return {"device_map": "auto", "max_memory": max_memory}
 

@@ -34,11 +34,15 @@ def describe_misfit(footprint: Footprint, targets: Sequence[GpuBudget], workload
     )
     return (
         f"{who} ({footprint.dtype}) {'does' if num_replicas == 1 else 'do'} not fit: weights "
-        f"{gib(footprint.weight_bytes)}, KV cache {gib(kv_bytes)} (one conversation of {workload.max_tokens:,} tokens) "
+        f"{gib(footprint.weight_bytes)}, KV cache {gib(kv_bytes)} ({_conversation(workload.max_tokens)}) "
         f"and working room {gib(working)} make {gib(needed)}{' in all' if num_replicas > 1 else ''}; "
         f"{'; '.join(map(_offer, targets))}; {shortage}. "
         f"What would help: {', or '.join(_remedies(footprint, targets, workload, num_replicas))}."
     )
+
+
+def _conversation(num_tokens: int) -> str:
+    return "one token" if num_tokens == 1 else f"one conversation of {num_tokens:,} tokens"
 
 
 def _offer(target: GpuBudget) -> str:

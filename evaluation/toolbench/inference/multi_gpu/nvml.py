@@ -56,7 +56,7 @@ class Gpu:
 
     @property
     def held_by(self) -> str:
-        """ "21.1 GiB by pid 977, python"; empty when nobody is known to hold anything."""
+        """For a sentence, such as "21.1 GiB by pid 977, python"; empty when nobody is known to hold anything."""
         return "; ".join(map(str, self.processes))
 
 

@@ -96,8 +96,7 @@ def _candidates(targets: Sequence[GpuBudget], num_gpus: int | None) -> list[list
     count = num_gpus or len(targets)
     idle = [target for target in targets if not target.is_busy][:count]
     largest = sorted(targets, key=lambda target: -target.budget_bytes)[:count]
-    choices = [idle] if len(idle) == count or (idle and num_gpus is None) else []
-    return [*choices, sorted(largest, key=lambda target: target.index)]
+    return [*([idle] if idle else []), sorted(largest, key=lambda target: target.index)]
 
 
 def _best_grouping(

@@ -17,6 +17,7 @@ from evaluation.toolbench.inference.engine.request import GenerationRequest
 from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.inference.multi_gpu.doctor.finding import Finding, needs
 from evaluation.toolbench.inference.multi_gpu.doctor.machine import LoadedModel, Machine
+from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
 from evaluation.toolbench.inference.multi_gpu.loading import embedding_device, load_with
 from evaluation.toolbench.inference.multi_gpu.tables import device_map_lines, layout_table
 from evaluation.toolbench.inference.multi_gpu.units import MIB, gib
@@ -78,9 +79,7 @@ def check_device_map(machine: Machine) -> list[Finding]:
     loaded = _loaded(machine)
     if loaded is None:
         return [_no_model(name)]
-    device_map: Mapping[str, int | str] = loaded.model.hf_device_map
-    if loaded.layout:
-        device_map = loaded.layout.replicas[0].device_map  # also where one GPU holds it all
+    device_map = _module_map(loaded.model)
     places = ", ".join(dict.fromkeys(line.rpartition(": ")[2] for line in device_map_lines(device_map)))
     lines = tuple(device_map_lines(device_map))
     return [
@@ -161,6 +160,7 @@ def check_longest_conversation(machine: Machine) -> list[Finding]:
     replica = loaded.layout.replicas[0]
     length, chunk = replica.max_tokens, loaded.layout.workload.prefill_tokens
     others = replica.kv_tokens - length
+    torch.cuda.empty_cache()  # what earlier checks used and freed is no part of this one
     try:
         # What the other conversations' KV cache will hold; the first GPU also has that of offloaded layers.
         ballast = [
@@ -193,6 +193,18 @@ def _loaded(machine: Machine) -> LoadedModel | None:
         return machine.loaded if machine.path_to_load else None
     except ToolGenError:
         return None
+
+
+def _module_map(model: PreTrainedModel) -> dict[str, int | str]:
+    """`hf_device_map` module by module, also where it holds a single entry for the whole model."""
+    device_map: Mapping[str, int | str] = model.hf_device_map
+    blocks = footprint_of_config(model.config, model.dtype).blocks
+
+    def place(module: str) -> int | str:
+        parents = [name for name in device_map if f"{module}.".startswith(f"{name}.") or not name]
+        return device_map[max(parents, key=len)]
+
+    return {module: place(module) for block in blocks for module in block.modules}
 
 
 def _no_model(name: str) -> Finding:
