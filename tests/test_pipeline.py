@@ -218,11 +218,13 @@ def test_a_query_file_that_is_wrong_is_named_with_the_query_and_the_key(world, t
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_no_server_is_one_line_before_anything_is_loaded(world, tmp_path):
-    run = run_pipeline(world.flags(tmp_path / "answers"), "http://127.0.0.1:9/virtual")
+def test_no_server_is_one_line_before_anything_is_loaded_or_overwritten(world, undisturbed, tmp_path):
+    output = shutil.copytree(undisturbed[0], tmp_path / "answers")
+    run = run_pipeline(world.flags(output, overwrite=True), "http://127.0.0.1:9/virtual")
     assert run.returncode == 2
     assert "No virtual API server at http://127.0.0.1:9/virtual" in run.stderr
     assert len(run.stderr.splitlines()) == 1
+    assert contents(output) == contents(undisturbed[0])
 
 
 @pytest.mark.parametrize(

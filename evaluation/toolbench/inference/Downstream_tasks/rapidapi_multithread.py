@@ -101,12 +101,8 @@ class pipeline_runner:
             )
         )
         self.answers.prepare()
-        if args.overwrite:
-            query_ids = [query.query_id for query in queries]
-            self.answers.remove(query_ids)
-            self.failures.forget(query_ids)
         self.summary.num_queries = len(queries)
-        left = self._left_of(queries)
+        left = queries if args.overwrite else self._left_of(queries)
         if not left:
             return []
         self._check_api_server()
@@ -114,6 +110,8 @@ class pipeline_runner:
 
         seed_everything(args.seed)
         backbone = self.get_backbone_model()
+        if args.overwrite:  # only now that a new answer can be expected
+            self._forget_all(queries)
         folder = str(self.answers.folder)
         return [
             (args.method, backbone, query.query_id, query.data_dict(), args, folder, self._tool_descriptions(query))
@@ -238,6 +236,12 @@ class pipeline_runner:
         logger.warning("query %s failed: %s: %s", query_id, type(error).__name__, " ".join(str(error).split())[:500])
         self.failures.record(query_id, error)
         self.summary.now.add(None)
+
+    def _forget_all(self, queries: Sequence[Query]) -> None:
+        """Remove what earlier runs of this method left of these queries, and nothing else."""
+        query_ids = [query.query_id for query in queries]
+        self.answers.remove(query_ids)
+        self.failures.forget(query_ids)
 
     def _left_of(self, queries: Sequence[Query]) -> list[Query]:
         """The queries without a complete answer; the others are counted as done earlier."""
