@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.engine.device_constraint import allowed_tokens, step_nodes
+from evaluation.toolbench.inference.engine.host_step import HostStep
 from evaluation.toolbench.inference.engine.kv_cache import KvCache
 from evaluation.toolbench.inference.engine.paged_step import PagedStep
-from evaluation.toolbench.inference.engine.paging import last_hidden
+from evaluation.toolbench.inference.engine.paging import Paging, last_hidden
 from evaluation.toolbench.inference.engine.request import Sampling
 from evaluation.toolbench.inference.engine.sampling import SamplingRows, sample, to_device
 from evaluation.toolbench.inference.engine.scheduler import Plan, Row
@@ -68,6 +69,7 @@ class ModelRunner:
         self._max_prefill_rows = max_prefill_rows
         self._table_width = table_width
         self._device = embedding_device(model)
+        self._is_on_host = self._device.type == "cpu" and cache.devices == [self._device]
         self._tokens = torch.zeros(max_running, dtype=torch.int64, device=self._device)
         self._nodes = torch.full((max_running,), TokenTrie.ROOT, dtype=torch.int64, device=self._device)
         self._use_graphs = use_graphs and self._device.type == "cuda" and _devices(model) == {self._device}
@@ -121,7 +123,11 @@ class ModelRunner:
         arrays = layout.views(buffers[self._device])
         kept = self._tokens[arrays.token_rows.clamp(min=0)]
         ids = torch.where(arrays.token_rows >= 0, kept, arrays.ids.long())
-        step = PagedStep(layout, buffers, self._cache, is_fresh=is_fresh)
+        step: Paging
+        if self._is_on_host:
+            step = HostStep(layout, buffers[self._device], self._cache)
+        else:
+            step = PagedStep(layout, buffers, self._cache, is_fresh=is_fresh)
         hidden = last_hidden(self._model, ids.unsqueeze(0), arrays.positions.long().unsqueeze(0), step)[0]
         # Few of the tokens are drawn from: the output embedding of a large vocabulary is for those alone.
         return hidden[arrays.logit_tokens.to(hidden.device).long()]
