@@ -197,6 +197,7 @@ def test_more_replicas_than_gpus_share_them():
 
     assert [replica.gpus for replica in layout.replicas] == [(0,), (0,)]
     assert sum(replica.used_bytes(replica.shards[0]) for replica in layout.replicas) <= 119 * GIB
+    assert "Chosen: 2 replicas that share GPU 0" in layout.reasons
 
 
 def test_max_gpu_memory_steers_the_plan():

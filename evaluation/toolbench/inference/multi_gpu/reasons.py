@@ -67,6 +67,9 @@ def _replicas(replicas: Sequence[Replica]) -> str:
     sizes = Counter(len(replica.gpus) for replica in replicas)
     if len(replicas) == 1:
         return f"one replica {'on' if len(replicas[0].gpus) == 1 else 'over'} {gpu_list(replicas[0].gpus)}"
+    gpus = sorted({index for replica in replicas for index in replica.gpus})
+    if len(gpus) < len(replicas):
+        return f"{len(replicas)} replicas that share {gpu_list(gpus)}"
     if len(sizes) == 1:
         return f"{len(replicas)} replicas of {_count(next(iter(sizes)))} each"
     if len(replicas) <= _REPLICAS_NAMED:
