@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.engine.attention import paged_attention
+from evaluation.toolbench.inference.engine.attention.availability import triton_works
 from evaluation.toolbench.inference.errors import EngineError
 
 interpreted = pytest.mark.skipif(
@@ -57,6 +58,27 @@ def test_a_page_size_that_the_kernels_cannot_serve_is_an_error():
     batch = paged_batch([5], [1], page_size=24)
     with pytest.raises(EngineError, match="power of two on a GPU, not 24"):
         paged_attention(*batch.arguments(), implementation="triton")
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="triton is not installed")
+def test_where_triton_cannot_compile_there_is_a_warning_and_no_kernel(monkeypatch, caplog):
+    from evaluation.toolbench.inference.engine.attention import triton_write
+
+    def fail(*_):
+        raise RuntimeError("Failed to find C compiler.\nPlease specify one.")
+
+    monkeypatch.setattr(triton_write, "write_kv", fail)
+    triton_works.cache_clear()
+    assert not triton_works(torch.device("cpu"))
+    assert not triton_works(torch.device("cpu"))
+    triton_works.cache_clear()
+    assert [record.message.rpartition(": ")[2] for record in caplog.records] == ["Failed to find C compiler."]
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_triton_works_on_this_gpu():
+    assert triton_works(torch.device("cuda"))
 
 
 @pytest.fixture(scope="module")

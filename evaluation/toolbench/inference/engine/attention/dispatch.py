@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from typing import Literal
 
 import torch
 
 from evaluation.toolbench.inference.engine.attention import reference, varlen
+from evaluation.toolbench.inference.engine.attention.availability import triton_works
 from evaluation.toolbench.inference.errors import EngineError
 
 Implementation = Literal["reference", "triton", "varlen"]
@@ -105,18 +104,13 @@ def choose(q: torch.Tensor, max_q: int, has_new_kv: bool) -> Implementation:
 
     Triton on a GPU: it alone reads pages in place on every version of PyTorch that we support.
     PyTorch's flash attention for prompts without a cached prefix, where pages need not be read.
-    Plain PyTorch on the CPU, and on a GPU without Triton (correct, slow, no CUDA graphs).
+    Plain PyTorch on the CPU, and on a GPU where Triton does not work (correct, slow, no CUDA graphs).
     """
-    if q.device.type != "cuda" or not _has_triton():
+    if q.device.type != "cuda" or not triton_works(q.device):
         return "reference"
     if has_new_kv and max_q > 1 and varlen.supports(q):
         return "varlen"
     return "triton"
-
-
-@functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
 
 
 def _check_page_size(cache: torch.Tensor) -> None:

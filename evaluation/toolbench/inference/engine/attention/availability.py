@@ -1,0 +1,34 @@
+"""Whether Triton's kernels can run on a GPU: that it is installed is not enough."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def triton_works(device: torch.device) -> bool:
+    """Whether Triton compiles a small kernel for `device` and launches it; a warning says why not.
+
+    Triton needs a C compiler on the machine and a GPU of a generation that it supports, and tells so only
+    at the first launch.
+    """
+    if importlib.util.find_spec("triton") is None:
+        logger.warning("attention on %s will be slow, without kernels and CUDA graphs: triton is not installed", device)
+        return False
+    try:
+        from evaluation.toolbench.inference.engine.attention import triton_write
+
+        tokens = torch.zeros(1, 1, 16, device=device)
+        pages = torch.zeros(2, 1, 16, 1, 16, device=device)
+        triton_write.write_kv(tokens, tokens, pages[0], pages[1], torch.zeros(1, dtype=torch.int64, device=device))
+    except Exception as error:
+        why = str(error).partition("\n")[0]
+        logger.warning("attention on %s will be slow, without kernels and CUDA graphs: Triton fails: %s", device, why)
+        return False
+    return True
