@@ -176,6 +176,46 @@ def test_a_branch_that_turns_back_shares_the_pages_before_the_fork():
     assert scheduler.counts.prefill_tokens - before <= 17 + 1 - 8
 
 
+def test_a_page_that_others_still_read_is_copied_before_a_branch_writes_into_it():
+    scheduler = Scheduler(PagePool(100, 4), Limits())
+    device = PretendDevice(scheduler, VOCAB_SIZE)
+    history = [1, 2, 4, 5, 6, 0, 1, 1, 2, 2, 4, 4]
+    scheduler.add(sequence(0, [*history, 5], 1, "c"))
+    run_all(scheduler, device)
+    reader = Sequence(1, GenerationRequest([*history, 6, 6], 20, TokenSet([])), 20)
+    scheduler.add(reader)
+    step(scheduler, device)
+    scheduler.add(sequence(2, [*history[:10], 0, 0], 3, "c"))  # turns back into the third page, which `reader` holds
+    plan, _ = step(scheduler, device)
+    assert len(plan.copies) == 1
+    assert {row.sequence.number: row.count for row in plan.rows} == {1: 1, 2: 2}
+    run_all(scheduler, device)
+    assert len(reader.token_ids) == 14 + 20
+    scheduler.end_conversation("c")
+    assert scheduler.pool.num_free == 100
+
+
+def test_a_copy_whose_step_fails_is_made_with_the_next_one():
+    scheduler = Scheduler(PagePool(100, 4), Limits())
+    device = PretendDevice(scheduler, VOCAB_SIZE)
+    history = [1, 2, 4, 5, 6, 0, 1, 1, 2, 2, 4, 4]
+    scheduler.add(sequence(0, [*history, 5], 1, "c"))
+    run_all(scheduler, device)
+    reader = Sequence(1, GenerationRequest([*history, 6, 6], 5, TokenSet([])), 5)
+    scheduler.add(reader)
+    step(scheduler, device)
+    scheduler.add(sequence(2, [*history[:10], 0, 0], 3, "c"))
+    failed = scheduler.plan()
+    assert len(failed.copies) == 1
+    scheduler.drop(reader)  # the other holder of the page is gone meanwhile
+    assert_pages_add_up(scheduler)
+    plan, _ = step(scheduler, device)
+    assert plan.copies == failed.copies
+    run_all(scheduler, device)
+    scheduler.end_conversation("c")
+    assert scheduler.pool.num_free == 100
+
+
 def test_a_long_prompt_does_not_hold_up_short_ones_or_running_ones():
     scheduler = Scheduler(PagePool(200, 4), Limits(max_prefill_tokens=64))
     device = PretendDevice(scheduler, VOCAB_SIZE)
