@@ -383,6 +383,18 @@ def test_auto_is_the_paged_engine():
         assert (engine.vocab_size, engine.max_length) == (VOCAB_SIZE, CONTEXT)
 
 
+def test_the_pages_keep_to_the_bytes_they_are_given():
+    # A page of 8 tokens: keys and values of 2 layers with 2 heads of 8 float32.
+    page_bytes = 2 * 8 * 2 * 2 * 8 * 4
+    with contextlib.closing(PagedEngine(tiny_llama(), page_size=8, max_kv_bytes=10 * page_bytes + 1)) as engine:
+        assert engine.page_use().num_pages == 10
+    model = tiny_llama()
+    attention = model.config._attn_implementation
+    with pytest.raises(PlacementError, match="no room for a KV cache"):
+        PagedEngine(model, page_size=8, max_kv_bytes=page_bytes - 1)
+    assert model.config._attn_implementation == attention
+
+
 def test_no_room_for_a_single_page_is_said_with_numbers(monkeypatch):
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1000}))
     with pytest.raises(PlacementError, match="no room for a KV cache on cpu"):

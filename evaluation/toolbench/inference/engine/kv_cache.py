@@ -20,7 +20,6 @@ class KvCache:
     """Keys and values of all layers, each layer on its own device."""
 
     def __init__(self, layers: Sequence[LayerShape], num_pages: int, page_size: int) -> None:
-        self.num_pages = num_pages
         self.page_size = page_size
         self.devices = list(dict.fromkeys(layer.device for layer in layers))
         # One tensor a layer: (2, num_pages, page_size, num_kv_heads, head_dim), keys first.
@@ -50,24 +49,27 @@ def count_pages(
     *,
     working_bytes: int,
     max_pages: int,
+    max_bytes: int | None,
 ) -> int:
     """Pages that fit beside the weights on every device of `layers`, at most `max_pages`.
 
-    `working_bytes` stay free on each GPU for activations, logits and graphs. PlacementError when
-    there is no room for a single page.
+    `working_bytes` stay free on each GPU for activations, logits and graphs; `max_bytes` limits what the
+    pages take of each device. PlacementError when there is no room for a single page.
     """
     room = max_pages
     for device in dict.fromkeys(layer.device for layer in layers):
         page_bytes = sum(layer.page_bytes(page_size) for layer in layers if layer.device == device)
         free = _free_bytes(device)
         usable = int((free - working_bytes) * _GPU_SHARE) if device.type == "cuda" else int(free * _CPU_SHARE)
+        if max_bytes is not None:
+            usable = min(usable, max_bytes)
         if usable < page_bytes:
             raise PlacementError(
-                f"no room for a KV cache on {device}: {free // _MIB} MiB are free, {working_bytes // _MIB} MiB of "
-                f"them are working room, and {page_size} tokens need {page_bytes / _MIB:.1f} MiB; free memory there, "
-                "lower --num_thread or add a GPU",
+                f"no room for a KV cache on {device}: of {free // _MIB} MiB free {max(usable, 0) / _MIB:.1f} MiB may "
+                f"be used, and {page_size} tokens need {page_bytes / _MIB:.1f} MiB; free memory there, lower "
+                "--num_thread or add a GPU",
                 free_bytes=free,
-                working_bytes=working_bytes,
+                usable_bytes=usable,
                 page_bytes=page_bytes,
             )
         room = min(room, usable // page_bytes)

@@ -47,6 +47,7 @@ class PagedEngine(Engine):
     """Serves many requests at once; the oldest first where memory or the step's size sets a limit.
 
     num_pages          pages of the KV cache; None: what fits beside the weights
+    max_kv_bytes       limits those to so many bytes on each device, for a GPU that is not ours alone
     page_size          tokens a page; a power of two on a GPU
     max_running        sequences in a step at most
     max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces
@@ -56,7 +57,8 @@ class PagedEngine(Engine):
     overlap            launch a step before reading the last one's tokens; None: on a GPU
 
     While the engine lives it owns the model's attention; `close` gives that back. A future can be
-    cancelled until its result is there, also while its generation runs.
+    cancelled until its result is there, also while its generation runs: a caller's time limit is
+    `result(timeout)` and `cancel()`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class PagedEngine(Engine):
         model: PreTrainedModel,
         *,
         num_pages: int | None = None,
+        max_kv_bytes: int | None = None,
         page_size: int = PAGE_SIZE,
         max_running: int = 128,
         max_prefill_tokens: int = 1024,
@@ -71,27 +74,33 @@ class PagedEngine(Engine):
         compile_layers: bool = False,
         overlap: bool | None = None,
     ) -> None:
-        self._attention_before, layers = attach(model)
-        if compile_layers:
-            for layer in model.base_model.layers:
-                layer.compile(dynamic=True)  # one compilation serves all layers and all sizes of steps
         self.vocab_size = vocabulary_of(model)
         context = context_of(model)
         pages_per_sequence = -(-context // page_size)
         limits = Limits(max_running=max_running, max_prefill_tokens=max_prefill_tokens)
-        if num_pages is None:
-            num_pages = count_pages(
-                layers,
-                page_size,
-                working_bytes=_working_bytes(model, self.vocab_size, limits),
-                max_pages=max_running * pages_per_sequence,
-            )
+        self._attention_before, layers = attach(model)
+        try:
+            if num_pages is None:
+                num_pages = count_pages(
+                    layers,
+                    page_size,
+                    working_bytes=_working_bytes(model, self.vocab_size, limits),
+                    max_pages=max_running * pages_per_sequence,
+                    max_bytes=max_kv_bytes,
+                )
+            cache = KvCache(layers, num_pages, page_size)
+        except BaseException:
+            detach(model, self._attention_before)
+            raise
+        if compile_layers:
+            for layer in model.base_model.layers:
+                layer.compile(dynamic=True)  # one compilation serves all layers and all sizes of steps
         self.max_length = min(context, num_pages * page_size)
         self._device = embedding_device(model)
         self._scheduler = Scheduler(PagePool(num_pages, page_size), limits)
         self._runner: ModelRunner | None = ModelRunner(
             model,
-            KvCache(layers, num_pages, page_size),
+            cache,
             vocab_size=self.vocab_size,
             max_running=max_running,
             max_prefill_rows=limits.max_prefill_rows,

@@ -98,10 +98,11 @@ class ModelRunner:
 
     def release_memory(self) -> None:
         """After an out-of-memory error: graphs and cached blocks, all of which can be made again."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # the last step may still be running
         self._graphs.clear()
         self._graph_pool = None
         if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
             torch.cuda.empty_cache()
 
     def _read(self, plan: Plan) -> torch.Tensor:

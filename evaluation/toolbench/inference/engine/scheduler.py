@@ -22,7 +22,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass, field, replace
 
 from evaluation.toolbench.inference.engine.pages import PagePool, extend_names
-from evaluation.toolbench.inference.engine.prefix import PrefixStore
+from evaluation.toolbench.inference.engine.prefix import Prefix, PrefixStore
 from evaluation.toolbench.inference.engine.sequence import Sequence
 
 _SMALLEST_CHUNK = 32  # tokens: a step's fixed costs are shared by at least so many tokens of a long prompt
@@ -215,31 +215,31 @@ class Scheduler:
             next_page = found.num_tokens // self.pool.page_size
             if next_page < len(sequence.names) and sequence.names[next_page] in self._promised:
                 continue  # a running sequence is about to fill the page that comes next here too
-            if not self._make_room(sequence):
+            room = self._make_room(sequence)
+            if room is None:
                 return
-            self._join(sequence)
+            self._join(sequence, room)
             num_reading += sequence.num_pending > 1
 
-    def _make_room(self, sequence: Sequence) -> bool:
-        """Evict idle conversations until `sequence` finds pages for all its tokens; False when that does not help.
+    def _make_room(self, sequence: Sequence) -> Prefix | None:
+        """Evict idle conversations until `sequence` finds pages for all its tokens; None when that does not help.
 
-        A page for each running sequence stays free, or the newcomer would soon be in the way of the others.
+        The result is what of its tokens is stored already. A page for each running sequence stays free, or
+        the newcomer would soon be in the way of the others.
         """
         conversation_id = sequence.request.conversation_id
         while True:
             found = self.store.match(conversation_id, sequence.token_ids, sequence.names)
             needed = self.store.num_pages_to_take(found, sequence.length) + len(self.running)
             if needed <= self.pool.num_free:
-                return True
+                return found
             # With nothing running, the newcomer's own idle pages are the last that could stand in its way.
             if not self.store.evict_one(spare=conversation_id if self.running or len(self.store) > 1 else None):
-                return False
+                return None
             self.counts.evictions += 1
 
-    def _join(self, sequence: Sequence) -> None:
-        conversation_id = sequence.request.conversation_id
-        found = self.store.match(conversation_id, sequence.token_ids, sequence.names)
-        sequence.prefix, copy = self.store.claim(conversation_id, found)
+    def _join(self, sequence: Sequence, stored: Prefix) -> None:
+        sequence.prefix, copy = self.store.claim(sequence.request.conversation_id, stored)
         if copy is not None:
             self._copies.append(copy)
         prefix = sequence.prefix
@@ -287,7 +287,7 @@ class Scheduler:
         self.counts.preemptions += 1
         self._release(sequence)
         self.pool.give_back(sequence.prefix.pages)
-        sequence.prefix = type(sequence.prefix)()
+        sequence.prefix = Prefix()
         self.waiting.append(sequence)
         self.waiting.sort(key=lambda s: s.number)
 
