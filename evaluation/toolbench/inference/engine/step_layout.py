@@ -71,7 +71,7 @@ class StepLayout:
     @property
     def size(self) -> int:
         """Numbers in all."""
-        return sum(self._sizes())
+        return sum(_aligned(size) for size in self._sizes())
 
     def views(self, buffer: Array) -> StepArrays[Array]:
         """The arrays, as views of `buffer` (at least `size` long)."""
@@ -79,7 +79,7 @@ class StepLayout:
         start = 0
         for size in self._sizes():
             parts.append(buffer[start : start + size])
-            start += size
+            start += _aligned(size)
         ids, token_rows, positions, slots, logit_tokens, contexts, starts, tables = parts
         return StepArrays(
             ids,
@@ -155,6 +155,11 @@ def _fill_row(arrays: StepArrays[Ints], row: Row, index: int, start: int, page_s
     arrays.contexts[index] = stop
     num_pages = min(len(pages), arrays.tables.shape[1])
     arrays.tables[index, :num_pages] = pages[:num_pages]
+
+
+def _aligned(size: int) -> int:
+    """Room for `size` numbers that ends at 16 bytes: kernels are compiled anew for pointers that do not start there."""
+    return -(-size // 4) * 4
 
 
 def _round_up(value: int, sizes: Items[int]) -> int | None:
