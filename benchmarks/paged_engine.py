@@ -51,11 +51,11 @@ class Variant:
 
 
 VARIANTS = {
-    "plain": Variant("paged", {}),
-    "restricted": Variant("paged", {}, is_restricted=True),
-    "compiled": Variant("paged", {"compile_layers": True}),
+    "plain": Variant("paged", {"capture_at_start": True}),
+    "restricted": Variant("paged", {"capture_at_start": True}, is_restricted=True),
+    "compiled": Variant("paged", {"compile_layers": True, "capture_at_start": True}),
     "eager": Variant("paged", {"use_graphs": False}),
-    "in-turn": Variant("paged", {"overlap": False}),
+    "in-turn": Variant("paged", {"overlap": False, "capture_at_start": True}),
     "generate": Variant("generate", {}),
 }
 

@@ -19,7 +19,14 @@ from evaluation.toolbench.inference.engine.prefix import Prefix
 from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling
 from evaluation.toolbench.inference.engine.scheduler import Plan, Row
 from evaluation.toolbench.inference.engine.sequence import Sequence
-from evaluation.toolbench.inference.engine.step_layout import StepLayout, StepShape, exact_shape, fill, graph_shape
+from evaluation.toolbench.inference.engine.step_layout import (
+    StepLayout,
+    StepShape,
+    exact_shape,
+    fill,
+    graph_shape,
+    graph_shapes,
+)
 
 PAGE_SIZE = 4
 
@@ -33,6 +40,7 @@ class ReplayedStep:
         self._step = lambda: forward(layout, {device: self._input})
 
     def replay(self, inputs):
+        assert len(inputs) == self.layout.size
         self._input.copy_(inputs)
         return self._step()
 
@@ -57,11 +65,11 @@ def test_an_engine_over_padded_steps_gives_the_tokens_of_the_reference(monkeypat
     with contextlib.closing(PagedEngine(tiny_llama(), **options)) as engine:
         engine._runner._use_graphs = True
         engine._runner._is_on_host = False
+        engine._runner.capture(engine._scheduler.limits)
+        captured = set(engine._runner._graphs)
         futures = [engine.submit(request) for request in asked]
         assert [future.result() for future in futures] == expected
-        shapes = list(engine._runner._graphs)
-    assert len({shape.decode_rows for shape in shapes}) > 2
-    assert len({shape.prefill_tokens for shape in shapes}) > 2
+        assert set(engine._runner._graphs) == captured  # those captured at the start were all that was needed
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9), st.booleans()), min_size=1, max_size=8))
@@ -91,7 +99,7 @@ def test_the_padding_of_a_step_stores_nothing_and_is_never_drawn_from(rows):
     [
         ([(5, 1, True)], StepShape(1, 0, 0, 10)),
         ([(5, 1, True)] * 65, StepShape(80, 0, 0, 10)),
-        ([(5, 1, True)] * 9 + [(0, 40, True)], StepShape(32, 16, 64, 10)),
+        ([(5, 1, True)] * 9 + [(0, 40, True)], StepShape(16, 16, 64, 10)),
         ([(0, 40, True)], StepShape(0, 16, 64, 10)),
         ([(5, 1, True)] * 257, None),
         ([(0, 2, True)] * 17, None),
@@ -100,6 +108,18 @@ def test_the_padding_of_a_step_stores_nothing_and_is_never_drawn_from(rows):
 )
 def test_a_step_takes_the_smallest_graph_that_holds_it(rows, shape):
     assert graph_shape(plan_of(rows), max_prefill_rows=16, table_width=10) == shape
+
+
+@given(st.integers(1, 256), st.integers(1, 16), st.integers(1, 1024), st.data())
+def test_every_step_within_the_limits_has_a_graph_captured_at_the_start(running, prefill_rows, prefill_tokens, data):
+    shapes = graph_shapes(
+        max_decode_rows=running, max_prefill_rows=prefill_rows, max_prefill_tokens=prefill_tokens, table_width=10
+    )
+    assert len(shapes) == len(set(shapes))
+    reading = [(0, prefill_tokens, False)] if prefill_tokens > 1 and data.draw(st.booleans()) else []
+    decoding = data.draw(st.integers(0 if reading else 1, running))
+    plan = plan_of([(5, 1, True)] * decoding + reading)
+    assert graph_shape(plan, max_prefill_rows=prefill_rows, table_width=10) in shapes
 
 
 def plan_of(rows) -> Plan:

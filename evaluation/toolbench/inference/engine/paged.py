@@ -52,6 +52,7 @@ class PagedEngine(Engine):
     max_running        sequences in a step at most
     max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces
     use_graphs         CUDA graphs, where all layers are on one GPU
+    capture_at_start   capture them all before the first step (seconds), not each at its first use
     compile_layers     torch.compile of the decoder's layers, at the first steps (half a minute for a large
                        model): its small operations are fused. They stay compiled after `close`
     overlap            launch a step before reading the last one's tokens; None: on a GPU
@@ -71,6 +72,7 @@ class PagedEngine(Engine):
         max_running: int = 128,
         max_prefill_tokens: int = 1024,
         use_graphs: bool = True,
+        capture_at_start: bool = False,
         compile_layers: bool = False,
         overlap: bool | None = None,
     ) -> None:
@@ -108,6 +110,7 @@ class PagedEngine(Engine):
             use_graphs=use_graphs,
         )
         self._model: PreTrainedModel | None = model
+        self._capture_at_start = capture_at_start
         self._overlap = self._device.type == "cuda" if overlap is None else overlap
         self._numbers = itertools.count()
         self._jobs: dict[Sequence, Future[GenerationResult]] = {}  # of the engine's thread alone
@@ -162,6 +165,8 @@ class PagedEngine(Engine):
         """The engine's thread, until close() or an error that is nobody's in particular."""
         try:
             with self._stream():
+                if self._capture_at_start and self._runner is not None:
+                    self._runner.capture(self._scheduler.limits)
                 self._loop()
         except BaseException as error:
             logger.exception("the paged engine has stopped")

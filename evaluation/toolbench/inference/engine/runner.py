@@ -22,9 +22,16 @@ from evaluation.toolbench.inference.engine.paged_step import PagedStep
 from evaluation.toolbench.inference.engine.paging import Paging, last_hidden
 from evaluation.toolbench.inference.engine.request import Sampling
 from evaluation.toolbench.inference.engine.sampling import SamplingRows, sample, to_device
-from evaluation.toolbench.inference.engine.scheduler import Plan, Row
+from evaluation.toolbench.inference.engine.scheduler import Limits, Plan, Row
 from evaluation.toolbench.inference.engine.step_graph import StepGraph
-from evaluation.toolbench.inference.engine.step_layout import StepLayout, StepShape, exact_shape, fill, graph_shape
+from evaluation.toolbench.inference.engine.step_layout import (
+    StepLayout,
+    StepShape,
+    exact_shape,
+    fill,
+    graph_shape,
+    graph_shapes,
+)
 from evaluation.toolbench.inference.multi_gpu.loading import embedding_device
 
 logger = logging.getLogger(__name__)
@@ -77,6 +84,25 @@ class ModelRunner:
         self._graph_pool: Any = None  # an opaque handle of PyTorch's
         self._samplings: tuple[Sampling, ...] = ()
         self._sampling_rows = SamplingRows.of([], self._device)
+
+    @torch.inference_mode()
+    def capture(self, limits: Limits) -> None:
+        """Capture the graphs of all steps within `limits` now; the largest first, whose memory serves the others too."""
+        shapes = graph_shapes(
+            max_decode_rows=limits.max_running,
+            max_prefill_rows=self._max_prefill_rows,
+            max_prefill_tokens=limits.max_prefill_tokens,
+            table_width=self._table_width,
+        )
+        try:
+            for shape in shapes:
+                if self._use_graphs:
+                    self._graph(shape)
+        except torch.OutOfMemoryError:
+            logger.warning(
+                "no memory for the CUDA graphs of all %d kinds of steps: those that occur come first", len(shapes)
+            )
+            self.release_memory()
 
     @torch.inference_mode()
     def launch(self, plan: Plan) -> Launched:

@@ -24,8 +24,8 @@ Array = TypeVar("Array", Ints, torch.Tensor)  # on the host, or on a device
 # Rows of a decode step, in steps small enough that padding costs little.
 DECODE_ROWS = (1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 # Beside prompt tokens a few rows more make no difference, and every pair of sizes is a graph.
-MIXED_DECODE_ROWS = (0, 8, 32, 64, 96, 128, 192, 256)
-PREFILL_TOKENS = (16, 32, 64, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024)
+MIXED_DECODE_ROWS = (0, 8, 16, 32, 48, 64, 96, 128, 192, 256)
+PREFILL_TOKENS = (16, 32, 64, 128, 192, 256, 320, 384, 512, 640, 768, 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,20 @@ def graph_shape(plan: Plan, max_prefill_rows: int, table_width: int) -> StepShap
     if decode_rows is None or prefill_tokens is None or len(plan.prefill) > max_prefill_rows:
         return None
     return StepShape(decode_rows, max_prefill_rows if tokens else 0, prefill_tokens, table_width)
+
+
+def graph_shapes(
+    *, max_decode_rows: int, max_prefill_rows: int, max_prefill_tokens: int, table_width: int
+) -> list[StepShape]:
+    """Every shape that `graph_shape` gives for steps within these limits, the largest first."""
+    prefill = _up_to(max_prefill_tokens, PREFILL_TOKENS)
+    shapes = [StepShape(rows, 0, 0, table_width) for rows in _up_to(max_decode_rows, DECODE_ROWS)]
+    shapes += [
+        StepShape(rows, max_prefill_rows, tokens, table_width)
+        for rows in _up_to(max_decode_rows, MIXED_DECODE_ROWS)
+        for tokens in prefill
+    ]
+    return sorted(shapes, key=lambda shape: -shape.num_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +169,11 @@ def _fill_row(arrays: StepArrays[Ints], row: Row, index: int, start: int, page_s
     arrays.contexts[index] = stop
     num_pages = min(len(pages), arrays.tables.shape[1])
     arrays.tables[index, :num_pages] = pages[:num_pages]
+
+
+def _up_to(largest: int, sizes: Items[int]) -> Items[int]:
+    """The sizes that values up to `largest` are rounded up to."""
+    return sizes[: bisect_left(sizes, largest) + 1]
 
 
 def _aligned(size: int) -> int:
