@@ -87,7 +87,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def capture(self, limits: Limits) -> None:
-        """Capture the graphs of all steps within `limits` now; the largest first, whose memory serves the others too."""
+        """Capture the graphs of all steps within `limits`; the largest first, whose memory serves the others too."""
         shapes = graph_shapes(
             max_decode_rows=limits.max_running,
             max_prefill_rows=self._max_prefill_rows,
