@@ -14,7 +14,7 @@ _KINDS = {
     "writing keys and values": ("_write_token",),
     "matrix products": ("gemm", "cutlass", "nvjet", "xmma", "cublas", "splitk", "gemv"),
     "copies": ("memcpy", "memset"),
-    "sampling": ("argmax", "reduce_kernel", "sort", "scan"),
+    "sampling": ("argmax", "sort", "scan"),
 }
 _OTHER = "element by element"
 
