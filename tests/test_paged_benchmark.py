@@ -1,0 +1,53 @@
+"""The benchmark of the paged engine: it runs without a GPU, and its table says what was measured."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import paged_engine
+from benchmarks.agent_workload import Limit
+from benchmarks.gpu_profile import kind_of_kernel
+from benchmarks.paged_engine import Row, table
+
+
+def test_a_tiny_run_prints_its_measurements_and_a_table_last(capsys):
+    assert paged_engine.main(["--tiny", "--variants", "plain", "--conversations", "2", "--rounds", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [measured] = [json.loads(line) for line in lines if line.startswith("{")]
+    assert (measured["variant"], measured["conversations"], measured["drawn_tokens"]) == ("plain", 2, 2 * 510)
+    # Each turn is read once; the system prompt was there from the round before.
+    assert measured["prefill_tokens"] < 2 * 2300
+    assert lines[-1].split()[:2] == ["plain", "2"]
+
+
+def test_an_unknown_variant_is_refused_with_those_that_exist(capsys):
+    with pytest.raises(SystemExit):
+        paged_engine.main(["--tiny", "--variants", "fast"])
+    assert "plain" in capsys.readouterr().err
+
+
+def test_shares_are_of_the_limit_for_as_many_conversations():
+    limits = {1: Limit(decode_s=2.0, prefill_s=1.0)}
+    assert table([Row("plain", 1, 10.0, 100.0, 5.0)], limits).splitlines()[-1].split() == [
+        "plain", "1", "600", "10.0", "100", "5.00", "50%",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("_attend_part", "attention"),
+        ("_join_parts", "attention"),
+        ("nvjet_hsh_64x8_64x16_4x1_v_bz_TNT", "matrix products"),
+        (
+            "void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, at::native::ArgMaxOps<float>>>",
+            "sampling",
+        ),
+        ("Memcpy HtoD (Pinned -> Device)", "copies"),
+        ("void at::native::vectorized_elementwise_kernel<4, silu>", "element by element"),
+    ],
+)
+def test_kernels_are_counted_by_kind(name, kind):
+    assert kind_of_kernel(name) == kind
