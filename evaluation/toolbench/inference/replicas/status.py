@@ -1,0 +1,31 @@
+"""How a run is doing at one moment, for whoever shows it. Plain values, no effects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One replica. Counts are of this run, its restarts included."""
+
+    name: str  # "replica 0"
+    gpus: tuple[str, ...]  # short names like "cuda:0", () on the CPU
+    state: str  # "loading", "running", "restarting", "ended", "failed"
+    in_flight: int = 0  # conversations
+    num_tokens: int = 0  # generated so far in this run
+    api_calls: int = 0
+    api_errors: int = 0
+    gpu_memory: tuple[tuple[int, int], ...] = ()  # (used, total) bytes of each of its GPUs
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """The whole run."""
+
+    num_queries: int  # to run now
+    answered: int
+    gave_up: int
+    failed: int
+    elapsed_s: float
+    replicas: tuple[ReplicaStatus, ...]
