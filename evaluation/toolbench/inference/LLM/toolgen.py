@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.toolgen.agent import ToolGenAgent
-from evaluation.toolbench.inference.toolgen.loading import load_agent_parts
+from evaluation.toolbench.inference.toolgen.loading import Serving, load_agent_parts
 from evaluation.toolbench.inference.toolgen.options import AgentOptions, Restriction
 
 
@@ -33,6 +33,7 @@ class ToolGen(ToolGenAgent):
         restrict_actions: Restriction = "off",
         max_new_tokens: int = 512,
         seed: int = 42,
+        serving: Serving | None = None,
     ) -> None:
         """Load tokenizer and model. Where the model goes: see `load_model`; the other arguments: `AgentOptions`.
 
@@ -60,6 +61,7 @@ class ToolGen(ToolGenAgent):
             cpu_offloading=cpu_offloading,
             num_gpus=num_gpus,
             max_gpu_memory=max_gpu_memory,
+            serving=serving,
         )
         super().__init__(*parts, model_name=model_name_or_path)
 

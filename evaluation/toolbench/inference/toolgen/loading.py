@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,22 @@ from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.request import Engine
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder, read_config, use_local_files_only
-from evaluation.toolbench.inference.multi_gpu.loading import load_model
+from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_replica
+from evaluation.toolbench.inference.multi_gpu.replica import Replica
 from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.language import ToolLanguage
 from evaluation.toolbench.inference.toolgen.options import AgentOptions
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a model is served that is one of several, or whose run watches over it."""
+
+    placement: Replica | None = None  # where the plan puts it; None: where `load_model` does
+    engine_options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the engine
+    wrap_engine: Callable[[Engine], Engine] | None = None  # puts something between the agent and the engine
 
 
 def load_agent_parts(
@@ -32,8 +43,10 @@ def load_agent_parts(
     cpu_offloading: bool,
     num_gpus: int,
     max_gpu_memory: str | Mapping[int, str] | None,
+    serving: Serving | None = None,
 ) -> tuple[ToolLanguage, PreTrainedModel, Engine]:
-    """The language, the model where `load_model` puts it, and the engine of that name over it."""
+    """The language, the model where `serving` or `load_model` puts it, and the engine of that name over it."""
+    serving = serving or Serving()
     config = read_config(model_path)
     language = ToolLanguage(load_tokenizer(model_path), options, indented_prompt=indented_prompt)
     language.actions.check_rows(config.get_text_config().vocab_size)
@@ -42,15 +55,19 @@ def load_agent_parts(
             f"{' and '.join(language.texts.own)} of ToolGen were not found, and our own wording stands in, with which "
             f"{model_path} was hardly trained: unpack this package over a ToolGen checkout or give --system_prompt_file"
         )
-    model = load_model(
-        model_path,
-        num_gpus=num_gpus,
-        max_gpu_memory=max_gpu_memory,
-        device=device,
-        cpu_offloading=cpu_offloading,
-        dtype=dtype,
-    )
-    return language, model, make_engine(engine, model)
+    if serving.placement is not None:
+        model = load_replica(model_path, serving.placement, dtype=dtype)
+    else:
+        model = load_model(
+            model_path,
+            num_gpus=num_gpus,
+            max_gpu_memory=max_gpu_memory,
+            device=device,
+            cpu_offloading=cpu_offloading,
+            dtype=dtype,
+        )
+    made = make_engine(engine, model, **serving.engine_options)
+    return language, model, serving.wrap_engine(made) if serving.wrap_engine else made
 
 
 def load_tokenizer(model_path: str) -> Any:
