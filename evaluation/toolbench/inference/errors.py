@@ -9,6 +9,7 @@ the traceback instead.
       DataError        a query file, tool file, tokenizer or checkpoint that is not what it should be
       PlacementError   GPUs, memory, or a layout that does not fit
       EngineError      a generation request that cannot be served
+        EngineStoppedError   by an engine that serves no request any more
       ApiError         no usable API server
       OutputError      an answer that cannot be written
 """
@@ -42,6 +43,10 @@ class PlacementError(ToolGenError):
 
 class EngineError(ToolGenError):
     """A generation request that cannot be served."""
+
+
+class EngineStoppedError(EngineError):
+    """An engine that serves no request any more."""
 
 
 class ApiError(ToolGenError):

@@ -28,7 +28,7 @@ from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.device_constraint import allowed_tokens, device_trie, step_nodes
 from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest, GenerationResult
 from evaluation.toolbench.inference.engine.sampling import SamplingRows, sample
-from evaluation.toolbench.inference.errors import EngineError
+from evaluation.toolbench.inference.errors import EngineStoppedError
 from evaluation.toolbench.inference.multi_gpu.loading import embedding_device
 
 
@@ -49,7 +49,7 @@ class GenerateEngine(Engine):
         job = _Job(request, Future())
         with self._lock:
             if self._is_closed:
-                raise EngineError("the engine is closed: no further generation can be submitted")
+                raise EngineStoppedError("the engine is closed: no further generation can be submitted")
             self._queue.put(job)
         return job.future
 

@@ -28,7 +28,7 @@ from evaluation.toolbench.inference.engine.request import Engine, GenerationRequ
 from evaluation.toolbench.inference.engine.runner import Launched, ModelRunner
 from evaluation.toolbench.inference.engine.scheduler import Counts, Limits, Plan, Scheduler
 from evaluation.toolbench.inference.engine.sequence import Sequence
-from evaluation.toolbench.inference.errors import EngineError
+from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError
 from evaluation.toolbench.inference.multi_gpu.loading import embedding_device
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class PagedEngine(Engine):
             return future
         with self._lock:
             if self._is_closed:
-                raise EngineError("the engine is closed: no further generation can be submitted")
+                raise EngineStoppedError("the engine is closed: no further generation can be submitted")
             self._inbox.put(_Job(Sequence(next(self._numbers), request, max_new_tokens), future))
         return future
 
@@ -265,7 +265,7 @@ class PagedEngine(Engine):
                 self._jobs[message.sequence] = message.future
         for future in self._jobs.values():
             if future.set_running_or_notify_cancel():
-                stopped = EngineError(f"the paged engine has stopped: {type(error).__name__}: {error}")
+                stopped = EngineStoppedError(f"the paged engine has stopped: {type(error).__name__}: {error}")
                 stopped.__cause__ = error
                 future.set_exception(stopped)
         self._jobs.clear()
