@@ -70,7 +70,7 @@ class PagedEngine(Engine):
         max_kv_bytes: int | None = None,
         page_size: int = PAGE_SIZE,
         max_running: int = 128,
-        max_prefill_tokens: int = 1024,
+        max_prefill_tokens: int = 384,
         use_graphs: bool = True,
         capture_at_start: bool = False,
         compile_layers: bool = False,

@@ -33,7 +33,7 @@ class Limits:
     """How large a step may become."""
 
     max_running: int = 128  # sequences with a part in the steps
-    max_prefill_tokens: int = 1024  # prompt tokens a step, all sequences together
+    max_prefill_tokens: int = 384  # prompt tokens a step, all sequences together
     max_prefill_rows: int = 16  # sequences that read more than one token in a step
 
     def halved(self) -> Limits | None:
@@ -254,24 +254,23 @@ class Scheduler:
         self.running.sort(key=lambda s: s.number)  # one that was preempted is older than others
 
     def _chunks(self, reading: list[Sequence]) -> list[Row]:
-        """Prompt tokens for this step: an equal share for each, then what is left to the oldest.
+        """Prompt tokens for this step: half of them to the oldest, the rest to who can be done with the least.
 
-        Short prompts are read at once, and a long one does not hold them up.
+        So a short prompt is read at once whatever stands before it, a long one moves on in every step, and
+        conversations that asked at the same time do not go on in step with each other: some decode, which
+        a GPU's memory limits, while others are read, which its arithmetic limits.
         """
-        reading = reading[: self.limits.max_prefill_rows]
         budget = self.limits.max_prefill_tokens
-        if not reading:
-            return []
-        share = max(_SMALLEST_CHUNK, budget // len(reading))
-        counts = []
-        for sequence in reading:
-            counts.append(min(sequence.num_pending, share, budget))
-            budget -= counts[-1]
-        for index, sequence in enumerate(reading):
-            more = min(sequence.num_pending - counts[index], budget)
-            counts[index] += more
-            budget -= more
-        return [_row(sequence, count) for sequence, count in zip(reading, counts, strict=True) if count]
+        counts: dict[Sequence, int] = {}
+        if reading:
+            counts[reading[0]] = min(reading[0].num_pending, max(1, budget // 2))
+        for sequence in sorted(reading, key=lambda s: (s.num_pending, s.number)):
+            taken = sum(counts.values())
+            if taken == budget or (sequence not in counts and len(counts) == self.limits.max_prefill_rows):
+                break
+            already = counts.get(sequence, 0)
+            counts[sequence] = already + min(sequence.num_pending - already, budget - taken)
+        return [_row(sequence, counts[sequence]) for sequence in reading if sequence in counts]
 
     def _publish(self, sequence: Sequence) -> None:
         if sequence.row is None:
