@@ -10,6 +10,7 @@ the traceback instead.
       PlacementError   GPUs, memory, or a layout that does not fit
       EngineError      a generation request that cannot be served
         EngineStoppedError   by an engine that serves no request any more
+          ServerError        because there is no usable generation server
       ApiError         no usable API server
       OutputError      an answer that cannot be written
 """
@@ -47,6 +48,10 @@ class EngineError(ToolGenError):
 
 class EngineStoppedError(EngineError):
     """An engine that serves no request any more."""
+
+
+class ServerError(EngineStoppedError):
+    """No usable generation server."""
 
 
 class ApiError(ToolGenError):

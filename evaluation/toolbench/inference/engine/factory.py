@@ -11,6 +11,7 @@ from evaluation.toolbench.inference.engine.generate import GenerateEngine
 from evaluation.toolbench.inference.engine.paged import PagedEngine
 from evaluation.toolbench.inference.engine.paging import CannotBePagedError
 from evaluation.toolbench.inference.engine.request import Engine
+from evaluation.toolbench.inference.engine.server.engine import ServerEngine
 from evaluation.toolbench.inference.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -18,20 +19,25 @@ logger = logging.getLogger(__name__)
 ENGINES = ("auto", "paged", "generate")
 
 
-def make_engine(name: str, model: PreTrainedModel, **options: Any) -> Engine:
+def make_engine(name: str, model: PreTrainedModel | None, **options: Any) -> Engine:
     """The engine called `name` over `model`; `options` are its own keyword arguments. ConfigError for other names.
 
     "auto" is `paged`, on a GPU and on the CPU alike (it batches, and keeps what it has read), or
     `generate` for a model that cannot be served from pages. The options of "auto" are those of `paged`.
+    "server" has its model elsewhere and needs none here.
     """
+    if name == "server":
+        return ServerEngine(**options)
+    if name not in ENGINES:
+        raise ConfigError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
+    if model is None:
+        raise ConfigError(f"the engine {name!r} needs a loaded model; only 'server' does without")
     if name == "generate":
         return GenerateEngine(model, **options)
     if name == "paged":
         return PagedEngine(model, **options)
-    if name == "auto":
-        try:
-            return PagedEngine(model, **options)
-        except CannotBePagedError as error:
-            logger.warning("%s; going on with it, one request at a time", error)
-            return GenerateEngine(model)
-    raise ConfigError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
+    try:
+        return PagedEngine(model, **options)
+    except CannotBePagedError as error:
+        logger.warning("%s; going on with it, one request at a time", error)
+        return GenerateEngine(model)

@@ -12,13 +12,14 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.request import Engine
-from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder, read_config, use_local_files_only
 from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_replica
 from evaluation.toolbench.inference.multi_gpu.replica import Replica
 from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.language import ToolLanguage
 from evaluation.toolbench.inference.toolgen.options import AgentOptions
+from evaluation.toolbench.inference.toolgen.server_needs import needs_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,11 @@ def load_agent_parts(
     num_gpus: int,
     max_gpu_memory: str | Mapping[int, str] | None,
     serving: Serving | None = None,
-) -> tuple[ToolLanguage, PreTrainedModel, Engine]:
-    """The language, the model where `serving` or `load_model` puts it, and the engine of that name over it."""
+) -> tuple[ToolLanguage, PreTrainedModel | None, Engine]:
+    """The language, the model where `serving` or `load_model` puts it, and the engine of that name over it.
+
+    With the engine "server" no weights are read and the model is None; its options are the `settings`.
+    """
     serving = serving or Serving()
     config = read_config(model_path)
     language = ToolLanguage(load_tokenizer(model_path), options, indented_prompt=indented_prompt)
@@ -55,7 +59,13 @@ def load_agent_parts(
             f"{' and '.join(language.texts.own)} of ToolGen were not found, and our own wording stands in, with which "
             f"{model_path} was hardly trained: unpack this package over a ToolGen checkout or give --system_prompt_file"
         )
-    if serving.placement is not None:
+    model: PreTrainedModel | None = None
+    engine_options = dict(serving.engine_options)
+    if engine == "server":
+        if "settings" not in engine_options:
+            raise ConfigError("the engine 'server' needs the URL of one: --engine_url, or its option `settings`")
+        engine_options["needs"] = needs_of(model_path, config, language)
+    elif serving.placement is not None:
         model = load_replica(model_path, serving.placement, dtype=dtype)
     else:
         model = load_model(
@@ -66,7 +76,7 @@ def load_agent_parts(
             cpu_offloading=cpu_offloading,
             dtype=dtype,
         )
-    made = make_engine(engine, model, **serving.engine_options)
+    made = make_engine(engine, model, **engine_options)
     return language, model, serving.wrap_engine(made) if serving.wrap_engine else made
 
 
