@@ -62,8 +62,10 @@ answers=${OUTPUT_DIR:-$default_output}/${stage}_${group}
 if [[ $indexing == Atomic ]]; then backbone_model=toolgen_atomic; else backbone_model=toolgen; fi
 
 server_pid='' pipeline_pid=''
+# The pipeline decides how to end; before there is one, this script ends at once.
 stop() {
-    if [[ -n $pipeline_pid ]]; then kill "-$1" "$pipeline_pid" 2>/dev/null || true; fi
+    if [[ -z $pipeline_pid ]]; then exit $((128 + $(kill -l "$1"))); fi
+    kill "-$1" "$pipeline_pid" 2>/dev/null || true
 }
 clean_up() {
     if [[ -n $server_pid ]]; then

@@ -20,8 +20,9 @@ use_python_with() {
         echo "$base is $("$base" -V 2>&1); this needs Python 3.10 or newer: set PYTHON to one." >&2
         return 2
     fi
-    echo "Setting up $ROOT/.venv from ${requirements##*/} (once; about a minute)" >&2
-    if [[ ! -x $ROOT/.venv/bin/python ]] && ! "$base" -m venv "$ROOT/.venv" >&2; then
+    echo "Setting up $ROOT/.venv from ${requirements##*/} (once; a few minutes, most of them for PyTorch)" >&2
+    # Without the venv package a failed attempt leaves a .venv that has Python and no pip.
+    if ! "$ROOT/.venv/bin/python" -m pip --version >/dev/null 2>&1 && ! "$base" -m venv "$ROOT/.venv" >&2; then
         echo "'$base -m venv' failed: install your system's venv package (Debian, Ubuntu: apt install python3-venv)." >&2
         return 2
     fi
