@@ -226,14 +226,14 @@ def test_a_request_that_cannot_be_served_fails_alone(engine, request_):
 
 
 def test_an_error_in_the_model_is_the_future_of_the_request_that_causes_it(engine, reference, monkeypatch):
-    forward = engine._runner._forward
+    forward = engine._runner.stages[0].forward
 
-    def fails_on_66(layout, buffers, **options):
-        if (layout.views(buffers[torch.device("cpu")]).ids == 66).any():
+    def fails_on_66(layout, inputs, hidden, **options):
+        if (layout.views(inputs).ids == 66).any():
             raise RuntimeError("this model does not like 66")
-        return forward(layout, buffers, **options)
+        return forward(layout, inputs, hidden, **options)
 
-    monkeypatch.setattr(engine._runner, "_forward", fails_on_66)
+    monkeypatch.setattr(engine._runner.stages[0], "forward", fails_on_66)
     allowed = TokenSet(range(60))
     good = [GenerationRequest([n + 1, 2, 3], 6, NO_STOP, constraint=allowed) for n in range(5)]
     futures = [engine.submit(request) for request in good[:3]]
@@ -247,14 +247,14 @@ def test_an_error_in_the_model_is_the_future_of_the_request_that_causes_it(engin
 
 
 def test_out_of_memory_makes_steps_smaller_and_loses_nothing(engine, reference, monkeypatch, caplog):
-    forward = engine._runner._forward
+    forward = engine._runner.stages[0].forward
 
-    def fits_three_rows(layout, buffers, **options):
+    def fits_three_rows(layout, inputs, hidden, **options):
         if layout.shape.num_rows > 3:
             raise torch.OutOfMemoryError("pretended")
-        return forward(layout, buffers, **options)
+        return forward(layout, inputs, hidden, **options)
 
-    monkeypatch.setattr(engine._runner, "_forward", fits_three_rows)
+    monkeypatch.setattr(engine._runner.stages[0], "forward", fits_three_rows)
     requests = [GenerationRequest([n + 1, 2, 3, n], 9, NO_STOP) for n in range(10)]
     with caplog.at_level(logging.WARNING):
         futures = [engine.submit(request) for request in requests]
@@ -263,14 +263,14 @@ def test_out_of_memory_makes_steps_smaller_and_loses_nothing(engine, reference, 
 
 
 def test_one_request_that_never_fits_the_memory_fails_and_the_engine_goes_on(engine, monkeypatch):
-    forward = engine._runner._forward
+    forward = engine._runner.stages[0].forward
 
-    def fits_short_ones(layout, buffers, **options):
-        if int(layout.views(buffers[torch.device("cpu")]).contexts.max()) > 30:
+    def fits_short_ones(layout, inputs, hidden, **options):
+        if int(layout.views(inputs).contexts.max()) > 30:
             raise torch.OutOfMemoryError("pretended")
-        return forward(layout, buffers, **options)
+        return forward(layout, inputs, hidden, **options)
 
-    monkeypatch.setattr(engine._runner, "_forward", fits_short_ones)
+    monkeypatch.setattr(engine._runner.stages[0], "forward", fits_short_ones)
     with pytest.raises(EngineError, match="40 prompt tokens"):
         engine.generate(GenerationRequest([1] * 40, 3, NO_STOP))
     assert len(engine.generate(GenerationRequest([1] * 4, 3, NO_STOP)).token_ids) == 3

@@ -58,7 +58,7 @@ def test_tokens_on_a_gpu_are_those_of_the_reference(make, options):
     with contextlib.closing(PagedEngine(make().cuda(), **{"num_pages": 64, "page_size": 64} | options)) as engine:
         futures = [engine.submit(request) for request in asked]
         assert [future.result(120) for future in futures] == expected
-        graphs = engine._runner._graphs
+        graphs = engine._runner.stages[0].graphs
         assert bool(graphs) == options.get("use_graphs", True)
         assert all(isinstance(shape, StepShape) for shape in graphs)
 

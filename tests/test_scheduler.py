@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 
 import pytest
 from hypothesis import given, settings
@@ -58,18 +59,21 @@ def run_all(scheduler: Scheduler, device: PretendDevice) -> list[Sequence]:
     st.sampled_from([(1, 24), (2, 14), (4, 8), (8, 4)]),
     st.booleans(),
     st.sampled_from([Limits(), Limits(3, 5, 2), Limits(1, 1, 1), Limits(6, 33, 3)]),
+    st.sampled_from([1, 1, 2, 3]),
 )
-def test_every_request_ends_with_its_own_tokens_and_no_page_is_lost(rng: random.Random, pool_size, overlap, limits):
+def test_every_request_ends_with_its_own_tokens_and_no_page_is_lost(
+    rng: random.Random, pool_size, overlap, limits, num_batches
+):
     page_size, num_pages = pool_size
-    scheduler = Scheduler(PagePool(num_pages, page_size), limits)
+    scheduler = Scheduler(PagePool(num_pages, page_size), limits, num_batches)
     device = PretendDevice(scheduler, VOCAB_SIZE)
     capacity = num_pages * page_size
     histories: dict[str, list[int]] = {f"c{i}": [] for i in range(4)}
     expected: dict[Sequence, list[int]] = {}
     dropped: set[Sequence] = set()
-    in_flight: tuple[Plan, list[int]] | None = None
+    in_flight: deque[tuple[Plan, list[int]]] = deque()
     to_come = rng.randint(1, 25)
-    number = idle_steps = 0
+    number = idle_steps = batch = 0
     while to_come or scheduler.has_work or in_flight:
         if to_come and rng.random() < 0.5:
             to_come -= 1
@@ -94,10 +98,12 @@ def test_every_request_ends_with_its_own_tokens_and_no_page_is_lost(rng: random.
             scheduler.end_conversation(rng.choice(list(histories)))
         elif event < 0.10:
             scheduler.shrink()
-        plan = scheduler.plan()
+        batch = (batch + 1) % num_batches
+        plan = scheduler.plan(batch)
         assert_pages_add_up(scheduler)
-        launched = None
+        is_launched = False
         if plan is not None:
+            assert {row.sequence.batch for row in plan.rows} == {batch}
             assert sum(row.count for row in plan.prefill) <= limits.max_prefill_tokens
             assert len(plan.prefill) <= limits.max_prefill_rows
             assert len(plan.rows) <= limits.max_running
@@ -107,15 +113,15 @@ def test_every_request_ends_with_its_own_tokens_and_no_page_is_lost(rng: random.
                 scheduler.run_alone(plan)  # the launch failed after it had written: it is planned again
             else:
                 scheduler.launched(plan)
-                launched = (plan, tokens)
-        if not overlap:
-            in_flight, launched = launched, None
-        if in_flight is not None:
-            scheduler.read(*in_flight)
-        in_flight = launched
+                in_flight.append((plan, tokens))
+                is_launched = True
+        while in_flight and (len(in_flight) > num_batches or not (overlap and is_launched)):
+            scheduler.read(*in_flight.popleft())
+            if overlap:
+                break
         assert_pages_add_up(scheduler)
         idle_steps = 0 if plan is not None or not scheduler.has_work else idle_steps + 1
-        assert idle_steps < 3, "work is left but no step is planned"
+        assert idle_steps < 3 * num_batches, "work is left but no step is planned"
     for each, tokens in expected.items():
         if each not in dropped:
             assert list(each.result().token_ids) == tokens

@@ -11,7 +11,7 @@ from engine_helpers import VOCAB_SIZE, tiny_llama
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.engine import runner
+from evaluation.toolbench.inference.engine import paged, stage_runner
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.generate import GenerateEngine
 from evaluation.toolbench.inference.engine.paged import PagedEngine
@@ -19,6 +19,7 @@ from evaluation.toolbench.inference.engine.prefix import Prefix
 from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling
 from evaluation.toolbench.inference.engine.scheduler import Plan, Row
 from evaluation.toolbench.inference.engine.sequence import Sequence
+from evaluation.toolbench.inference.engine.stages import split
 from evaluation.toolbench.inference.engine.step_layout import (
     StepLayout,
     StepShape,
@@ -34,20 +35,24 @@ PAGE_SIZE = 4
 class ReplayedStep:
     """A graph's contract on the CPU: one input buffer for good, and the same operations at every replay."""
 
-    def __init__(self, layout, device, pool, forward) -> None:
+    def __init__(self, layout, device, pool, forward, hidden) -> None:
         self.layout = layout
         self._input = torch.zeros(layout.size, dtype=torch.int32, device=device)
-        self._step = lambda: forward(layout, {device: self._input})
+        self._hidden = hidden
+        self._step = lambda: forward(layout, self._input, self._hidden)
 
-    def replay(self, inputs):
+    def replay(self, inputs, hidden):
         assert len(inputs) == self.layout.size
         self._input.copy_(inputs)
+        if hidden is not None:
+            self._hidden.copy_(hidden)
         return self._step()
 
 
-@pytest.mark.parametrize("overlap", [False, True])
-def test_an_engine_over_padded_steps_gives_the_tokens_of_the_reference(monkeypatch, overlap):
-    monkeypatch.setattr(runner, "StepGraph", ReplayedStep)
+@pytest.mark.parametrize(("overlap", "starts"), [(False, [0]), (True, [0]), (True, [0, 1])])
+def test_an_engine_over_padded_steps_gives_the_tokens_of_the_reference(monkeypatch, overlap, starts):
+    monkeypatch.setattr(stage_runner, "StepGraph", ReplayedStep)
+    monkeypatch.setattr(paged, "stages_of", lambda model: split(model, starts))
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     rng = random.Random(0)
     asked = [
@@ -63,13 +68,15 @@ def test_an_engine_over_padded_steps_gives_the_tokens_of_the_reference(monkeypat
         expected = [reference.generate(request) for request in asked]
     options = {"num_pages": 40, "page_size": 8, "max_prefill_tokens": 100, "overlap": overlap}
     with contextlib.closing(PagedEngine(tiny_llama(), **options)) as engine:
-        engine._runner._use_graphs = True
-        engine._runner._is_on_host = False
+        for stage in engine._runner.stages:
+            stage.can_capture = True
+            stage._is_on_host = False
         engine._runner.capture(engine._scheduler.limits)
-        captured = set(engine._runner._graphs)
+        captured = [set(stage.graphs) for stage in engine._runner.stages]
         futures = [engine.submit(request) for request in asked]
         assert [future.result() for future in futures] == expected
-        assert set(engine._runner._graphs) == captured  # those captured at the start were all that was needed
+        # Those captured at the start were all that was needed.
+        assert [set(stage.graphs) for stage in engine._runner.stages] == captured
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9), st.booleans()), min_size=1, max_size=8))

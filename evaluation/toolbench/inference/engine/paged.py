@@ -3,6 +3,8 @@
 One thread owns the model, the pages and the schedule; callers talk to it through a queue and futures.
 On a GPU it launches a step before it reads the tokens of the one before, so that the device never
 waits for the host; a generation that turns out to have ended one step ago costs one row of one step.
+Where the layers lie on several devices, the running sequences are divided over as many batches, whose
+steps follow each other through the devices, so that all of them work at the same time.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import itertools
 import logging
 import queue
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -28,8 +31,8 @@ from evaluation.toolbench.inference.engine.request import Engine, GenerationRequ
 from evaluation.toolbench.inference.engine.runner import Launched, ModelRunner
 from evaluation.toolbench.inference.engine.scheduler import Counts, Limits, Plan, Scheduler
 from evaluation.toolbench.inference.engine.sequence import Sequence
+from evaluation.toolbench.inference.engine.stages import stages_of
 from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError
-from evaluation.toolbench.inference.multi_gpu.loading import embedding_device
 
 logger = logging.getLogger(__name__)
 
@@ -98,20 +101,22 @@ class PagedEngine(Engine):
             for layer in model.base_model.layers:
                 layer.compile(dynamic=True)  # one compilation serves all layers and all sizes of steps
         self.max_length = min(context, num_pages * page_size)
-        self._device = embedding_device(model)
-        self._scheduler = Scheduler(PagePool(num_pages, page_size), limits)
+        stages = stages_of(model)
+        self._devices = [stage.device for stage in stages]
+        self._scheduler = Scheduler(PagePool(num_pages, page_size), limits, num_batches=len(stages))
         self._runner: ModelRunner | None = ModelRunner(
             model,
+            stages,
             cache,
             vocab_size=self.vocab_size,
-            max_running=max_running,
+            num_rows=self._scheduler.num_rows,
             max_prefill_rows=limits.max_prefill_rows,
             table_width=min(pages_per_sequence, num_pages),
             use_graphs=use_graphs,
         )
         self._model: PreTrainedModel | None = model
         self._capture_at_start = capture_at_start
-        self._overlap = self._device.type == "cuda" if overlap is None else overlap
+        self._overlap = any(device.type == "cuda" for device in self._devices) if overlap is None else overlap
         self._numbers = itertools.count()
         self._jobs: dict[Sequence, Future[GenerationResult]] = {}  # of the engine's thread alone
         self._inbox: queue.SimpleQueue[_Job | str | None] = queue.SimpleQueue()
@@ -164,7 +169,7 @@ class PagedEngine(Engine):
     def _serve(self) -> None:
         """The engine's thread, until close() or an error that is nobody's in particular."""
         try:
-            with self._stream():
+            with self._streams():
                 if self._capture_at_start and self._runner is not None:
                     self._runner.capture(self._scheduler.limits)
                 self._loop()
@@ -173,21 +178,34 @@ class PagedEngine(Engine):
             self._abandon(error)
 
     def _loop(self) -> None:
-        in_flight: Launched | None = None
+        in_flight: deque[Launched] = deque()
+        batches = deque(range(self._scheduler.num_batches))
         while True:
-            closing = not self._take_messages(wait=in_flight is None and not self._scheduler.has_work)
+            closing = not self._take_messages(wait=not in_flight and not self._scheduler.has_work)
             if closing:
                 self._cancel_waiting()
-                if in_flight is None and not self._scheduler.has_work:
+                if not in_flight and not self._scheduler.has_work:
                     return
             self._drop_cancelled()
-            plan = self._scheduler.plan()
-            launched = self._launch(plan) if plan is not None else None
-            if not self._overlap:
-                in_flight = launched
-            if in_flight is not None:
-                self._read(in_flight)
-            in_flight = launched if self._overlap else None
+            launched = self._launch_next(batches, in_flight)
+            if launched is not None:
+                in_flight.append(launched)
+            # With overlap every batch has a step on its way, and one of them the step after that too.
+            if in_flight and (launched is None or not self._overlap or len(in_flight) > len(batches)):
+                self._read(in_flight.popleft())
+
+    def _launch_next(self, batches: deque[int], in_flight: Iterable[Launched]) -> Launched | None:
+        """A step of the first of `batches`, which take turns, that has something to do; None when none has.
+
+        No batch gets further ahead of what has been read than its next step.
+        """
+        flying = [launched.plan.batch for launched in in_flight]
+        for _ in range(len(batches)):
+            batches.rotate(-1)
+            plan = self._scheduler.plan(batches[-1]) if flying.count(batches[-1]) < 2 else None
+            if plan is not None:
+                return self._launch(plan)
+        return None
 
     def _take_messages(self, *, wait: bool) -> bool:
         """Everything that callers have said so far, after waiting for something to be said; False once closed."""
@@ -271,13 +289,13 @@ class PagedEngine(Engine):
         self._jobs.clear()
 
     @contextlib.contextmanager
-    def _stream(self) -> Iterator[None]:
-        """A CUDA stream of the engine's own on a GPU, after what its constructor queued on the default one."""
-        if self._device.type != "cuda":
-            yield
-            return
-        torch.cuda.synchronize(self._device)
-        with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.Stream(self._device)):
+    def _streams(self) -> Iterator[None]:
+        """A CUDA stream of the engine's own on each GPU, after what its constructor queued on the default ones."""
+        gpus = [device for device in self._devices if device.type == "cuda"]
+        with contextlib.ExitStack() as stack:
+            for device in reversed(gpus):  # the first stage's stays the current device
+                torch.cuda.synchronize(device)
+                stack.enter_context(torch.cuda.stream(torch.cuda.Stream(device)))
             yield
 
 

@@ -6,23 +6,25 @@ next step: the last token of each sequence stays on the device, where that step 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import torch
 from transformers import PreTrainedModel
 
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.engine.device_constraint import allowed_tokens, step_nodes
-from evaluation.toolbench.inference.engine.host_step import HostStep
 from evaluation.toolbench.inference.engine.kv_cache import KvCache
-from evaluation.toolbench.inference.engine.paged_step import PagedStep
-from evaluation.toolbench.inference.engine.paging import Paging, last_hidden
+from evaluation.toolbench.inference.engine.links import Link, Transfer
 from evaluation.toolbench.inference.engine.request import Sampling
 from evaluation.toolbench.inference.engine.sampling import SamplingRows, sample, to_device
 from evaluation.toolbench.inference.engine.scheduler import Limits, Plan, Row
+from evaluation.toolbench.inference.engine.stage_runner import StageRunner
+from evaluation.toolbench.inference.engine.stages import Stage
 from evaluation.toolbench.inference.engine.step_graph import StepGraph
 from evaluation.toolbench.inference.engine.step_layout import (
     StepLayout,
@@ -32,7 +34,6 @@ from evaluation.toolbench.inference.engine.step_layout import (
     graph_shape,
     graph_shapes,
 )
-from evaluation.toolbench.inference.multi_gpu.loading import embedding_device
 
 logger = logging.getLogger(__name__)
 
@@ -53,35 +54,55 @@ class Launched:
 
 
 class ModelRunner:
-    """Owns what the device remembers between steps: the last token of each running sequence and its place in a trie.
+    """Owns what the devices remember between steps: the last token of each running sequence and its place in a trie.
 
-    `use_graphs` asks for CUDA graphs; a model spread over several devices, or one that cannot be
-    captured, runs without them.
+    A step passes the `stages` one after another; several steps may be on their way, each in another one.
+    `num_rows` sequences run at once at most. `use_graphs` asks for CUDA graphs; what cannot be captured
+    runs without them.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
+        stages: Items[Stage],
         cache: KvCache,
         *,
         vocab_size: int,
-        max_running: int,
+        num_rows: int,
         max_prefill_rows: int,
         table_width: int,
         use_graphs: bool,
     ) -> None:
-        self._model = model
+        self._head = model.get_output_embeddings()
         self._cache = cache
         self._vocab_size = vocab_size
         self._max_prefill_rows = max_prefill_rows
         self._table_width = table_width
-        self._device = embedding_device(model)
-        self._is_on_host = self._device.type == "cpu" and cache.devices == [self._device]
-        self._tokens = torch.zeros(max_running, dtype=torch.int64, device=self._device)
-        self._nodes = torch.full((max_running,), TokenTrie.ROOT, dtype=torch.int64, device=self._device)
-        self._use_graphs = use_graphs and self._device.type == "cuda" and _devices(model) == {self._device}
-        self._graphs: dict[StepShape, StepGraph] = {}
-        self._graph_pool: Any = None  # an opaque handle of PyTorch's
+        self._device = stages[0].device
+        self._head_device = stages[-1].device if len(stages) == 1 else self._head.weight.device
+        self._tokens = torch.zeros(num_rows, dtype=torch.int64, device=self._device)
+        self._nodes = torch.full((num_rows,), TokenTrie.ROOT, dtype=torch.int64, device=self._head_device)
+        is_whole = len(stages) > 1 or _devices(model) == {self._device}
+        self.stages = [
+            StageRunner(
+                stage,
+                cache,
+                self._tokens,
+                {stage.device} if len(stages) > 1 else {*cache.devices, stage.device},
+                can_capture=use_graphs and is_whole and stage.device.type == "cuda",
+            )
+            for stage in stages
+        ]
+        self._hidden_size = int(model.config.get_text_config().hidden_size)
+        self._dtype = model.dtype
+        self._links = [Link(here.device, there.device) for here, there in pairwise(stages)]
+        # With several stages, the tokens come back by a way that does not hold up the steps in between.
+        self._to_head = Link(stages[-1].device, self._head_device)
+        self._to_start = Link(self._head_device, self._device)
+        self._coming: dict[int, tuple[list[int], Transfer]] = {}  # by batch: rows, and the tokens on their way
+        self._head_stream: torch.cuda.Stream | None = None
+        if len(stages) > 1 and self._head_device.type == "cuda":
+            self._head_stream = torch.cuda.Stream(self._head_device)
         self._samplings: tuple[Sampling, ...] = ()
         self._sampling_rows = SamplingRows.of([], self._device)
 
@@ -96,8 +117,7 @@ class ModelRunner:
         )
         try:
             for shape in shapes:
-                if self._use_graphs:
-                    self._graph(shape)
+                self._graphs_of(shape)
         except torch.OutOfMemoryError:
             logger.warning(
                 "no memory for the CUDA graphs of all %d kinds of steps: those that occur come first", len(shapes)
@@ -109,91 +129,101 @@ class ModelRunner:
         """Queue `plan` on the devices. What it raises, it raises before any token of it is drawn."""
         for source, target in plan.copies:
             self._cache.copy_page(source, target)
+        self._take_tokens(plan.batch)
         drawing = plan.drawing
         hidden = self._read(plan)
         if not drawing:
             return Launched(plan, torch.empty(0, dtype=torch.int64), None)
-        drawn = self._draw(drawing, self._model.get_output_embeddings()(hidden[: len(drawing)]))
-        if self._device.type != "cuda":
-            return Launched(plan, drawn, None)
-        on_host = torch.empty(len(drawing), dtype=torch.int64, pin_memory=True)
-        on_host.copy_(drawn, non_blocking=True)
-        done = torch.cuda.Event()
-        done.record()
-        return Launched(plan, on_host, done)
+        hidden = hidden[: len(drawing)]
+        if len(self.stages) == 1:
+            drawn = self._draw(drawing, self._head(hidden))
+            self._tokens.index_copy_(0, to_device(_rows(drawing), torch.int64, self._device), drawn.to(self._device))
+            return self._launched(plan, drawn)
+        transfer = self._to_head.start(hidden)
+        with _on(self._head_stream):
+            drawn = self._draw(drawing, self._head(transfer.wait()))
+            self._coming[plan.batch] = _rows(drawing), self._to_start.start(drawn)
+            return self._launched(plan, drawn)
 
     def release_memory(self) -> None:
         """After an out-of-memory error: graphs and cached blocks, all of which can be made again."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # the last step may still be running
-        self._graphs.clear()
-        self._graph_pool = None
-        if self._device.type == "cuda":
+        devices = {runner.stage.device for runner in self.stages if runner.stage.device.type == "cuda"}
+        for device in devices:
+            torch.cuda.synchronize(device)  # the last step may still be running
+        for runner in self.stages:
+            runner.release_memory()
+        if devices:
             torch.cuda.empty_cache()
+
+    def _take_tokens(self, batch: int) -> None:
+        """What the batch's last step drew elsewhere, for the step that reads it."""
+        if batch in self._coming:
+            rows, transfer = self._coming.pop(batch)
+            self._tokens.index_copy_(0, to_device(rows, torch.int64, self._device), transfer.wait())
 
     def _read(self, plan: Plan) -> torch.Tensor:
         """(at least num_drawn, hidden size): the last layer's output for the rows of `plan.drawing`, in their order."""
-        shape = graph_shape(plan, self._max_prefill_rows, self._table_width) if self._use_graphs else None
-        if shape is not None:
-            graph = self._graph(shape)
-            if graph is not None:
-                return graph.replay(self._fill(plan, graph.layout))
-        layout = StepLayout(exact_shape(plan))
-        host = self._fill(plan, layout)
-        buffers = {device: host.to(device, non_blocking=True) for device in {*self._cache.devices, self._device}}
-        is_fresh = bool(plan.prefill) and all(row.start == 0 for row in plan.prefill)
-        return self._forward(layout, buffers, is_fresh=is_fresh)
-
-    def _forward(
-        self, layout: StepLayout, buffers: dict[torch.device, torch.Tensor], *, is_fresh: bool = False
-    ) -> torch.Tensor:
-        arrays = layout.views(buffers[self._device])
-        kept = self._tokens[arrays.token_rows.clamp(min=0)]
-        ids = torch.where(arrays.token_rows >= 0, kept, arrays.ids.long())
-        step: Paging
-        if self._is_on_host:
-            step = HostStep(layout, buffers[self._device], self._cache)
+        shape = graph_shape(plan, self._max_prefill_rows, self._table_width)
+        graphs = self._graphs_of(shape) if shape is not None else None
+        hidden: torch.Tensor | None = None
+        if graphs is not None:
+            inputs = self._fill(plan, graphs[0].layout)
+            for index, graph in enumerate(graphs):
+                hidden = graph.replay(inputs, self._handed(hidden, index))
         else:
-            step = PagedStep(layout, buffers, self._cache, is_fresh=is_fresh)
-        hidden = last_hidden(self._model, ids.unsqueeze(0), arrays.positions.long().unsqueeze(0), step)[0]
-        # Few of the tokens are drawn from: the output embedding of a large vocabulary is for those alone.
-        return hidden[arrays.logit_tokens.to(hidden.device).long()]
+            layout = StepLayout(exact_shape(plan))
+            inputs = self._fill(plan, layout)
+            is_fresh = bool(plan.prefill) and all(row.start == 0 for row in plan.prefill)
+            for index, runner in enumerate(self.stages):
+                hidden = runner.forward(layout, inputs, self._handed(hidden, index), is_fresh=is_fresh)
+        assert hidden is not None  # there is at least one stage
+        return hidden
+
+    def _handed(self, hidden: torch.Tensor | None, stage: int) -> torch.Tensor | None:
+        """`hidden` of the stage before, where `stage` can use it; None for the first."""
+        return None if hidden is None else self._links[stage - 1].start(hidden).wait()
+
+    def _graphs_of(self, shape: StepShape) -> list[StepGraph] | None:
+        """One graph a stage; None where some stage has none."""
+        graphs = []
+        for runner in self.stages:
+            hidden = None
+            if not runner.stage.is_first:
+                size = (shape.num_tokens, self._hidden_size)
+                hidden = torch.empty(size, dtype=self._dtype, device=runner.stage.device)
+            graph = runner.graph(shape, hidden)
+            if graph is None:
+                return None
+            graphs.append(graph)
+        return graphs
 
     def _fill(self, plan: Plan, layout: StepLayout) -> torch.Tensor:
         """The inputs of `plan`, (layout.size,) int32, pinned where a GPU copies it while the host goes on."""
         host = torch.from_numpy(fill(plan, layout, self._cache.page_size))
         return host.pin_memory() if self._device.type == "cuda" else host
 
-    def _graph(self, shape: StepShape) -> StepGraph | None:
-        """The graph for steps of `shape`, captured at its first use; None, for good, once a capture has failed."""
-        if shape not in self._graphs:
-            try:
-                if self._graph_pool is None:
-                    self._graph_pool = torch.cuda.graph_pool_handle()
-                graph = StepGraph(StepLayout(shape), self._device, self._graph_pool, self._forward)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:
-                logger.warning("CUDA graphs are off, steps will be slower: capturing %s failed: %s", shape, error)
-                self._use_graphs = False
-                return None
-            self._graphs[shape] = graph
-        return self._graphs[shape]
+    def _launched(self, plan: Plan, drawn: torch.Tensor) -> Launched:
+        if drawn.device.type != "cuda":
+            return Launched(plan, drawn, None)
+        on_host = torch.empty(len(drawn), dtype=torch.int64, pin_memory=True)
+        on_host.copy_(drawn, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record(torch.cuda.current_stream(drawn.device))
+        return Launched(plan, on_host, done)
 
     def _draw(self, drawing: Items[Row], logits: torch.Tensor) -> torch.Tensor:
-        """(num_drawn,) int64 tokens; also kept on the device for the next step."""
+        """(num_drawn,) int64 tokens, where the logits are."""
         sequences = [row.sequence for row in drawing]
         constraints = [sequence.request.constraint for sequence in sequences]
         device = logits.device
-        rows = to_device([sequence.row or 0 for sequence in sequences], torch.int64, self._device)
+        rows = to_device(_rows(drawing), torch.int64, self._nodes.device)
         nodes = self._places(drawing, rows).to(device)
         positions = to_device([sequence.num_drawn for sequence in sequences], torch.int64, device)
         allowed = allowed_tokens(constraints, nodes, self._vocab_size)
         drawn = sample(logits, self._rows_of(tuple(s.request.sampling for s in sequences), device), positions, allowed)
-        self._tokens.index_copy_(0, rows, drawn.to(self._device))
         if any(sequence.has_trie for sequence in sequences):
             nodes = step_nodes(constraints, nodes, drawn, self._vocab_size)
-            self._nodes.index_copy_(0, rows, nodes.to(self._device))
+            self._nodes.index_copy_(0, rows, nodes.to(self._nodes.device))
         return drawn
 
     def _places(self, drawing: Items[Row], rows: torch.Tensor) -> torch.Tensor:
@@ -201,7 +231,7 @@ class ModelRunner:
         if not any(row.sequence.has_trie for row in drawing):
             return torch.zeros_like(rows)
         known = [-1 if row.sequence.num_unknown else row.sequence.walk.node for row in drawing]
-        on_host = to_device(known, torch.int64, self._device)
+        on_host = to_device(known, torch.int64, self._nodes.device)
         return torch.where(on_host >= 0, on_host, self._nodes[rows])
 
     def _rows_of(self, samplings: tuple[Sampling, ...], device: torch.device) -> SamplingRows:
@@ -209,6 +239,18 @@ class ModelRunner:
         if samplings != self._samplings:
             self._samplings, self._sampling_rows = samplings, SamplingRows.of(samplings, device)
         return self._sampling_rows
+
+
+def _rows(drawing: Items[Row]) -> list[int]:
+    """Where the devices keep what belongs to each of these sequences."""
+    return [row.sequence.row or 0 for row in drawing]
+
+
+@contextlib.contextmanager
+def _on(stream: torch.cuda.Stream | None) -> Iterator[None]:
+    """With `stream` as its device's current one; on the CPU there are none."""
+    with torch.cuda.stream(stream) if stream is not None else contextlib.nullcontext():
+        yield
 
 
 def _devices(model: PreTrainedModel) -> set[torch.device]:

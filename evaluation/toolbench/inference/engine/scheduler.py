@@ -7,7 +7,9 @@ Pure bookkeeping: no tensors, no threads, no clock. The caller alternates
     scheduler.launched(plan)         # the step is on its way: its keys and values count as stored
     scheduler.read(plan, tokens)     # the tokens it drew
 
-and may plan and launch the next step before it reads the tokens of the last one. A plan that could not
+and may plan and launch the next step before it reads the tokens of the last one. Where several devices
+share the model, the running sequences are divided over several batches, and each has a step of its own on its
+way: `plan(batch)`. A plan that could not
 be launched is simply forgotten: what it took stays with the sequences, and the next plan repeats the work.
 
 Order of arrival is the order of service. A sequence joins when its whole prompt has pages; when a
@@ -63,6 +65,7 @@ class Plan:
     decode: list[Row]
     prefill: list[Row]
     copies: list[tuple[int, int]]
+    batch: int = 0  # whose step it is
 
     @property
     def rows(self) -> list[Row]:
@@ -90,18 +93,25 @@ class Counts:
 class Scheduler:
     pool: PagePool
     limits: Limits
+    num_batches: int = 1
     store: PrefixStore = field(init=False)
     counts: Counts = field(default_factory=Counts)
     waiting: list[Sequence] = field(default_factory=list)  # by arrival
     running: list[Sequence] = field(default_factory=list)  # by arrival
-    _rows: list[int] = field(init=False)  # free row numbers
+    _rows: list[list[int]] = field(init=False)  # free row numbers, a batch's own each
     _copies: list[tuple[int, int]] = field(default_factory=list)
     _promised: dict[bytes, Sequence] = field(default_factory=dict)  # pages that a running sequence is about to fill
     _alone: list[Sequence] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.store = PrefixStore(self.pool)
-        self._rows = list(reversed(range(self.limits.max_running)))
+        size = -(-self.limits.max_running // self.num_batches)
+        self._rows = [list(reversed(range(size * batch, size * (batch + 1)))) for batch in range(self.num_batches)]
+
+    @property
+    def num_rows(self) -> int:
+        """Row numbers are below this."""
+        return self.num_batches * -(-self.limits.max_running // self.num_batches)
 
     @property
     def has_work(self) -> bool:
@@ -111,8 +121,8 @@ class Scheduler:
         """A new sequence, younger than all before it, that fits the pool."""
         self.waiting.append(sequence)
 
-    def plan(self) -> Plan | None:
-        """The next step; None when nobody can take part in it (before the tokens of the last one are read)."""
+    def plan(self, batch: int = 0) -> Plan | None:
+        """The batch's next step; None when nobody can take part in it (before the tokens of the last one are read)."""
         self._alone = [sequence for sequence in self._alone if sequence in self.running]
         if self._alone:
             members = self._alone[:1]
@@ -122,12 +132,13 @@ class Scheduler:
             self._grow()
             self._admit()
             members = self.running
+        members = [sequence for sequence in members if sequence.batch == batch]
         ready = [s for s in members if s.num_pending and s.num_drawn < s.max_new_tokens]
         decode = [_row(s, 1) for s in ready if s.num_pending == 1]
         prefill = self._chunks([s for s in ready if s.num_pending > 1])
         decode += [row for row in prefill if row.count == 1]
         prefill = [row for row in prefill if row.count > 1]
-        return Plan(decode, prefill, list(self._copies)) if decode or prefill else None
+        return Plan(decode, prefill, list(self._copies), batch) if decode or prefill else None
 
     def launched(self, plan: Plan) -> None:
         """The device will have done `plan` before anything that comes after it."""
@@ -206,7 +217,8 @@ class Scheduler:
         """Let waiting sequences join, in order of arrival, as far as rows and pages go."""
         num_reading = sum(sequence.num_pending > 1 for sequence in self.running)
         for sequence in list(self.waiting):
-            if len(self.running) >= self.limits.max_running or num_reading >= self.limits.max_prefill_rows:
+            most_reading = self.limits.max_prefill_rows * self.num_batches
+            if len(self.running) >= self.limits.max_running or num_reading >= most_reading:
                 return
             if sequence.num_unknown:
                 return  # preempted a moment ago: its last token has not been read yet
@@ -247,7 +259,8 @@ class Scheduler:
         self.counts.reused_tokens += min(prefix.num_tokens, sequence.num_prompt)
         for name in sequence.names[prefix.num_tokens // self.pool.page_size :]:
             self._promised.setdefault(name, sequence)
-        sequence.row = self._rows.pop()
+        sequence.batch = max(range(self.num_batches), key=lambda batch: len(self._rows[batch]))  # the smallest one
+        sequence.row = self._rows[sequence.batch].pop()
         sequence.has_begun = True
         self.waiting.remove(sequence)
         self.running.append(sequence)
@@ -312,7 +325,7 @@ class Scheduler:
     def _release(self, sequence: Sequence) -> None:
         assert sequence.row is not None
         self.running.remove(sequence)
-        self._rows.append(sequence.row)
+        self._rows[sequence.batch].append(sequence.row)
         sequence.row = None
         for name in [name for name, owner in self._promised.items() if owner is sequence]:
             del self._promised[name]

@@ -24,6 +24,7 @@ class Sequence:
         self.num_unknown = 0  # drawn on the device, not read yet
         self.prefix = Prefix()  # the tokens whose keys and values are computed, or will be by what was launched
         self.names: list[bytes] = []  # of the full pages of `token_ids`
+        self.batch = 0  # which of the batches in flight it is a part of, while it runs
         self.row: int | None = None  # where the device keeps its last token and its place in a trie, while it runs
         self.walk = Walk(request)
         self.has_begun = False  # it has had a part in the steps, though it may be waiting again

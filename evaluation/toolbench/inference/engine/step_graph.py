@@ -9,33 +9,51 @@ import torch
 
 from evaluation.toolbench.inference.engine.step_layout import StepLayout
 
-Forward = Callable[[StepLayout, dict[torch.device, torch.Tensor]], torch.Tensor]
+# Layout, its arrays on the device, and the hidden states of the stage before (None in the first) -> hidden states.
+Forward = Callable[[StepLayout, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
 class StepGraph:
-    """`forward(layout, buffers)` over a static input buffer; its result lies in the graph's own memory.
+    """`forward` over static inputs; its result lies in the graph's own memory.
 
-    Graphs that share `pool` share what memory their steps need, so they take turns: the result of one
-    is to be used before another is replayed.
+    `hidden` is what the stage before hands over (num_tokens, hidden size), only for its shape and type;
+    None in the first stage. Graphs that share `pool` share what memory their steps need, so they take
+    turns: the result of one is to be used before another is replayed.
     """
 
-    def __init__(self, layout: StepLayout, device: torch.device, pool: Any, forward: Forward) -> None:
+    def __init__(
+        self,
+        layout: StepLayout,
+        device: torch.device,
+        pool: Any,
+        forward: Forward,
+        hidden: torch.Tensor | None,
+    ) -> None:
         self.layout = layout
+        self._device = device
         self._input = torch.zeros(layout.size, dtype=torch.int32, device=device)
+        self._hidden = None if hidden is None else torch.zeros_like(hidden)
         arrays = layout.views(self._input)
         arrays.slots.fill_(-1)  # the runs below are all padding: they write nothing into the pages
         arrays.token_rows.fill_(-1)
-        buffers = {device: self._input}
         self._graph = torch.cuda.CUDAGraph()
         # Once as usual: kernels are compiled and libraries set up at their first use, which cannot be captured.
-        forward(layout, buffers)
+        forward(layout, self._input, self._hidden)
         torch.cuda.synchronize(device)
+        # A stream of this device: the default one for captures is made once, on whatever device comes first.
         # thread_local: what other threads do with the GPU meanwhile is no error.
-        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self._output = forward(layout, buffers)
+        stream = torch.cuda.Stream(device)
+        with (
+            torch.cuda.device(device),
+            torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+        ):
+            self._output = forward(layout, self._input, self._hidden)
 
-    def replay(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Queue the step for `inputs` (layout.size,) int32, pinned; the result is valid until the next replay."""
-        self._input.copy_(inputs, non_blocking=True)
-        self._graph.replay()
+    def replay(self, inputs: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
+        """Queue the step for `inputs` (layout.size,) int32, pinned, and `hidden`; valid until the next replay."""
+        with torch.cuda.device(self._device):
+            self._input.copy_(inputs, non_blocking=True)
+            if self._hidden is not None and hidden is not None:
+                self._hidden.copy_(hidden)
+            self._graph.replay()
         return self._output
