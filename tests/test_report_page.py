@@ -1,11 +1,13 @@
 """The report in a real browser: what a researcher sees, clicks and searches."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from benchmarks import report_page
 from evaluation.toolbench.inference.run_report.report import write_report
-from evaluation.toolbench.inference.run_report.run_record import GpuRecord, RunRecord, write_run_record
+from evaluation.toolbench.inference.run_report.run_record import FailureRecord, GpuRecord, RunRecord, write_run_record
 from tests.browser_helpers import CHROMIUM, Browser
 from tests.run_report_helpers import GIVE_UP, Move, finish, replica_log, run_query, search, write_answer
 
@@ -15,6 +17,11 @@ HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window
 CUT_OFF = json.dumps(
     {"error": "", "response": json.dumps([{"city": "Paris", "sky": "sunny " * 40}, {"city": "Rome"}])}
 )[:150]
+
+
+def until_it_breaks():
+    yield Move(action="last_deed_for_log")
+    raise ValueError("broken")
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +42,13 @@ def report(tmp_path_factory):
             log.write("memory", gpu="GPU-a", used=40 * 2**30, total=80 * 2**30)
     with replica_log(folder, 1, num_conversations=2) as log:
         run_query(folder, log, "200", [Move(observation=CUT_OFF + "..."), finish(GIVE_UP)])
-        with pytest.raises(ValueError), log.query("201", method="CoT@1", text="Broken?"):
-            raise ValueError("broken")
+        with pytest.raises(ValueError):
+            run_query(folder, log, "201", until_it_breaks(), query="Broken?")
         text = json.dumps({"return_type": "give_answer", "final_answer": HOSTILE})
         hostile = Move(thought=HOSTILE, action=HOSTILE, arguments=HOSTILE, observation=HOSTILE)
         run_query(folder, log, "202 é%", [hostile, finish(text)], query=HOSTILE)
-    write_run_record(folder, RunRecord("run-1", "finished", 0.0, gpus=[GpuRecord("GPU-a", "H100", 80 * 2**30, 0)]))
+    gpu, failure = GpuRecord("GPU-a", "H100", 80 * 2**30, 0), FailureRecord("201", "ValueError", "broken")
+    write_run_record(folder, RunRecord("run-1", "finished", 0.0, gpus=[gpu], failures=[failure]))
     return write_report(folder).as_uri()
 
 
@@ -114,6 +122,7 @@ def test_an_address_leads_to_a_query_and_back_to_where_the_reader_was(page):
     go(page, "77")
     shown = text_of(page, "#query")
     assert "Question 77?" in shown
+    assert text_of(page, ".step:last-child .step-cost") == "1.0 s · 40 tokens"  # Finish is no call of an API
     for part in (
         "Answered",
         "Sunny, 21 degrees.",
@@ -170,6 +179,9 @@ def test_json_that_was_cut_off_is_still_laid_out(page):
         ('{"a": 1, "b...', {"a": 1}),
         ("[1, 2, tru...", [1, 2]),
         ('{"error": "", "response": "[1, 2', {"error": "", "response": [1]}),
+        ('{"response": "\\"sunny\\""}', {"response": "sunny"}),
+        ('{"response": "\\"sun\\" is a \\"star\\""}', {"response": '"sun" is a "star"'}),
+        ('"sunny"', None),
         ("{'a': 1}", None),
         ("sunny", None),
     ],
@@ -181,6 +193,16 @@ def test_what_is_left_of_json_is_read(page, text, value):
 def test_a_failure_says_why(page):
     go(page, "201")
     assert text_of(page, ".problem p") == "ValueError: broken"
+    assert "what its last try had done" in text_of(page, ".problem")
+    assert "last_deed_for_log" in text_of(page, ".step")
+
+
+def test_the_record_leads_to_a_failed_query(page):
+    page.js("[...document.querySelectorAll('.record details')].forEach((fold) => (fold.open = true))")
+    assert "median 730 ms, 95% within 1.4 s, longest 1.5 s" in text_of(page, "#record")
+    page.js("document.querySelector('#record a').click()")
+    page.wait_for("!document.getElementById('query').hidden")
+    assert text_of(page, ".question") == "Broken?"
 
 
 def test_an_address_of_nothing_is_said_to_be_so(page):
@@ -210,12 +232,15 @@ def test_light_and_dark_are_a_click_apart(page):
     assert page.js(background) == before
 
 
-def test_nothing_is_wider_than_a_phone(page, report):
+def test_on_a_phone_nothing_is_wider_and_numbers_have_their_names(page, report):
     page.send("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
     try:
         for address in ("", "77", "202%20%C3%A9%25"):
             page.open(f"{report}#{address}")
             assert page.js("document.documentElement.scrollWidth") <= 390
+        page.open(report)
+        assert page.js("document.querySelector('.table-frame').scrollWidth") <= 390
+        assert page.js("getComputedStyle(document.querySelector('td.number'), '::before').content") == '"steps "'
     finally:
         page.send("Emulation.clearDeviceMetricsOverride")
 
@@ -261,3 +286,15 @@ def test_a_folder_without_events_has_a_page_without_timeline(browser, tmp_path):
     assert browser.js("document.getElementById('timeline-section').hidden")
     assert "no timeline" in text_of(browser, "#notice")
     assert ids(browser) == ["7"]
+
+
+def test_the_benchmark_measures_real_queries_and_ends_in_json(tmp_path, capsys):
+    data = Path(__file__).resolve().parents[2] / "shared" / "real_data"
+    if not data.is_dir():
+        pytest.skip("needs ../shared/real_data beside the checkout, found none")
+    options = ["--data_dir", data, "--queries", 20, "--repeats", 1, "--methods", "DFS_woFilter_w2", "--keep", tmp_path]
+    assert report_page.main([str(option) for option in options]) == 0
+    [result] = json.loads(capsys.readouterr().out.splitlines()[-1])["results"]
+    page = tmp_path / "DFS_woFilter_w2" / "report.html"
+    assert (result["queries"], result["page_mb"]) == (20, round(page.stat().st_size / 1e6, 2))
+    assert min(result[key] for key in ("load_s", "open_longest_query_s", "first_deep_search_s")) > 0

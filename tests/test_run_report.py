@@ -100,6 +100,26 @@ def test_a_failure_has_its_traceback(folder):
     assert "EngineError: the prompt is too long" in details(data)["11"]["traceback"]
 
 
+def test_a_failed_query_has_the_steps_that_it_came_to(folder):
+    def moves():
+        yield Move(action="lookup_for_atlas", code=6, tokens=60)
+        raise EngineError("the prompt is too long")
+
+    with replica_log(folder, 0) as log, pytest.raises(EngineError):
+        run_query(folder, log, "15", moves())
+    row = rows(report_data(folder))["15"]
+    assert (row["outcome"], row["steps"], row["calls"], row["errors"], row["api_s"]) == ("failed", 1, 1, 1, 0.5)
+    [trajectory] = details(report_data(folder))["15"]["trajectories"]
+    assert trajectory["steps"] == [
+        {
+            "action": "lookup_for_atlas",
+            "code": 6,
+            "generation": {"at": 0.0, "seconds": 1.0, "tokens": 60, "prompt_tokens": 900},
+            "call": {"at": 1.0, "seconds": 0.5},
+        }
+    ]
+
+
 def test_a_query_that_failed_before_it_was_answered_is_answered(folder):
     with replica_log(folder, 0, run_id="run-2") as log:
         log.time += 1000

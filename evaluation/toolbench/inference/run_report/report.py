@@ -18,7 +18,7 @@ from evaluation.toolbench.inference.run_report.page import build_page
 from evaluation.toolbench.inference.run_report.run_record import RunRecord, put_file, read_run_record
 from evaluation.toolbench.inference.run_report.timeline import timelines
 from evaluation.toolbench.inference.run_report.totals import FINISH_CALLS, quantile, totals_of
-from evaluation.toolbench.inference.run_report.trajectory import add_timings, trajectory_json
+from evaluation.toolbench.inference.run_report.trajectory import add_timings, attempt_trajectory, trajectory_json
 
 REPORT_FILE = "report.html"
 
@@ -111,6 +111,7 @@ def _unanswered(query_id: str, method: str, attempts: list[Attempt], failure: Fa
         outcome="failed" if failure else "unfinished",
         query=last.text if last else "",
         error=f"{failure.type}: {failure.message}" if failure else "The run ended before this query did.",
+        trajectories=[attempt_trajectory(last)] if last and last.generations else [],
     )
     return _Query(answer, attempts, failure)
 

@@ -46,13 +46,13 @@ class ReplicaRecord:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of queries. `done_before` were answered by an earlier run; `left` were not reached."""
+    """Of queries. `done_before` were done by an earlier run; `gave_up` have an answer file without a final answer;
+    `left` were not run to their end."""
 
     queries: int = 0
     done_before: int = 0
     answered: int = 0
     gave_up: int = 0
-    no_answer: int = 0
     failed: int = 0
     left: int = 0
 

@@ -86,6 +86,20 @@ def tree_trajectory(root: Node) -> Trajectory:
     return trajectory
 
 
+def attempt_trajectory(attempt: Attempt) -> Trajectory:
+    """Of a try that left no answer: what is known of its steps, which is everything but their texts."""
+    calls = _by_step(attempt.calls)
+    steps = []
+    for generation in attempt.generations:
+        call = _next(calls, generation.step)
+        steps.append(
+            Step(action=call.name, code=call.code, generation=generation, call=call)
+            if call
+            else Step(generation=generation)
+        )
+    return Trajectory(steps)
+
+
 def add_timings(trajectories: Sequence[Trajectory], attempt: Attempt) -> None:
     """Put the attempt's generations and calls to the steps that they made."""
     generations = _by_step(attempt.generations)

@@ -28,7 +28,7 @@ function showSummary(report) {
     h("div", { class: "tile" }, h("dt", {}, name), h("dd", { class: "value" }, value), h("dd", { class: "note" }, note)),
   ));
   showNotice(report);
-  showRecord(run, summary);
+  showRecord(report);
 }
 
 function drawOutcomeBar(outcomes, total) {
@@ -68,7 +68,8 @@ function showNotice(report) {
   byId("notice").textContent = notes.join(" ");
 }
 
-function showRecord(run, summary) {
+function showRecord(report) {
+  const { run, summary } = report;
   const parts = [];
   const api = summary.api;
   if (run) {
@@ -83,14 +84,15 @@ function showRecord(run, summary) {
       ...Object.entries(run.seeds).map(([name, value]) => [`seed ${name}`, value]),
       ...Object.entries(run.timings_s).map(([name, value]) => [name, duration(value)]),
     ]));
-    if (run.failures.length) {
-      parts.push(fold("Failed queries", run.failures.map((each) => [each.query_id, `${each.type}: ${each.message}`])));
-    }
+    parts.push(fold("Failed queries", run.failures.map((each) => [queryLink(each.query_id, report), `${each.type}: ${each.message}`])));
   }
   if (api.calls) {
-    parts.push(fold("API status codes", Object.entries(api.by_code).map(([code, number]) => [
-      `${code} ${CODES[code] || ""}`, `${NUMBER.format(number)} (${percent(number, api.calls)})`,
-    ])));
+    parts.push(fold("API calls", [
+      ...Object.entries(api.by_code).map(([code, number]) => [
+        `${code} ${CODES[code] || ""}`, `${NUMBER.format(number)} (${percent(number, api.calls)})`,
+      ]),
+      ["time", `median ${duration(api.median_s)}, 95% within ${duration(api.p95_s)}, longest ${duration(api.max_s)}`],
+    ]));
   }
   const shown = parts.filter(Boolean);
   byId("record").append(...shown);
@@ -105,8 +107,14 @@ function fold(name, entries) {
     ])));
 }
 
+/** The id, leading to the query where the report has it. */
+function queryLink(id, report) {
+  const row = report.rows.find((each) => each.id === id && each.outcome === "failed");
+  return row ? h("a", { href: `#${encodeURIComponent(row.key)}` }, id) : id;
+}
+
 function layoutText(replica, run) {
-  const index = new Map(run.gpus.map((gpu) => [gpu.uuid, `cuda:${gpu.cuda_index}`]));
+  const index = new Map(run.gpus.filter((gpu) => gpu.cuda_index !== null).map((gpu) => [gpu.uuid, `cuda:${gpu.cuda_index}`]));
   const where = replica.gpus.map((uuid) => index.get(uuid) || uuid).join(", ") || "CPU";
   return `${where}; ${count(replica.num_conversations, "conversation")} at once`;
 }

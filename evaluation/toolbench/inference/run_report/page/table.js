@@ -101,14 +101,14 @@ function rowElement(row) {
   const open = (event) => {
     if (!event.target.closest("a") && !String(getSelection())) location.hash = address;
   };
-  const number = (text, isBad) => h("td", { class: isBad ? "number bad" : "number" }, text);
+  const number = (name, text, isBad) => h("td", { class: isBad ? "number bad" : "number", "data-name": name }, text);
   return h("tr", { onclick: open },
     h("td", { class: "id" }, row.key),
     h("td", {}, badge(row.outcome)),
     h("td", { class: "text" }, h("a", { href: address }, row.query || "(text of the query not recorded)"), row.answer && h("p", {}, row.answer)),
-    number(NUMBER.format(row.steps)),
-    number(NUMBER.format(row.calls)),
-    number(row.errors ? NUMBER.format(row.errors) : "–", row.errors > 0),
-    number(duration(row.seconds)),
-    number(row.tokens === null ? "–" : NUMBER.format(row.tokens)));
+    number("steps", NUMBER.format(row.steps)),
+    number("API calls", NUMBER.format(row.calls)),
+    number("errors", row.errors ? NUMBER.format(row.errors) : "–", row.errors > 0),
+    number("time", duration(row.seconds)),
+    number("tokens", row.tokens === null ? "–" : NUMBER.format(row.tokens)));
 }

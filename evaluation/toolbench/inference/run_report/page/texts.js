@@ -36,7 +36,7 @@ function parsed(text) {
     try {
       const value = JSON.parse(candidate());
       if (typeof value.response === "string") {
-        const inner = parsed(value.response);
+        const inner = quoted(value.response) ?? parsed(value.response);
         if (inner !== undefined) value.response = inner;
       }
       return value;
@@ -45,6 +45,16 @@ function parsed(text) {
     }
   }
   return undefined;
+}
+
+/** The text in a JSON string; undefined for anything else. */
+function quoted(text) {
+  if (!/^\s*"[^]*"\s*$/.test(text)) return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Ways to end JSON that was cut off: within the string it stops in, or after the last whole entry. */

@@ -60,7 +60,7 @@ function drawQuery(container, row, detail, neighbours) {
     h("h1", { class: "question" }, row.query || "(text of the query not recorded)"),
     meta(row),
     timeStrip(row, detail),
-    detail.error && problemPanel(detail),
+    detail.error && problemPanel(detail, row),
     detail.final_answer && h("div", { class: "panel answer" }, h("h3", {}, "Final answer"), h("p", { class: "prose" }, detail.final_answer)),
     hasForks && outline(row, detail),
     ...parts,
@@ -144,9 +144,10 @@ function codeTone(code) {
   return code === 4 ? "up" : code === 0 || code === 3 ? "ok" : "bad";
 }
 
-function problemPanel(detail) {
+function problemPanel(detail, row) {
   return h("div", { class: "panel problem" }, h("h3", {}, "Why there is no answer"), h("p", { class: "prose" }, detail.error),
-    detail.traceback && h("pre", { class: "block" }, detail.traceback));
+    detail.traceback && h("pre", { class: "block" }, detail.traceback),
+    row.steps > 0 && h("p", { class: "hint" }, "The steps below are what its last try had done. Their texts are not kept without an answer."));
 }
 
 function drawTrajectory(trajectory, numbered) {
@@ -189,7 +190,7 @@ function drawStep(step, number) {
         h("span", { class: "step-cost" },
           generation && h("span", { title: generation.prompt_tokens ? `${NUMBER.format(generation.prompt_tokens)} tokens in the longest prompt` : null },
             h("i", { class: "fill-generating" }), duration(generation.seconds), generation.tokens === null ? null : ` · ${count(generation.tokens, "token")}`),
-          step.call && h("span", {}, h("i", { class: "fill-waiting" }), duration(step.call.seconds)))),
+          step.call && step.action !== "Finish" && h("span", {}, h("i", { class: "fill-waiting" }), duration(step.call.seconds)))),
       step.arguments !== undefined && said("Arguments", step.arguments),
       step.observation !== undefined && said("Observation", step.observation)));
 }
