@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from tests.toolgen_helpers import TOKEN_LINES, TOOLS, save_tiny_checkpoint, writ
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "evaluation/toolbench/inference/qa_pipeline_multithread.py"
 
+RUN_FILE = re.compile(r"run\.json|report\.html|events-\d+\.jsonl|\.run\.lock")
 TOKENS = [unidecode(line) for line in TOKEN_LINES]
 CITIES = ("Paris", "Oslo", "Rome in the rain", "a village near Lima", "Kyiv", "Bonn", "Cairo tonight", "Quito", "Bern")
 
@@ -66,7 +68,8 @@ class World:
         return [text for name, value in given for text in ([name] if value is True else [name, str(value)])]
 
     def answer_names(self, output: Path) -> set[str]:
-        return {path.name for path in output.iterdir()}
+        """All files but those that every run leaves beside its answers."""
+        return {path.name for path in output.iterdir() if not RUN_FILE.fullmatch(path.name)}
 
     @property
     def all_answers(self) -> set[str]:
@@ -121,6 +124,11 @@ def api_server(folder: Path) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(10)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Of all files but those that every run leaves beside its answers."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not RUN_FILE.fullmatch(path.name)}
 
 
 def wait_for(condition: Any, seconds: float = 60) -> None:

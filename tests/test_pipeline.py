@@ -20,6 +20,7 @@ from tests.pipeline_helpers import (
     TOKENS,
     World,
     api_server,
+    contents,
     query,
     run_pipeline,
     start_pipeline,
@@ -62,10 +63,6 @@ def run_here(service_url, monkeypatch, capfd):
     return run
 
 
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 def test_every_query_becomes_an_answer_file_and_a_table_says_so(world, undisturbed):
     output, run = undisturbed
     assert run.returncode == 0, run.stderr
@@ -100,7 +97,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_to_the_same_answers(world, ser
     output = tmp_path / "answers"
     flags = world.flags(output, num_thread=2)
     stopped = start_pipeline(flags, service_url)
-    wait_for(lambda: list(output.glob("*.json")))
+    wait_for(lambda: list(output.glob("*_CoT@1.json")))
     stopped.send_signal(signal.SIGINT)
     stdout, stderr = stopped.communicate(timeout=60)
     assert stopped.returncode == 130, stderr
@@ -109,7 +106,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_to_the_same_answers(world, ser
     num_answers = len(world.answer_names(output))
 
     killed = start_pipeline(flags, service_url)
-    wait_for(lambda: len(list(output.glob("*.json"))) > num_answers)
+    wait_for(lambda: len(list(output.glob("*_CoT@1.json"))) > num_answers)
     killed.kill()
     killed.communicate()
     assert world.answer_names(output) & world.all_answers < world.all_answers
@@ -178,7 +175,10 @@ BAD_INPUT = {
     "no tools": ({"data_dir": "/no/data"}, "no tool folder /no/data/toolenv/tools"),
     "no retriever": ({"function_provider": "retriever"}, "needs --retrieval_model_path"),
     "a folder that cannot be made": ({"output_answer_file": "/proc/answers"}, "cannot write /proc/answers"),
-    "several replicas": ({"num_replicas": 3}, "--num_replicas 3: a run has one replica so far"),
+    "no replica": ({"num_replicas": 0}, "'0' is not auto or a number of at least 1"),
+    "fewer than no replicas": ({"num_replicas": -2}, "'-2' is not auto or a number of at least 1"),
+    "replicas of a server": ({"num_replicas": 2, "engine": "server"}, "--num_replicas 2: the server has the model"),
+    "no time": ({"replica_timeout": 0}, "'0' is not a number of seconds above 0"),
     "no number of threads": ({"num_thread": "many"}, "'many' is not auto or a number of at least 1"),
     "an engine to come": ({"engine": "server"}, "--engine server is not built in yet: use auto, paged"),
     "a backbone of the checkout": ({"backbone_model": "toolllama"}, "is part of a ToolGen checkout"),

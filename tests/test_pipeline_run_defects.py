@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
 from types import SimpleNamespace
 
@@ -15,9 +14,9 @@ import pytest
 import torch
 
 from evaluation.toolbench.inference.Downstream_tasks import rapidapi_multithread
+from evaluation.toolbench.inference.Downstream_tasks.answers import AnswerFolder
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import service_url
 from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
-from evaluation.toolbench.inference.Downstream_tasks.run_loop import run_queries
 from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
 from evaluation.toolbench.inference.errors import ConfigError, OutputError
 from tests.environment_helpers import ANSWER, FORECAST, FakeApi, ScriptedModel, ScriptedToolGen, calls
@@ -68,7 +67,7 @@ def runner_of(world, monkeypatch, tmp_path):
     monkeypatch.setattr(rapidapi_multithread, "api_caller", lambda args: FakeApi())
 
     def make(model, output=None, **changes):
-        monkeypatch.setattr(rapidapi_multithread, "make_backbone", lambda args: model)
+        monkeypatch.setattr(rapidapi_multithread, "make_backbone", lambda *_: model)
         changes = {"model_path": world.data, **changes}
         options = parse_options(world.flags(output or tmp_path / "answers", **changes))
         return rapidapi_multithread.pipeline_runner(options)
@@ -94,16 +93,18 @@ def test_d2_one_failing_query_does_not_end_the_run_and_is_tried_again(world, run
     assert world.answer_names(tmp_path / "answers") == world.all_answers
 
 
-def test_d2_what_every_query_would_meet_ends_the_run():
+def test_d2_what_every_query_would_meet_ends_the_run(runner_of, monkeypatch):
     begun = []
 
-    def run_one(position, task):
-        begun.append(task)
+    def full(self, query_id, record):
+        begun.append(query_id)
         raise OutputError("the disk is full")
 
-    with pytest.raises(OutputError):
-        list(run_queries(range(100), run_one, num_threads=2, stop=threading.Event()))
-    assert len(begun) < 100
+    runner = runner_of(FewSteps(), num_thread=2)
+    monkeypatch.setattr(AnswerFolder, "write", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        runner.run()
+    assert 0 < len(begun) < len(CITIES)
 
 
 def test_d5_a_partial_answer_is_done_again(runner_of, tmp_path):

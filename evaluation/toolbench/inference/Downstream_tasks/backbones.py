@@ -5,20 +5,29 @@ from __future__ import annotations
 import copy
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from evaluation.toolbench.inference.Downstream_tasks.options import AUTO
 from evaluation.toolbench.inference.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evaluation.toolbench.inference.toolgen.loading import Serving
 
 _LLM = "evaluation.toolbench.inference.LLM"
 
 
-def make_backbone(args: Any) -> Any:
-    """The model that `--backbone_model` names, loaded; the name itself for those that every query makes anew."""
+def make_backbone(args: Any, serving: Serving | None = None) -> Any:
+    """The model that `--backbone_model` names, loaded; the name itself for those that every query makes anew.
+
+    `serving` is for the ToolGen agents, the only ones that a run places and watches.
+    """
     name: str = args.backbone_model
     if name == "toolgen_atomic":
-        return _toolgen_class("toolgen_atomic", "ToolGenAtomic")(args.model_path, **_toolgen_arguments(args))
+        return _toolgen_class("toolgen_atomic", "ToolGenAtomic")(args.model_path, **_toolgen_arguments(args, serving))
     if name == "toolgen":
-        return _toolgen_class("toolgen", "ToolGen")(args.model_path, indexing=args.indexing, **_toolgen_arguments(args))
+        return _toolgen_class("toolgen", "ToolGen")(
+            args.model_path, indexing=args.indexing, **_toolgen_arguments(args, serving)
+        )
     if name == "toolllama" and args.lora:
         return checkout_class("tool_llama_lora_model", "ToolLLaMALoRA")(
             base_name_or_path=args.model_path,
@@ -57,6 +66,19 @@ def end_conversation(llm: Any) -> None:
         finish_query()
 
 
+def engine_options(args: Any, max_kv_bytes: int | None) -> dict[str, Any]:
+    """Keyword arguments of the engine that `--engine` names, for as many conversations as the run will have."""
+    if args.engine not in ("auto", "paged"):
+        return {}
+    limits = {} if max_kv_bytes is None else {"max_kv_bytes": max_kv_bytes}
+    return limits if args.num_thread == AUTO else {**limits, "max_running": int(args.num_thread)}
+
+
+def device_map_of(backbone: Any) -> dict[str, Any]:
+    """Module -> device of a loaded model, `{}` for what has none."""
+    return dict(getattr(getattr(backbone, "model", None), "hf_device_map", None) or {})
+
+
 def checkout_class(module: str, name: str) -> Any:
     """A class of the checkout's `LLM/<module>.py`. ConfigError where there is no checkout, or a package is missing."""
     path = f"{_LLM}.{module}"
@@ -78,7 +100,7 @@ def _toolgen_class(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"{_LLM}.{module}"), name)
 
 
-def _toolgen_arguments(args: Any) -> dict[str, Any]:
+def _toolgen_arguments(args: Any, serving: Serving | None) -> dict[str, Any]:
     """What the command line says of an agent; ConfigError, before minutes of loading, for an unknown engine."""
     from evaluation.toolbench.inference.engine.factory import ENGINES
 
@@ -97,6 +119,7 @@ def _toolgen_arguments(args: Any) -> dict[str, Any]:
         "restrict_actions": args.restrict_actions,
         "max_new_tokens": args.max_new_tokens,
         "seed": args.seed,
+        "serving": serving,
     }
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.Downstream_tasks.answers import output_errors
 from evaluation.toolbench.inference.Downstream_tasks.whole_files import folder_lock, write_whole
+from evaluation.toolbench.inference.replicas.messages import Problem
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +29,15 @@ class FailureLog:
         self.path = Path(folder) / FILE_NAME
         self.method = method
 
-    def record(self, query_id: str, error: BaseException) -> None:
+    def record(self, query_id: str, error: BaseException | Problem) -> None:
         """Note that this query failed, in place of what was noted of it before. OutputError."""
+        problem = error if isinstance(error, Problem) else Problem.of(error)
         entry = {
             "id": query_id,
             "method": self.method,
-            "error": type(error).__name__,
-            "message": str(error),
-            "traceback": "".join(traceback.format_exception(error)),
+            "error": problem.type,
+            "message": problem.message,
+            "traceback": problem.traceback,
         }
         self._update(lambda entries: [*self._without({query_id}, entries), entry])
 

@@ -20,9 +20,11 @@ LOCAL_BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama")  # thos
 TOOLGEN_BACKBONES = ("toolgen_atomic", "toolgen")
 PROVIDERS = ("truth", "retriever", "all")
 
-# Conversations at once for --num_thread auto. `generate` serves one request at a time, so a few are enough to
-# have one ready while others wait for an API; the others put as many into one batch as there are.
-_CONVERSATIONS = {"auto": 32, "paged": 32, "generate": 4, "server": 32}
+ENGINES = ("auto", "paged", "generate", "server")
+
+# Conversations at once for --num_thread auto where no KV cache of ours says how many it holds. `generate` serves
+# one request at a time, so a few are enough to have one ready while others wait for an API.
+_CONVERSATIONS = {"auto": 4, "generate": 4, "server": 32}
 
 
 def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -64,10 +66,10 @@ def check_options(options: argparse.Namespace) -> None:
         _check_toolgen_options(options)
 
 
-def num_conversations(num_thread: int | str, engine: str, num_queries: int) -> int:
-    """How many queries run at once."""
-    wanted = _CONVERSATIONS.get(engine, 1) if num_thread == AUTO else int(num_thread)
-    return max(1, min(wanted, num_queries))
+def num_conversations(num_thread: int | str, engine: str, num_queries: int, room: int | None = None) -> int:
+    """How many queries a replica runs at once; `room` is how many its KV cache is good for, where that is known."""
+    unasked = _CONVERSATIONS.get(engine, 1) if room is None else room
+    return max(1, min(unasked if num_thread == AUTO else int(num_thread), num_queries))
 
 
 def _check_toolgen_options(options: argparse.Namespace) -> None:
@@ -82,11 +84,6 @@ def _check_toolgen_options(options: argparse.Namespace) -> None:
         raise ConfigError(
             f"--backbone_model toolgen_atomic has Atomic indexing; for --indexing {options.indexing!r} "
             "use --backbone_model toolgen"
-        )
-    if options.num_replicas not in (AUTO, 1):
-        raise ConfigError(
-            f"--num_replicas {options.num_replicas}: a run has one replica so far, over all its GPUs. Use 1 or auto, "
-            "or start one run per GPU with CUDA_VISIBLE_DEVICES and a part of the queries each"
         )
 
 
@@ -130,7 +127,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="chat layout the checkpoint was trained with: llama-3 (also when not given) or qwen-7b-chat")
     add("--indexing", default="",
         help="how toolgen writes tools: Atomic, Semantic, Numeric or Hierarchical; toolgen_atomic is always Atomic")
-    add("--engine", default=AUTO, choices=tuple(_CONVERSATIONS),
+    add("--engine", default=AUTO, choices=ENGINES,
         help="paged: continuous batching; generate: transformers' own generation, one request at a time; "
         "server: an OpenAI-compatible server; auto: paged, or generate for a model that paged cannot serve")
     add("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"),
@@ -156,7 +153,8 @@ def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
     add("--max_gpu_memory", type=_text_or_none, metavar="SIZE",
         help='"20GiB" or "80%%" for every GPU, "20GiB,10GiB" one per GPU (default: 85%% of what is free)')
     add("--num_replicas", type=_auto_or_positive, default=1, metavar="N",
-        help="copies of the model, each with its share of the GPUs; auto or a number")
+        help="copies of the model, each with its share of the GPUs; auto: as many as promise the most tokens a "
+        "second; more than there are GPUs share them")
 
 
 def _add_tool_options(parser: argparse.ArgumentParser) -> None:
@@ -194,8 +192,15 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("run").add_argument
     add("--num_thread", type=_auto_or_positive, default=1, metavar="N",
-        help="queries at once, a number or auto: 4 with --engine generate, which serves one request at a time, "
-        "32 with the others, which batch them")
+        help="queries at once in each replica; auto: as many as its KV cache holds, at most 128; 4 with "
+        "--engine generate, which serves one request at a time, 32 with --engine server")
+    add("--generation_timeout", type=_seconds, default=600.0, metavar="S",
+        help="longest generation, in seconds; a query that meets a limit fails, and the next run tries it again")
+    add("--step_timeout", type=_seconds, default=1200.0, metavar="S", help="longest step: thought, action, input")
+    add("--query_timeout", type=_seconds, default=3600.0, metavar="S", help="longest query")
+    add("--replica_timeout", type=_seconds, default=300.0, metavar="S",
+        help="a replica that makes no progress for so long is taken for hung: it is started again, and its queries "
+        "go back to the others")
     add("--disable_tqdm", action="store_true", help="no progress bar; a line now and then")
     add("--exit_with_parent", type=_positive, metavar="PID", help="stop when the process with this id has ended")
 
@@ -234,6 +239,16 @@ def _positive(text: str) -> int:
 
 def _not_negative(text: str) -> int:
     return _at_least(0, text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
 
 
 def _auto_or_positive(text: str) -> int | str:

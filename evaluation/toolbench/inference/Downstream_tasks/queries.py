@@ -14,6 +14,10 @@ from evaluation.toolbench.inference.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+# A query as a run passes it on, in ToolBench's order:
+# (method, backbone, query id, the query's record, args, folder of answers, [[tool, description], ...] or None)
+Task = tuple[str, Any, str, dict[str, Any], Any, str, list[list[str]] | None]
+
 _SHUFFLE_SEED = 42  # fixes the order of queries, which --seed does not change
 _API_KEYS = ("category_name", "tool_name", "api_name")
 

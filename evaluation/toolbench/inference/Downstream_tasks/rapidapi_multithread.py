@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evaluation.toolbench.inference.Algorithms.base_search import base_search_method
 from evaluation.toolbench.inference.Algorithms.DFS import DFS_tree_search
@@ -16,7 +18,9 @@ from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_calle
 from evaluation.toolbench.inference.Downstream_tasks.backbones import (
     checkout_class,
     conversation_of,
+    device_map_of,
     end_conversation,
+    engine_options,
     make_backbone,
 )
 from evaluation.toolbench.inference.Downstream_tasks.base_env import base_env
@@ -27,12 +31,15 @@ from evaluation.toolbench.inference.Downstream_tasks.functions import (
     api_json_to_openai_json,
     fetch_api_json_from_tool,
 )
-from evaluation.toolbench.inference.Downstream_tasks.interruption import Interruption, StopBetweenSteps
 from evaluation.toolbench.inference.Downstream_tasks.methods import CotMethod, parse_method
 from evaluation.toolbench.inference.Downstream_tasks.options import complete_options, num_conversations
-from evaluation.toolbench.inference.Downstream_tasks.progress import RunProgress
-from evaluation.toolbench.inference.Downstream_tasks.queries import Query, in_run_order, read_queries, read_replacements
-from evaluation.toolbench.inference.Downstream_tasks.run_loop import run_queries
+from evaluation.toolbench.inference.Downstream_tasks.queries import (
+    Query,
+    Task,
+    in_run_order,
+    read_queries,
+    read_replacements,
+)
 from evaluation.toolbench.inference.Downstream_tasks.summary import RunSummary
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import (
     ToolFiles,
@@ -41,7 +48,13 @@ from evaluation.toolbench.inference.Downstream_tasks.tool_files import (
     read_tools_json,
 )
 from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.replicas.lock import RunLock
+from evaluation.toolbench.inference.replicas.messages import Problem
 from evaluation.toolbench.virtual_api.client import ApiClient
+
+if TYPE_CHECKING:
+    from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
+    from evaluation.toolbench.inference.replicas.work import Watch, Work
 
 __all__ = [
     "api_json_to_openai_json",
@@ -54,16 +67,16 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# (method, backbone, query id, the query's record, args, folder of answers, [[tool, description], ...] or None)
-Task = tuple[str, Any, str, dict[str, Any], Any, str, list[list[str]] | None]
-
 
 class pipeline_runner:
     """The queries of `args.input_query_file` that are left, and how to run them.
 
-    Making one reads the queries and, if any is left, looks for the API server and loads the model; `server`
-    makes one without queries. A ToolGenError says what does not allow the run; a query's own error does not.
+    Making one takes the folder of answers for itself, reads the queries and, if any is left, looks for the API
+    server, chooses the replicas' layout, and loads the model if it is to be in this process. `server` makes one
+    without queries. A ToolGenError says what does not allow the run; a query's own error does not.
     """
+
+    layout: RunLayout  # of the replicas; where there is a query left
 
     def __init__(self, args: Any, add_retrieval: bool = False, process_id: int = 0, server: bool = False) -> None:
         self.args = complete_options(args)
@@ -75,6 +88,9 @@ class pipeline_runner:
         self.failures = FailureLog(args.output_answer_file, args.method)
         self.tool_files = ToolFiles(args.tool_root_dir)
         self.summary = RunSummary(self.answers.folder, num_queries=0)
+        self.load_s = 0.0  # of the model in this process
+        self._watch: Watch | None = None  # over that model's engine
+        self._lock = RunLock(self.answers.folder)
         self.task_list: list[Task] = [] if server else self.generate_task_list()
 
     def get_args(self) -> Any:
@@ -82,7 +98,22 @@ class pipeline_runner:
 
     def get_backbone_model(self) -> Any:
         """The loaded model, or the name of one that every query makes anew."""
-        return make_backbone(self.args)
+        from evaluation.toolbench.inference.replicas.layout import one_replica
+        from evaluation.toolbench.inference.replicas.work import Watch
+
+        spec = self.layout.replicas[0] if hasattr(self, "layout") else one_replica().replicas[0]
+        self._watch = Watch()
+        return self.load_backbone(spec, self._watch)
+
+    def load_backbone(self, spec: ReplicaSpec, watch: Watch) -> Any:
+        """The same, where `spec` puts it and watched by `watch`."""
+        from evaluation.toolbench.inference.toolgen.loading import Serving
+
+        started = time.monotonic()
+        options = engine_options(self.args, spec.max_kv_bytes)
+        backbone = make_backbone(self.args, Serving(spec.placement, options, watch.wrap))
+        self.load_s = time.monotonic() - started
+        return backbone
 
     def get_retriever(self) -> Any:
         """The checkout's retriever."""
@@ -101,17 +132,23 @@ class pipeline_runner:
             )
         )
         self.answers.prepare()
+        self._lock.acquire()
+        try:
+            return self._tasks_of(queries)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _tasks_of(self, queries: Sequence[Query]) -> list[Task]:
+        args = self.args
         self.summary.num_queries = len(queries)
         left = queries if args.overwrite else self._left_of(queries)
         if not left:
             return []
         self._check_api_server()
-        from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything  # torch: not for --help
-
-        seed_everything(args.seed)
-        backbone = self.get_backbone_model()
-        if args.overwrite:  # only now that a new answer can be expected
-            self._forget_all(queries)
+        backbone = self._prepare_replicas(len(left))
+        if args.overwrite and backbone is not None:  # only now that a new answer can be expected
+            self.forget_all(query.query_id for query in queries)
         folder = str(self.answers.folder)
         return [
             (args.method, backbone, query.query_id, query.data_dict(), args, folder, self._tool_descriptions(query))
@@ -204,44 +241,75 @@ class pipeline_runner:
 
     def run(self) -> RunSummary:
         """Run what is left and print what came of it. A query that fails is recorded, and the rest runs."""
-        if self.task_list:
-            self._run_tasks(self.task_list)
-        self.summary.print()
+        with self._lock:
+            if self.task_list:
+                from evaluation.toolbench.inference.replicas.run import (
+                    run_tasks,
+                )  # torch: not for a run with nothing left
+
+                run_tasks(self, self.task_list, self._watch)
+            self.summary.print()
         return self.summary
 
-    def _run_tasks(self, tasks: Sequence[Task]) -> None:
-        args, summary = self.args, self.summary
+    def work_of(self, spec: ReplicaSpec, tasks: Sequence[Task], watch: Watch, run_id: str) -> Work:
+        """What a replica has to know beside its model, which is in the tasks and watched by `watch`."""
+        from evaluation.toolbench.inference.replicas.limits import TimeLimits
+        from evaluation.toolbench.inference.replicas.work import Work, conversations_for
+
+        args = self.args
         tool_package = self._tool_package()
         retriever = self.get_retriever() if self.add_retrieval else None
-        num_threads = num_conversations(args.num_thread, args.engine, len(tasks))
-        summary.start_clock()
-        with Interruption() as interruption, RunProgress(len(tasks), bar=not args.disable_tqdm) as progress:
-            callbacks = [StopBetweenSteps(interruption.requested)]
+        room = conversations_for(watch, args.max_sequence_length)
+        num_threads = num_conversations(args.num_thread, args.engine, len(tasks), room)
+        is_alone = num_threads == 1 and spec.visible_devices is None
 
-            def run_one(position: int, task: Task) -> None:
-                process_id = self.process_id + (position if num_threads > 1 else 0)
-                self.run_single_task(*task, tool_package, retriever, process_id=process_id, callbacks=callbacks)
+        def run_task(task: Task, position: int, callbacks: Sequence[Any]) -> None:
+            process_id = self.process_id + (0 if is_alone else position)
+            self.run_single_task(*task, tool_package, retriever, process_id=process_id, callbacks=callbacks)
 
-            for task, error in run_queries(tasks, run_one, num_threads=num_threads, stop=interruption.requested):
-                self._note(task[2], error)
-                progress.show(summary.now)
-            summary.exit_code_of_signal = interruption.exit_code
+        return Work(
+            spec,
+            tasks,
+            run_task,
+            num_threads,
+            TimeLimits(args.generation_timeout, args.step_timeout, args.query_timeout),
+            self.answers.folder,
+            run_id,
+            device_map_of(tasks[0][1]),
+        )
 
-    def _note(self, query_id: str, error: Exception | None) -> None:
+    def note(self, query_id: str, problem: Problem | None) -> None:
         """Count a query that has ended, and keep failures.json true."""
-        if error is None:
+        if problem is None:
             self.failures.forget([query_id])
             self.summary.now.add(self.answers.outcome(query_id))
             return
-        logger.warning("query %s failed: %s: %s", query_id, type(error).__name__, " ".join(str(error).split())[:500])
-        self.failures.record(query_id, error)
+        logger.warning("query %s failed: %s: %s", query_id, problem.type, " ".join(problem.message.split())[:500])
+        self.failures.record(query_id, problem)
         self.summary.now.add(None)
 
-    def _forget_all(self, queries: Sequence[Query]) -> None:
+    def forget_all(self, query_ids: Iterable[str]) -> None:
         """Remove what earlier runs of this method left of these queries, and nothing else."""
-        query_ids = [query.query_id for query in queries]
-        self.answers.remove(query_ids)
-        self.failures.forget(query_ids)
+        forgotten = list(query_ids)
+        self.answers.remove(forgotten)
+        self.failures.forget(forgotten)
+
+    def _prepare_replicas(self, num_queries: int) -> Any:
+        """Choose the layout, say why, and load the model if this process has it: the backbone, else None."""
+        from transformers.utils.logging import disable_progress_bar
+
+        from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
+        from evaluation.toolbench.inference.replicas.choice import choose_layout
+
+        self.layout = choose_layout(self.args, num_queries)
+        if self.layout.reasons:
+            print(self.layout.reasons, file=sys.stderr)
+        if not self.layout.is_in_parent:
+            return None
+        if not sys.stderr.isatty():
+            disable_progress_bar()  # of loading: it moves the cursor
+        seed_everything(self.args.seed)
+        return self.get_backbone_model()
 
     def _left_of(self, queries: Sequence[Query]) -> list[Query]:
         """The queries without a complete answer; the others are counted as done earlier."""

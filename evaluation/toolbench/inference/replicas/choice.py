@@ -1,0 +1,83 @@
+"""Chooses the layout of a run on this machine: reads the GPUs, the main memory and the checkpoint's sizes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+
+from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.replicas.layout import (
+    MAX_CONVERSATIONS,
+    RunLayout,
+    cpu_layout,
+    one_replica,
+    planned_layout,
+)
+
+AUTO = "auto"
+_PLANNED_BACKBONES = ("toolgen_atomic", "toolgen")
+
+
+def choose_layout(args: Any, num_queries: int) -> RunLayout:
+    """The layout that `--num_replicas` asks for, for `num_queries` queries; the GPUs as they are now.
+
+    1 is one replica where `load_model` puts it, over all GPUs; auto leaves the number to the planner. There
+    are never more replicas than queries. ConfigError, DataError or PlacementError for what cannot be.
+    """
+    wanted = args.num_replicas
+    if args.backbone_model not in _PLANNED_BACKBONES or args.engine == "server":
+        if wanted not in (AUTO, 1):
+            reason = "the server has" if args.engine == "server" else f"--backbone_model {args.backbone_model} loads"
+            raise ConfigError(f"--num_replicas {wanted}: {reason} the model by itself; use 1 or auto")
+        return one_replica()
+    from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
+
+    gpus = visible_gpus()[: args.num_gpus]
+    here = one_replica(tuple(f"cuda:{gpu.cuda_index}" for gpu in gpus), tuple(gpu.uuid for gpu in gpus))
+    if wanted == 1:
+        return here
+    num_replicas = None if wanted == AUTO else min(int(wanted), max(num_queries, 1))
+    if num_replicas == 1:
+        return here
+    host_bytes = int(psutil.virtual_memory().available)
+    if not gpus:
+        return _on_cpu(args, num_replicas or 1, host_bytes)
+    return _on_gpus(args, num_replicas, num_queries, len(gpus), host_bytes)
+
+
+def _on_cpu(args: Any, num_replicas: int, host_bytes: int) -> RunLayout:
+    if num_replicas == 1:
+        return one_replica()
+    from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
+    from evaluation.toolbench.inference.multi_gpu.loading import resolve_dtype
+
+    footprint = footprint_of_checkpoint(args.model_path, resolve_dtype(args.dtype, on_cpu=True))
+    return cpu_layout(num_replicas, footprint.weight_bytes, host_bytes, len(os.sched_getaffinity(0)))
+
+
+def _on_gpus(args: Any, num_replicas: int | None, num_queries: int, num_gpus: int, host_bytes: int) -> RunLayout:
+    from evaluation.toolbench.inference.multi_gpu.planning import plan_run
+    from evaluation.toolbench.inference.multi_gpu.replica import Workload
+
+    per_replica = MAX_CONVERSATIONS if args.num_thread == AUTO else int(args.num_thread)
+    workload = Workload(
+        conversations=max(1, min(num_queries, per_replica * (num_replicas or num_gpus))),
+        max_tokens=args.max_sequence_length,
+    )
+    plan = plan_run(
+        args.model_path,
+        workload=workload,
+        num_gpus=args.num_gpus,
+        num_replicas=num_replicas,
+        max_gpu_memory=args.max_gpu_memory,
+        dtype=args.dtype,
+    )
+    assert plan is not None  # there are GPUs
+    layout = planned_layout(plan, host_bytes)
+    is_steered = args.num_gpus is not None or args.max_gpu_memory is not None
+    if layout.is_in_parent and is_steered:  # with the memory map that was asked for, as --num_replicas 1 has it
+        [spec] = layout.replicas
+        return one_replica(spec.gpus, spec.uuids, layout.reasons)
+    return layout

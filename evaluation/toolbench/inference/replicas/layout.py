@@ -1,0 +1,112 @@
+"""Which replica gets which GPUs, how much of their memory, and how many load at once. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evaluation.toolbench.inference.errors import PlacementError
+from evaluation.toolbench.inference.multi_gpu.placement import Layout
+from evaluation.toolbench.inference.multi_gpu.replica import Replica
+from evaluation.toolbench.inference.multi_gpu.units import gib
+
+MAX_CONVERSATIONS = 128  # of one replica: the paged engine's largest step
+_HOST_SHARE = 0.85  # of the free main memory, for models that lie there
+_CPU_KV_SHARE = 0.25  # of it, for the KV caches of all replicas on the CPU
+_LOADING_SHARE = 0.5  # of it, for weights on their way through it to the GPUs
+
+
+@dataclass(frozen=True)
+class ReplicaSpec:
+    """One replica to be: in a process of its own that sees `visible_devices` only, or, without, in the parent."""
+
+    number: int
+    gpus: tuple[str, ...] = ()  # "cuda:0" as the parent counts; () on the CPU
+    uuids: tuple[str, ...] = ()
+    visible_devices: str | None = None  # for CUDA_VISIBLE_DEVICES
+    placement: Replica | None = None  # as planned; None: where `load_model` puts it
+    max_kv_bytes: int | None = None  # on each of its devices
+    num_cpu_threads: int | None = None  # of torch; None: as many as torch takes
+
+    @property
+    def name(self) -> str:
+        return f"replica {self.number}"
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The replicas of a run, and why. One alone lives in the parent process."""
+
+    replicas: tuple[ReplicaSpec, ...]
+    reasons: str = ""  # for people; empty where nothing had to be decided
+    num_loading: int = 1  # replicas that may load at the same time
+
+    @property
+    def is_in_parent(self) -> bool:
+        return len(self.replicas) == 1
+
+
+def one_replica(gpus: tuple[str, ...] = (), uuids: tuple[str, ...] = (), reasons: str = "") -> RunLayout:
+    """In the parent, where `load_model` puts it."""
+    return RunLayout((ReplicaSpec(0, gpus, uuids),), reasons)
+
+
+def planned_layout(layout: Layout, host_bytes: int) -> RunLayout:
+    """The planner's replicas, each with its GPUs and its share of their memory."""
+    replicas = tuple(_planned_spec(number, replica) for number, replica in enumerate(layout.replicas))
+    return RunLayout(replicas, layout.reasons, num_loading(layout.footprint.weight_bytes, len(replicas), host_bytes))
+
+
+def cpu_layout(num_replicas: int, weight_bytes: int, host_bytes: int, num_cores: int) -> RunLayout:
+    """Replicas that share the CPU and the main memory, of which `host_bytes` are free. PlacementError for too many."""
+    room = int(host_bytes * _HOST_SHARE)
+    most = room // max(weight_bytes, 1)
+    if num_replicas > max(most, 1):
+        raise PlacementError(
+            f"--num_replicas {num_replicas}: {gib(room)} of main memory may be used and a replica has "
+            f"{gib(weight_bytes)} of weights, so {most} fit: lower --num_replicas or free memory",
+            num_replicas=num_replicas,
+            fitting=most,
+        )
+    if num_replicas == 1:
+        return one_replica()
+    kv_bytes = int(host_bytes * _CPU_KV_SHARE) // num_replicas
+    threads = max(1, num_cores // num_replicas)
+    return RunLayout(
+        tuple(
+            ReplicaSpec(number, visible_devices="", max_kv_bytes=kv_bytes, num_cpu_threads=threads)
+            for number in range(num_replicas)
+        ),
+        f"No GPU: {num_replicas} replicas share the CPU, {threads} of its {num_cores} cores each, with "
+        f"{gib(kv_bytes)} of KV cache each.",
+        num_loading(weight_bytes, num_replicas, host_bytes),
+    )
+
+
+def num_loading(weight_bytes: int, num_replicas: int, host_bytes: int) -> int:
+    """How many replicas may load at once, so that their weights do not exhaust the main memory; at least one.
+
+    >>> num_loading(16, 8, 100), num_loading(16, 2, 1000), num_loading(16, 8, 10)
+    (3, 2, 1)
+    """
+    return max(1, min(num_replicas, int(host_bytes * _LOADING_SHARE) // max(weight_bytes, 1)))
+
+
+def conversations_in(kv_tokens: int, max_tokens: int) -> int:
+    """How many conversations of up to `max_tokens` a KV cache of `kv_tokens` serves well, at most `MAX_CONVERSATIONS`.
+
+    Counted with half the longest length, which is what a conversation has on average; if they all grow
+    long, the engine lets the youngest wait.
+    """
+    return max(1, min(MAX_CONVERSATIONS, kv_tokens // max(max_tokens // 2, 1)))
+
+
+def _planned_spec(number: int, replica: Replica) -> ReplicaSpec:
+    return ReplicaSpec(
+        number,
+        gpus=tuple(f"cuda:{index}" for index in replica.gpus),
+        uuids=tuple(shard.target.gpu.uuid for shard in replica.shards),
+        visible_devices=replica.visible_devices,
+        placement=replica,
+        # The device with the most bytes a token is the one that runs full first.
+        max_kv_bytes=max(shard.kv_bytes_per_token for shard in replica.shards) * replica.kv_tokens,
+    )

@@ -1,0 +1,71 @@
+"""Which query is where: waiting, with a replica, or over. Pure: the supervisor tells it what happened."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Ledger:
+    """Every query is in exactly one place. A query is tried at most `max_tries` times; a replica that is lost with
+    it, for whatever reason, costs one."""
+
+    max_tries: int = 3
+    waiting: deque[str] = field(default_factory=deque)
+    _holder: dict[str, int] = field(default_factory=dict)  # query -> replica
+    _tries: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, query_ids: Iterable[str], max_tries: int = 3) -> Ledger:
+        """In the order in which they are to be begun."""
+        return cls(max_tries, deque(query_ids))
+
+    @property
+    def num_left(self) -> int:
+        """Queries that are not over."""
+        return len(self.waiting) + len(self._holder)
+
+    def held_by(self, replica: int) -> list[str]:
+        """What this replica has in flight, the longest first."""
+        return [query_id for query_id, holder in self._holder.items() if holder == replica]
+
+    def num_tries(self, query_id: str) -> int:
+        return self._tries.get(query_id, 0)
+
+    def take(self, replica: int) -> str | None:
+        """The next query, which `replica` now holds; None when none waits."""
+        if not self.waiting:
+            return None
+        query_id = self.waiting.popleft()
+        self._holder[query_id] = replica
+        self._tries[query_id] = self.num_tries(query_id) + 1
+        return query_id
+
+    def end(self, replica: int, query_id: str) -> bool:
+        """The query is over. False, and nothing changes, if that replica does not hold it (any more)."""
+        if self._holder.get(query_id) != replica:
+            return False
+        del self._holder[query_id]
+        return True
+
+    def give_back(self, replica: int, query_id: str) -> bool:
+        """The query, which `replica` held and lost, waits again behind the others; False when it has no try left.
+
+        Behind them, so that one that takes its replica down meets other company the next time.
+        """
+        assert self.end(replica, query_id), f"replica {replica} does not hold query {query_id}"
+        if self.num_tries(query_id) >= self.max_tries:
+            return False
+        self.waiting.append(query_id)
+        return True
+
+
+def share_of(num_left: int, num_replicas: int, num_conversations: int) -> int:
+    """How many queries a replica should hold now: what it can, but near the end not what others would be idle for.
+
+    >>> share_of(100, 4, 16), share_of(10, 4, 16), share_of(1, 4, 16)
+    (16, 3, 1)
+    """
+    return min(num_conversations, -(-num_left // max(num_replicas, 1)))

@@ -1,0 +1,149 @@
+"""The parent's handle on a replica: a process of its own, or a thread of the parent's."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
+
+# The parent's module path, so that the replica finds the same modules, whatever folder it is started in.
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+    "from evaluation.toolbench.inference.replicas.worker import main; sys.exit(main())"
+)
+_LAST_WORDS = 2000  # bytes of a dead replica's output that are looked at
+_PATIENCE_S = 10.0  # for a process that says it has ended
+
+
+class Handle(Protocol):
+    """One start of a replica."""
+
+    connection: Connection
+    can_restart: bool  # whether it can be killed and started anew
+
+    def ended(self) -> str | None:
+        """How it ended, for people; None while it runs."""
+        ...
+
+    def end(self, *, by_force: bool) -> None:
+        """Wait for a replica that has said `Ended`, or end it now whatever it does. May be called twice."""
+        ...
+
+
+class ProcessHandle:
+    """A replica in a new process, which sees the GPUs of `spec` and no others.
+
+    `setup` (whatever `worker.main` expects) goes through a file without a name, so that neither side waits.
+    What the process prints is kept for the case that it dies.
+    """
+
+    can_restart = True
+
+    def __init__(self, spec: ReplicaSpec, setup: Any) -> None:
+        ours, theirs = socket.socketpair()
+        with tempfile.TemporaryFile() as setup_file, theirs:
+            pickle.dump(setup, setup_file)
+            setup_file.seek(0)
+            self._output = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
+            inherited = (theirs.fileno(), setup_file.fileno())
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, json.dumps(sys.path), spec.name, *map(str, (*inherited, os.getpid()))],
+                env=environment_of(spec, dict(os.environ)),
+                pass_fds=inherited,
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
+                start_new_session=True,  # a Ctrl-C is the parent's alone, which asks its replicas to stop
+            )
+        self.connection: Connection = Connection(ours.detach())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ended(self) -> str | None:
+        code = self._process.poll()
+        return None if code is None else _how_it_ended(code, self._last_line())
+
+    def end(self, *, by_force: bool) -> None:
+        if not by_force:
+            self.connection.close()
+            try:
+                self._process.wait(_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                by_force = True
+        if by_force:
+            self._process.kill()
+            self._process.wait()
+            self.connection.close()
+        self._output.close()
+
+    def _last_line(self) -> str:
+        if self._output.closed:
+            return ""
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, size - _LAST_WORDS))
+        lines = self._output.read().decode("utf-8", "replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+class ThreadHandle:
+    """The one replica that lives in the parent: `serve` is called with its end of the line, on a daemon thread.
+
+    It cannot be killed: by force it is left to itself (`abandon` lets go of what it waits for).
+    """
+
+    can_restart = False
+
+    def __init__(self, serve: Callable[[Connection], None], abandon: Callable[[], None]) -> None:
+        self.connection, theirs = Pipe()
+        self._abandon = abandon
+
+        def run() -> None:
+            with theirs:
+                serve(theirs)
+
+        self._thread = threading.Thread(target=run, name="replica 0", daemon=True)
+        self._thread.start()
+
+    def ended(self) -> str | None:
+        return None if self._thread.is_alive() else "its thread ended"
+
+    def end(self, *, by_force: bool) -> None:
+        self.connection.close()
+        if by_force:
+            self._abandon()
+        else:
+            self._thread.join(_PATIENCE_S)
+
+
+def environment_of(spec: ReplicaSpec, environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a replica's process, from the parent's."""
+    if spec.visible_devices is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = spec.visible_devices
+    if spec.num_cpu_threads is not None:
+        given = environment.get("OMP_NUM_THREADS", "")
+        own = min(int(given), spec.num_cpu_threads) if given.isdecimal() else spec.num_cpu_threads
+        environment["OMP_NUM_THREADS"] = str(own)
+    return environment
+
+
+def _how_it_ended(code: int, last_line: str) -> str:
+    if code == -signal.SIGKILL:
+        return "it was killed (SIGKILL; by the system, if memory ran out)"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in {each.value for each in signal.Signals} else str(-code)
+        return f"it was ended by {name}" + (f": {last_line}" if last_line else "")
+    return f"it ended with exit code {code}" + (f": {last_line}" if last_line else "")

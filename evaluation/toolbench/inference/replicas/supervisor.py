@@ -1,0 +1,380 @@
+"""The parent's side: starts replicas, hands out queries, and sees to it that none is lost with a replica.
+
+One thread does everything, in turns of at most a fifth of a second: start what may start, hand out what
+waits, listen, look for replicas that have died or hang, show how it is going.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
+from evaluation.toolbench.inference.replicas.ledger import Ledger, share_of
+from evaluation.toolbench.inference.replicas.messages import (
+    Answered,
+    Beat,
+    Broken,
+    Dropped,
+    Ended,
+    Failed,
+    FromReplica,
+    Loaded,
+    LoadFailed,
+    Log,
+    Problem,
+    RunQuery,
+    Stop,
+)
+from evaluation.toolbench.inference.replicas.process import Handle
+from evaluation.toolbench.inference.replicas.status import ReplicaStatus
+
+logger = logging.getLogger(__name__)
+
+MAX_TRIES = 3  # of a query that its replica dies with
+MAX_RESTARTS = 2  # of a replica, in a row without a query that came to its end
+_TURN_S = 0.2
+_LOADING_PATIENCE = 6  # loading may take so many times as long as anything else
+LOST = "ReplicaLost"  # the type of a failure whose replica is gone
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds. A replica without progress for `replica_s` hangs; `stopping_s` is for conversations to come to
+    the end of their step once the run is being stopped. Where an engine does not show progress within a
+    generation, `generation_s` is added."""
+
+    replica_s: float = 300.0
+    generation_s: float = 600.0
+    stopping_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class RunHooks:
+    """What the run around the supervisor does, all on the supervisor's thread."""
+
+    start: Callable[[ReplicaSpec], Handle]
+    is_answered: Callable[[str], bool]  # whether a query's whole answer is on disk
+    ended: Callable[[str, Problem | None], None]  # a query is over, with what went wrong
+    ready: Callable[[], None] = lambda: None  # the first replica is loaded, nothing is handed out yet
+    show: Callable[[], None] = lambda: None
+
+
+@dataclass
+class _Replica:
+    """One replica, over all its starts."""
+
+    spec: ReplicaSpec
+    state: str = "waiting"  # then as in ReplicaStatus
+    handle: Handle | None = None
+    loaded: Loaded | None = None
+    beat: Beat = field(default_factory=lambda: Beat(0, 0, 0, 0))
+    earlier: Beat = field(default_factory=lambda: Beat(0, 0, 0, 0))  # of sessions that have ended
+    restarts: int = 0
+    started: float = 0.0
+    last_progress: float = 0.0
+    has_ended: bool = False  # in good order
+
+    @property
+    def can_work(self) -> bool:
+        return self.state == "running"
+
+    @property
+    def may_work(self) -> bool:
+        """Now or later."""
+        return self.state in ("waiting", "loading", "running", "restarting")
+
+
+class Supervisor:
+    """Runs `query_ids`, in their order, on the replicas of `layout`. `run` once."""
+
+    def __init__(self, query_ids: Sequence[str], layout: RunLayout, hooks: RunHooks, patience: Patience) -> None:
+        self._ledger = Ledger.of(query_ids, MAX_TRIES)
+        self._layout = layout
+        self._hooks = hooks
+        self._patience = patience
+        self._replicas = [_Replica(spec) for spec in layout.replicas]
+        self._error: ToolGenError | None = None  # that ends the run
+        self._load_error: ToolGenError | None = None
+        self._is_ready = False
+        self._stop_asked: float | None = None
+        self._told: set[str] = set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Until every query is over, `stop` is set, or no replica is left.
+
+        ToolGenError for what every query would meet (OutputError), and for replicas of which not one could
+        load. Whatever happens, no replica is left running.
+        """
+        try:
+            while not self._is_over():
+                self._start_replicas()
+                self._hand_out()
+                self._listen()
+                self._look_after()
+                if stop.is_set() or self._error:
+                    self._ask_to_stop()
+                self._hooks.show()
+        finally:
+            self._end_replicas()
+            self._hooks.show()
+        if self._error:
+            raise self._error
+        if self._load_error and not self._is_ready:
+            raise self._load_error
+
+    def statuses(self) -> tuple[ReplicaStatus, ...]:
+        return tuple(self._status(replica) for replica in self._replicas)
+
+    def device_maps(self) -> dict[int, dict[str, Any]]:
+        """By replica, of those that have loaded."""
+        return {replica.spec.number: replica.loaded.device_map for replica in self._replicas if replica.loaded}
+
+    def num_conversations(self) -> dict[int, int]:
+        """By replica, of those that have loaded."""
+        return {replica.spec.number: replica.loaded.num_conversations for replica in self._replicas if replica.loaded}
+
+    def _is_over(self) -> bool:
+        if self._stop_asked is not None:
+            is_late = time.monotonic() - self._stop_asked > self._patience.stopping_s
+            return is_late or not any(self._ledger.held_by(replica.spec.number) for replica in self._replicas)
+        return not self._ledger.num_left or not any(replica.may_work for replica in self._replicas)
+
+    def _start_replicas(self) -> None:
+        num_loading = sum(replica.state == "loading" for replica in self._replicas)
+        for replica in self._replicas:
+            is_next = replica.state in ("waiting", "restarting")
+            if is_next and num_loading < self._layout.num_loading and self._stop_asked is None:
+                replica.state = "loading"
+                replica.has_ended = False
+                replica.started = replica.last_progress = time.monotonic()
+                replica.handle = self._hooks.start(replica.spec)
+                num_loading += 1
+
+    def _hand_out(self) -> None:
+        """To the least busy first, so that replicas which are ready at the same time share what there is."""
+        if self._stop_asked is not None:
+            return
+        working = [replica for replica in self._replicas if replica.can_work]
+        num_replicas = sum(replica.may_work for replica in self._replicas)
+        while self._ledger.waiting and working:
+            replica = min(working, key=lambda each: len(self._ledger.held_by(each.spec.number)))
+            number = replica.spec.number
+            assert replica.loaded is not None
+            share = share_of(self._ledger.num_left, num_replicas, replica.loaded.num_conversations)
+            if len(self._ledger.held_by(number)) >= share:
+                working.remove(replica)
+                continue
+            if not self._ledger.held_by(number):
+                replica.last_progress = time.monotonic()
+            query_id = self._ledger.take(number)
+            assert query_id is not None
+            if not self._send(replica, RunQuery(query_id)):
+                working.remove(replica)
+
+    def _listen(self) -> None:
+        """Take in what replicas say, waiting for the first of it."""
+        lines = {
+            replica.handle.connection: replica
+            for replica in self._replicas
+            if replica.handle is not None and not replica.handle.connection.closed
+        }
+        if not lines:
+            time.sleep(_TURN_S)
+        for connection in wait(list(lines), _TURN_S):
+            assert isinstance(connection, Connection)
+            self._receive_all(lines[connection], connection)
+
+    def _receive_all(self, replica: _Replica, connection: Connection) -> None:
+        try:
+            while not connection.closed and connection.poll():
+                self._take_in(replica, connection.recv())
+        except (EOFError, OSError):
+            self._lose(replica, self._reason_of_end(replica))
+
+    def _take_in(self, replica: _Replica, message: FromReplica) -> None:
+        number = replica.spec.number
+        if isinstance(message, Beat):
+            if message.progress != replica.beat.progress or replica.state == "loading":
+                replica.last_progress = time.monotonic()
+            replica.beat = message
+        elif isinstance(message, Loaded):
+            replica.loaded, replica.state = message, "running"
+            if not self._is_ready:
+                self._is_ready = True
+                self._hooks.ready()
+        elif isinstance(message, LoadFailed):
+            self._fail_to_load(replica, message.problem)
+        elif isinstance(message, Answered | Failed):
+            replica.last_progress = time.monotonic()
+            replica.restarts = 0
+            if self._ledger.end(number, message.query_id):
+                self._hooks.ended(message.query_id, message.problem if isinstance(message, Failed) else None)
+            if isinstance(message, Failed) and message.ends_run and self._error is None:
+                self._error = message.problem.as_error()
+        elif isinstance(message, Dropped):
+            self._ledger.end(number, message.query_id)
+        elif isinstance(message, Broken):
+            self._lose(replica, f"{message.problem.type}: {message.problem.message}")
+        elif isinstance(message, Log):
+            self._tell(replica, message)
+        elif isinstance(message, Ended):
+            replica.has_ended = True
+
+    def _look_after(self) -> None:
+        """Find replicas that have died without a word, and those that hang."""
+        now = time.monotonic()
+        for replica in self._replicas:
+            if replica.handle is None or self._stop_asked is not None:
+                continue
+            silent_s = now - replica.last_progress
+            if replica.handle.ended() is not None and not replica.handle.connection.poll():
+                self._lose(replica, self._reason_of_end(replica))
+            elif replica.state == "loading":
+                longest = _LOADING_PATIENCE * self._patience.replica_s
+                if silent_s > self._patience.replica_s or now - replica.started > longest:
+                    self._lose(replica, f"it did not load within {now - replica.started:.0f} s")
+            elif self._ledger.held_by(replica.spec.number) and silent_s > self._patience_with(replica):
+                self._lose(replica, f"it made no progress for {silent_s:.0f} s (--replica_timeout)")
+
+    def _patience_with(self, replica: _Replica) -> float:
+        assert replica.loaded is not None
+        extra = 0.0 if replica.loaded.sees_steps else self._patience.generation_s
+        return self._patience.replica_s + extra
+
+    def _lose(self, replica: _Replica, reason: str) -> None:
+        """The replica is of no more use: its queries go back, and it is started again if it may be."""
+        if replica.handle is None:
+            return
+        handle, replica.handle = replica.handle, None
+        handle.end(by_force=True)
+        replica.earlier, replica.beat = _sum(replica.earlier, replica.beat), Beat(0, 0, 0, 0)
+        if self._stop_asked is not None:
+            replica.state = "ended"
+            for query_id in self._ledger.held_by(replica.spec.number):
+                self._ledger.end(replica.spec.number, query_id)
+            return
+        again = handle.can_restart and replica.restarts < MAX_RESTARTS
+        replica.restarts += 1
+        replica.state = "restarting" if again else "failed"
+        held = self._ledger.held_by(replica.spec.number)
+        logger.warning(
+            "%s was lost with %d queries in flight: %s; %s",
+            replica.spec.name,
+            len(held),
+            reason,
+            "it is started again" if again else "it is not started again",
+        )
+        for query_id in held:
+            self._give_back(replica, query_id, reason)
+
+    def _give_back(self, replica: _Replica, query_id: str, reason: str) -> None:
+        number = replica.spec.number
+        if self._hooks.is_answered(query_id):  # it died between the answer and its message
+            self._ledger.end(number, query_id)
+            self._hooks.ended(query_id, None)
+        elif not self._ledger.give_back(number, query_id):
+            tries = self._ledger.num_tries(query_id)
+            text = f"{replica.spec.name} was lost while it ran: {reason}; {tries} tries of {MAX_TRIES}"
+            self._hooks.ended(query_id, Problem(LOST, text))
+
+    def _fail_to_load(self, replica: _Replica, problem: Problem) -> None:
+        """What is wrong with the checkpoint or the GPUs is so the next time, too: no restart."""
+        if self._load_error is None:
+            self._load_error = problem.as_error()
+        if problem.message not in self._told:
+            self._told.add(problem.message)
+            logger.warning("%s could not load: %s", replica.spec.name, problem.message)
+            logger.debug("%s", problem.traceback)
+        if replica.handle is not None:
+            replica.handle.end(by_force=True)
+        replica.handle, replica.state = None, "failed"
+
+    def _reason_of_end(self, replica: _Replica) -> str:
+        deadline = time.monotonic() + 1.0  # its line breaks an instant before it has ended
+        while replica.handle is not None and time.monotonic() < deadline:
+            reason = replica.handle.ended()
+            if reason is not None:
+                return reason
+            time.sleep(0.01)
+        return "its connection broke"
+
+    def _send(self, replica: _Replica, message: RunQuery | Stop) -> bool:
+        """False if the replica is gone, which `_listen` will find out."""
+        if replica.handle is None:
+            return False
+        try:
+            replica.handle.connection.send(message)
+        except OSError:
+            return False
+        return True
+
+    def _ask_to_stop(self) -> None:
+        if self._stop_asked is None:
+            self._stop_asked = time.monotonic()
+            for replica in self._replicas:
+                if replica.state == "running":
+                    self._send(replica, Stop())
+
+    def _end_replicas(self) -> None:
+        """In good order where nothing is in flight, by force otherwise."""
+        idle = [
+            replica
+            for replica in self._replicas
+            if replica.state == "running" and not self._ledger.held_by(replica.spec.number)
+        ]
+        for replica in idle:
+            if self._stop_asked is None:
+                self._send(replica, Stop())
+        deadline = time.monotonic() + self._patience.stopping_s
+        while any(replica.handle and not replica.has_ended for replica in idle) and time.monotonic() < deadline:
+            self._listen_to_the_end(idle)
+        for replica in self._replicas:
+            if replica.handle is not None:
+                replica.handle.end(by_force=not replica.has_ended)
+                replica.handle = None
+                replica.state = "ended"
+
+    def _listen_to_the_end(self, replicas: Sequence[_Replica]) -> None:
+        for replica in replicas:
+            if replica.handle is None or replica.has_ended:
+                continue
+            try:
+                if replica.handle.connection.poll(_TURN_S):
+                    self._take_in(replica, replica.handle.connection.recv())
+            except (EOFError, OSError):
+                replica.has_ended = True
+
+    def _tell(self, replica: _Replica, message: Log) -> None:
+        """A replica's line in the parent's log; what several say alike is said once."""
+        if message.text not in self._told:
+            self._told.add(message.text)
+            prefix = "" if self._layout.is_in_parent else f"{replica.spec.name}: "
+            logger.log(message.level, "%s%s", prefix, message.text)
+
+    def _status(self, replica: _Replica) -> ReplicaStatus:
+        counts = _sum(replica.earlier, replica.beat)
+        return ReplicaStatus(
+            name=replica.spec.name,
+            gpus=replica.spec.gpus,
+            state="loading" if replica.state == "waiting" else replica.state,
+            in_flight=len(self._ledger.held_by(replica.spec.number)),
+            num_tokens=counts.num_tokens,
+            api_calls=counts.api_calls,
+            api_errors=counts.api_errors,
+        )
+
+
+def _sum(one: Beat, other: Beat) -> Beat:
+    return Beat(
+        one.progress + other.progress,
+        one.num_tokens + other.num_tokens,
+        one.api_calls + other.api_calls,
+        one.api_errors + other.api_errors,
+    )
