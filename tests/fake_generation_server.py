@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import ssl
 import threading
 import time
 from collections import deque
@@ -129,11 +130,12 @@ def ids_of_grammar(grammar: str) -> list[int]:
 
 
 @contextmanager
-def running(fake: FakeServer, port: int = 0) -> Iterator[FakeServer]:
-    """`fake` behind its `url`."""
+def running(fake: FakeServer, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[FakeServer]:
+    """`fake` behind its `url`, with TLS where a context is given."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes
 
         def do_GET(self) -> None:
             self._answer({})
@@ -170,9 +172,11 @@ def running(fake: FakeServer, port: int = 0) -> Iterator[FakeServer]:
         block_on_close = False
 
     server = Server(("127.0.0.1", port), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    fake.url = f"http://127.0.0.1:{server.server_port}/v1"
+    fake.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}/v1"
     try:
         yield fake
     finally:

@@ -95,9 +95,7 @@ class Endpoint:
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise Failure("failed", f"lost the connection: {explain(error)}") from None
 
-    async def _send(
-        self, method: str, url: httpx.URL, content: bytes | None
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    async def _send(self, method: str, url: httpx.URL, content: bytes | None) -> tuple[int, Mapping[str, str], bytes]:
         headers = {"content-type": "application/json"} if content is not None else None
         async with self._http.stream(method, url, content=content, headers=headers) as response:
             body = bytearray()
