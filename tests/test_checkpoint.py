@@ -42,6 +42,15 @@ def change_architecture(folder):
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "brain"}))
 
 
+def write_nonsense(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_attention_heads": 0}))
+
+
+def empty_index(folder):
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+
+
 def lose_config(folder):
     (folder / "config.json").unlink()
 
@@ -54,6 +63,8 @@ def lose_config(folder):
         (cut_off_header, r"is not a complete safetensors file \(2 bytes\)"),
         (break_header, "has an unreadable header"),
         (change_architecture, "cannot read the config of .*brain"),
+        (write_nonsense, "cannot read the config of .*modulo by zero"),
+        (empty_index, "index.json names no weight files"),
         (lose_config, "no config.json in .*is this the folder of a checkpoint"),
     ],
 )

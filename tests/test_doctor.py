@@ -1,5 +1,6 @@
 """The doctor: a line a check, what to try on failure, and exit codes that scripts can use."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -8,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_helpers import save_tiny_llama
-from engine_helpers import plain_greedy, tiny_llama
+from engine_helpers import tiny_llama
 from fake_nvml import FakeGpu, FakeNvml
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.engine.paged import PagedEngine
+from evaluation.toolbench.inference.errors import DataError, PlacementError
 from evaluation.toolbench.inference.multi_gpu.doctor import command, peer_copies
 from evaluation.toolbench.inference.multi_gpu.doctor import machine as machine_module
 from evaluation.toolbench.inference.multi_gpu.doctor.command import main
@@ -25,8 +27,9 @@ from evaluation.toolbench.inference.multi_gpu.doctor.environment import (
 )
 from evaluation.toolbench.inference.multi_gpu.doctor.finding import Finding
 from evaluation.toolbench.inference.multi_gpu.doctor.machine import Machine, Options
-from evaluation.toolbench.inference.multi_gpu.doctor.model_checks import check_layout, read_and_step
-from evaluation.toolbench.inference.multi_gpu.doctor.peer_copies import copy_and_verify, judge_pair
+from evaluation.toolbench.inference.multi_gpu.doctor.memory_check import fill
+from evaluation.toolbench.inference.multi_gpu.doctor.model_checks import check_layout, compare_tokens
+from evaluation.toolbench.inference.multi_gpu.doctor.peer_copies import copy_and_verify, copy_pairs, judge
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 
@@ -43,8 +46,8 @@ def save_checkpoint(folder: Path, highest_id: int = 96) -> str:
     return str(folder)
 
 
-def machine_with(*gpus: FakeGpu, environ=None) -> Machine:
-    machine = Machine(Options())
+def machine_with(*gpus: FakeGpu, environ=None, options: Options | None = None) -> Machine:
+    machine = Machine(options or Options())
     machine.__dict__["found"] = inspect_gpus(FakeNvml(*gpus), environ or {})
     return machine
 
@@ -116,6 +119,35 @@ def test_a_model_that_cannot_be_loaded_fails_one_check_and_is_tried_once(tmp_pat
 def test_a_checkpoint_that_cannot_be_read_is_one_line_and_code_2(tmp_path, capsys):
     assert main(["--model_path", str(tmp_path)]) == 2
     assert "no config.json in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--max_gpu_memory", "lots"], "'lots' is not an amount of memory"),
+        (["--dtype", "int3"], "dtype='int3' is not one of"),
+        (["--num_gpus", "64"], "num_gpus=64, but CUDA sees"),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_line_and_code_2_with_and_without_a_gpu(flags, words, capsys):
+    assert main(flags) == 2
+    assert words in (said := capsys.readouterr().err)
+    assert said.count("\n") == 1
+
+
+def test_an_amount_that_a_card_does_not_have_is_refused_before_any_check(torch_sees):
+    torch_sees(1)
+    machine = machine_with(FakeGpu("GPU-a"), options=Options(max_gpu_memory="48GiB"))
+    with pytest.raises(PlacementError, match=r"which has 24\.0 GiB"):
+        machine.check_options()
+
+
+@pytest.mark.parametrize("flags", [["--num_gpus", "x"], ["--num_replicas", "0"], ["--num_replicas", "some"]])
+def test_flags_that_cannot_be_read_are_one_line(flags, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(flags)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_check_that_breaks_is_a_finding_and_the_others_run(capsys, monkeypatch):
@@ -204,9 +236,19 @@ def test_the_layout_of_this_machine_or_why_there_is_none(torch_sees):
     assert "GiB are missing" in misfit.measured
 
 
-def test_the_longest_conversation_is_read_as_any_other():
-    model, ids = tiny_llama(), list(range(3, 60))
-    assert read_and_step(model, ids, 16) == plain_greedy(model, ids, 1)[0]
+def test_the_longest_conversation_runs_beside_the_others():
+    with contextlib.closing(PagedEngine(tiny_llama(), num_pages=40, page_size=16)) as engine:
+        fill(engine, conversations=5, length=128)
+        counts = engine.counts()
+    assert counts.prefill_tokens == 120 + 4 * 16
+    assert counts.drawn_tokens == 8 + 4 * 64
+
+
+@pytest.mark.parametrize(("seed", "status"), [(0, "ok"), (1, "fail")])
+def test_tokens_are_those_of_one_device_by_either_engine(seed, status):
+    finding = compare_tokens("same tokens", tiny_llama(), tiny_llama(seed), [0, 1], prompts=2)
+    assert finding.status == status
+    assert (finding.facts["equal"] == {"generate": 128, "paged": 128}) == (status == "ok")
 
 
 # ---- copies between GPUs
@@ -218,34 +260,57 @@ def test_a_copy_is_verified_on_both_sides():
     assert facts["bytes_per_s"] > 0
 
 
-def answer(**changes) -> list[str]:
-    facts = {
-        "num_bytes": 1024,
-        "right_at_target": 1024,
-        "right_at_source": 1024,
-        "bytes_per_s": 25e9,
-        "peer_access": True,
-    }
-    return [sys.executable, "-c", f"print({json.dumps(json.dumps({**facts, **changes}))})"]
+FACTS = {"num_bytes": 1024, "right_at_target": 1024, "right_at_source": 1024, "bytes_per_s": 25e9, "peer_access": True}
 
 
 @pytest.mark.parametrize(
-    ("process", "status", "measured"),
+    ("outcome", "link", "status", "measured"),
     [
-        (answer(), "ok", "25.0 GB/s, peer access, all bytes right"),
-        (answer(peer_access=False), "ok", "25.0 GB/s, through the host, all bytes right"),
-        (answer(right_at_target=0), "fail", "1,024 of 1,024 bytes arrive wrong, although CUDA reports peer access"),
-        (answer(right_at_source=1000), "fail", "24 of 1,024 bytes arrive wrong, although CUDA reports peer access"),
-        ([sys.executable, "-c", "raise SystemExit('CUDA error')"], "fail", "ended with code 1: CUDA error"),
+        (FACTS, "NVLink", "ok", "25.0 GB/s, peer access (NVLink), all bytes right"),
+        (FACTS | {"peer_access": False}, None, "ok", "25.0 GB/s, through the host, all bytes right"),
+        (
+            FACTS | {"right_at_target": 0},
+            "host bridge",
+            "fail",
+            "1,024 of 1,024 bytes arrive wrong, although CUDA reports peer access (host bridge)",
+        ),
+        (
+            FACTS | {"right_at_source": 1000},
+            None,
+            "fail",
+            "24 of 1,024 bytes arrive wrong, although CUDA reports peer access",
+        ),
+        ("ended with code 1: CUDA error", None, "fail", "ended with code 1: CUDA error"),
     ],
 )
-def test_a_copy_is_judged(process, status, measured):
-    finding = judge_pair(0, 1, 2, process)
+def test_a_copy_is_judged(outcome, link, status, measured):
+    finding = judge((0, 1), outcome, 2, link)
     assert (finding.check, finding.status, finding.measured) == ("copy 0 -> 1", status, measured)
     assert ("--num_replicas 2" in finding.advice) == (status == "fail")
 
 
-def test_a_copy_that_hangs_is_a_failure(monkeypatch):
-    monkeypatch.setattr(peer_copies, "TIME_LIMIT_S", 0.2)
-    finding = judge_pair(0, 1, 2, [sys.executable, "-c", "import time; time.sleep(60)"])
-    assert finding.status == "fail"
+def test_copies_go_on_after_one_that_ends_the_process_and_one_that_hangs(monkeypatch):
+    monkeypatch.setattr(peer_copies, "TIME_LIMIT_S", 3.0)
+    code = """
+import sys, time
+for pair in sys.argv[1:]:
+    if pair == "cuda:0,cuda:2":
+        raise SystemExit("CUDA error")
+    if pair == "cuda:1,cuda:0":
+        time.sleep(60)
+    print('{"pair": "%s"}' % pair, flush=True)
+"""
+    pairs = [(0, 1), (0, 2), (1, 0), (1, 2)]
+    assert copy_pairs(pairs, [sys.executable, "-c", code]) == {
+        (0, 1): {"pair": "cuda:0,cuda:1"},
+        (0, 2): "ended with code 1: CUDA error",
+        (1, 0): "no answer within 3 s",
+        (1, 2): {"pair": "cuda:1,cuda:2"},
+    }
+
+
+def test_the_process_that_copies_answers_for_every_pair():
+    command = [sys.executable, "-m", peer_copies.__name__, "cpu,cpu", "cpu,cpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["right_at_target"] for answer in answers] == [64 * 2**20] * 2

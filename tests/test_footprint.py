@@ -6,6 +6,7 @@ from checkpoint_helpers import save_tiny_llama
 from engine_helpers import tiny_llama
 from placement_helpers import TOOLGEN_8B
 
+from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint, footprint_of_config
 from evaluation.toolbench.inference.multi_gpu.units import GIB, MIB
 
@@ -52,6 +53,21 @@ def test_the_checkpoint_says_what_it_holds(tmp_path):
     assert stored.dtype == "float32"
     assert stored.weight_bytes > 1.9 * one.weight_bytes
     assert one.model == "one"
+
+
+def test_weights_of_other_shapes_than_the_config_says_are_refused(tmp_path):
+    folder = save_tiny_llama(tmp_path)
+    tiny_llama(vocab_size=120).config.save_pretrained(folder)
+    words = r"embed_tokens\.weight is \[97, 32\] in the file and \[120, 32\] by config\.json, and 1 more differ"
+    with pytest.raises(DataError, match=words):
+        footprint_of_checkpoint(str(folder))
+
+
+def test_a_config_that_no_model_can_be_built_from_is_one_line():
+    config = tiny_llama().config
+    config.hidden_act = "magic"
+    with pytest.raises(DataError, match=r"no model can be built from the config of toy: KeyError: .*magic"):
+        footprint_of_config(config, name="toy")
 
 
 def test_another_architecture():

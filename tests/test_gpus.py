@@ -122,6 +122,16 @@ def test_a_mig_instance_has_its_own_memory():
     assert (gpu.uuid, gpu.free_bytes, gpu.cuda_index, gpu.nvml_index) == ("MIG-0001", 19 * GIB, 0, 0)
 
 
+def test_mig_instances_are_seen_where_their_gpu_hides_its_own_memory():
+    instances = [FakeGpu("MIG-0001", total=20 * GIB, used=GIB), FakeGpu("MIG-0002", total=10 * GIB)]
+    nvml = FakeNvml(FakeGpu("GPU-aaaa", total=80 * GIB, mig=instances, is_broken=True))
+
+    found = inspect_gpus(nvml, {})
+
+    assert [(gpu.uuid, gpu.free_bytes) for gpu in found.visible] == [("MIG-0001", 19 * GIB)]
+    assert (found.gpus[0].total_bytes, found.gpus[0].free_bytes) == (30 * GIB, 29 * GIB)
+
+
 def test_this_process_is_not_a_holder_and_unknown_sizes_are_no_sizes():
     gpu = FakeGpu("GPU-aaaa", used=3 * GIB, holders=[(os.getpid(), "python", GIB), (7, "Xorg", None)])
 

@@ -65,6 +65,15 @@ def test_weights_of_another_shape_are_refused(tmp_path):
         load_model(str(folder), device="cpu")
 
 
+def test_a_broken_pickle_is_one_line(tmp_path):
+    folder = save_tiny_llama(tmp_path)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"abc")
+    with pytest.raises(DataError, match="cannot load ") as caught:
+        load_model(str(folder), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_layer_on_the_cpu_unasked_is_an_error():
     model = tiny_llama()
     model.hf_device_map = {"model.embed_tokens": 0, "lm_head": "cpu"}

@@ -6,7 +6,12 @@ from fake_nvml import FakeGpu, FakeNvml
 from evaluation.toolbench.inference.errors import ConfigError, PlacementError
 from evaluation.toolbench.inference.multi_gpu import memory_map
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
-from evaluation.toolbench.inference.multi_gpu.memory_map import build_max_memory, get_gpu_memory, max_memory_of
+from evaluation.toolbench.inference.multi_gpu.memory_map import (
+    build_max_memory,
+    check_amounts,
+    get_gpu_memory,
+    max_memory_of,
+)
 from evaluation.toolbench.inference.multi_gpu.units import GIB, MIB
 
 
@@ -57,12 +62,21 @@ def test_a_dict_may_leave_out_a_gpu():
         ("48GiB", PlacementError, "for GPU 0 .*which has 24.0 GiB; 20.0 GiB of it are free now"),
         ({0: "1GiB", 5: "1GiB"}, ConfigError, "names GPU 5; the visible ones are 0, 1"),
         ({0: "1GiB"}, ConfigError, "names 1 GPU and num_gpus=2"),
+        ({0: "1GiB", "cpu": "1GiB"}, ConfigError, "names GPU 'cpu'; the visible ones are 0, 1"),
+        ({0: 20, 1: 20}, ConfigError, "20 is not a text with a unit"),
+        (20, ConfigError, "max_gpu_memory=20 is neither a text like '20GiB' nor a dict"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(max_gpu_memory, error, words):
     with pytest.raises(error, match=words) as caught:
         max_memory_of(gpus(20 * GIB, 20 * GIB), 2, max_gpu_memory)
     assert "\n" not in str(caught.value)
+
+
+def test_amounts_can_be_checked_without_a_gpu():
+    check_amounts("20GiB, 80%")
+    with pytest.raises(ConfigError, match="'lots' is not an amount of memory"):
+        check_amounts("20GiB,lots")
 
 
 def test_more_gpus_than_are_visible_names_both():

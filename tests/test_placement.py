@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement_helpers import TOOLGEN_8B, budget, footprint, gpu
 
@@ -17,6 +17,7 @@ from evaluation.toolbench.inference.multi_gpu.units import GIB, MIB
 
 WORKING = 256 * MIB  # what a plan keeps on every GPU for workspaces
 SHORT = Workload(conversations=4, max_tokens=10)
+untimed = settings(deadline=None)  # a misfit tries remedies; and how long a plan takes is no promise of these tests
 
 
 def plan_8b(*total_gib: float, **options) -> Layout:
@@ -56,6 +57,7 @@ def layout_or_none(*arguments, **options) -> Layout | None:
         return None
 
 
+@untimed
 @given(models(), machines(), workloads, st.sampled_from([None, 1, 2, 3]))
 def test_every_plan_keeps_its_promises(model, targets, workload, num_replicas):
     layout = layout_or_none(model, targets, workload, num_replicas=num_replicas)
@@ -77,6 +79,7 @@ def test_every_plan_keeps_its_promises(model, targets, workload, num_replicas):
     assert 1 <= layout.conversations <= workload.conversations
 
 
+@untimed
 @given(models(), machines(), workloads, st.lists(st.integers(0, 5 * GIB), min_size=5, max_size=5))
 def test_more_memory_never_turns_a_fit_into_a_misfit(model, targets, workload, extra):
     if layout_or_none(model, targets, workload) is None:
@@ -85,12 +88,23 @@ def test_more_memory_never_turns_a_fit_into_a_misfit(model, targets, workload, e
     assert layout_or_none(model, larger, workload)
 
 
+@untimed
 @given(models(), machines(), workloads)
 def test_another_gpu_never_turns_a_fit_into_a_misfit(model, targets, workload):
     if layout_or_none(model, targets, workload):
         assert layout_or_none(model, [*targets, budget(10, 3 * GIB)], workload)
 
 
+@untimed
+@given(models(), machines(), workloads)
+def test_the_engine_that_keeps_to_its_limit_takes_no_more_than_planned(model, targets, workload):
+    layout = layout_or_none(model, targets, workload)
+    for replica in layout.replicas if layout else ():
+        per_token = max(shard.kv_bytes_per_token for shard in replica.shards)
+        assert replica.max_kv_bytes // per_token == replica.kv_tokens
+
+
+@untimed
 @given(models(), machines(), workloads)
 def test_gaps_between_the_ids_make_no_difference(model, targets, workload):
     with_gaps = layout_or_none(model, targets, workload)
@@ -143,10 +157,38 @@ def test_three_24_gb_cards_share_the_8b_model():
         ([4, 80, 80], [(1,), (2,)]),
         ([24], [(0,)]),
         ([12, 12], [(0, 1)]),
+        ([16] * 4, [(0, 1, 2, 3)]),
     ],
 )
 def test_gpus_are_grouped_for_throughput(sizes, groups):
     assert [replica.gpus for replica in plan_8b(*sizes).replicas] == groups
+
+
+def test_the_gpus_of_a_replica_work_at_the_same_time():
+    [alone] = plan_8b(80, num_gpus=1).replicas
+    [shared] = plan_8b(80, 80, num_replicas=1).replicas
+
+    assert shared.tokens_per_s(1) < alone.tokens_per_s(1)  # one batch passes the GPUs in turn
+    assert shared.tokens_per_s(64) > 1.2 * alone.tokens_per_s(64)  # two are in flight together
+    assert shared.tokens_per_s(64) < sum(r.tokens_per_s(32) for r in plan_8b(80, 80).replicas)
+
+
+def test_as_many_gpus_as_help_and_the_first_of_equals():
+    [replica] = plan_8b(80, 80, 80, workload=Workload(conversations=1)).replicas
+    assert replica.gpus == (0,)
+    assert [r.gpus for r in plan_8b(80, 80, 80, workload=Workload(conversations=2)).replicas] == [(0,), (1,)]
+
+
+def test_gpus_that_num_gpus_leaves_out_are_said_to_be_so():
+    assert "GPUs 1, 2 stay unused: num_gpus is 1." in plan_8b(80, 80, 80, num_gpus=1).reasons
+    unused = plan_8b(80, 80, 80, workload=Workload(conversations=2)).reasons
+    assert "GPU 2 stays unused: more would not raise the predicted throughput." in unused
+
+
+def test_many_gpus_are_planned_for_in_seconds():
+    layout = plan_8b(*[24] * 16)
+    assert len(layout.replicas) == 8
+    assert {index for replica in layout.replicas for index in replica.gpus} == set(range(16))
 
 
 def test_one_conversation_needs_one_replica():
@@ -211,6 +253,13 @@ def test_max_gpu_memory_steers_the_plan():
         budgets_of(cards, "20GiB,8GiB")
 
 
+def test_what_others_hold_cannot_be_planned_with_whatever_max_gpu_memory_says():
+    assert [target.budget_bytes for target in budgets_of([gpu(0, 80, held_gib=70), gpu(1, 80)], "40GiB")] == [
+        10 * GIB,
+        40 * GIB,
+    ]
+
+
 def test_tied_weights_lie_together():
     targets = [budget(0, WORKING + 400), budget(1, WORKING + 400)]
     [replica] = plan_placement(footprint(tied=True), targets, SHORT).replicas
@@ -242,13 +291,24 @@ def test_a_misfit_says_what_is_needed_what_each_gpu_offers_and_what_would_help()
     [
         ({"total": 20}, "conversations of at most"),
         ({"total": 40, "limit": "10GiB"}, "a larger --max_gpu_memory"),
-        ({"total": 30, "num_replicas": 2}, "fewer replicas"),
+        ({"total": 30, "num_replicas": 2}, "fewer replicas: 1 fits (--num_replicas 1 or auto)"),
+        ({"total": 60, "num_replicas": 5}, "fewer replicas: 2 fit (--num_replicas 2 or auto)"),
     ],
 )
 def test_remedies_are_those_that_work(options, remedy):
     targets = budgets_of([gpu(0, options["total"])], options.get("limit"))
     with pytest.raises(PlacementError, match=re.escape(remedy)):
         plan_placement(TOOLGEN_8B, targets, num_replicas=options.get("num_replicas"))
+
+
+def test_remedies_that_do_not_work_are_not_named():
+    with pytest.raises(PlacementError) as caught:
+        plan_8b(24, 24, 24, num_replicas=7)
+    assert "max_gpu_memory" not in str(caught.value)
+    assert "conversations of at most" not in str(caught.value)
+    assert "fewer replicas: 3 fit" in str(caught.value)
+    assert len(plan_8b(*[24] * 7, num_replicas=7).replicas) == 7  # as many more as it says
+    assert "or 4 more GPUs like GPU 0" in str(caught.value)
 
 
 def test_a_shorter_conversation_that_is_suggested_fits():

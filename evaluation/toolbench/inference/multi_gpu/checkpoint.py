@@ -84,7 +84,7 @@ def read_config(model_path: str) -> PretrainedConfig:
     try:
         local_only = use_local_files_only(model_path)
         config = AutoConfig.from_pretrained(str(folder or model_path), local_files_only=local_only)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # configs check themselves in many ways, each with errors of its own
         if not folder and not _hub_is_in_reach():
             raise DataError(
                 f"{model_path} is neither a folder here nor a downloaded model, "
@@ -160,7 +160,9 @@ def _files_of_index(index: Path) -> list[Path]:
         raise DataError(f"{index} cannot be read ({_first_line(error)})") from error
     files = [index.parent / os.path.basename(str(name)) for name in names]
     missing = [file.name for file in files if not file.is_file()]
-    if missing or not files:
+    if not files:
+        raise DataError(f"{index} names no weight files: download it again")
+    if missing:
         raise DataError(
             f"{len(missing)} of the {len(files)} weight files that {index} names are missing: {', '.join(missing[:3])}",
             missing=missing,
@@ -183,4 +185,6 @@ def _hub_is_in_reach() -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """The first sentence-carrying line: of a line that announces others, both."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]

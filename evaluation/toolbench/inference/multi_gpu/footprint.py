@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import (
     Checkpoint,
     Tensor,
@@ -103,13 +104,20 @@ def footprint_of_config(
 ) -> Footprint:
     """Footprint of the model that `config` describes; sizes from `checkpoint` where it has the tensor.
 
-    `dtype` None means the dtype in the headers, else the config's, else float32.
+    `dtype` None means the dtype in the headers, else the config's, else float32. DataError when no model
+    can be built from the config, or the checkpoint's tensors have other shapes than that model's.
     """
     from transformers import AutoModelForCausalLM
 
     meta_dtype = dtype or getattr(config, "dtype", None) or torch.float32
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=meta_dtype)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=meta_dtype)
+    except Exception as error:  # the model's own code, on numbers that nobody has checked
+        what = " ".join(str(error).split())[:200]
+        raise DataError(f"no model can be built from the config of {name}: {type(error).__name__}: {what}") from error
+    if checkpoint and not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
+        _check_shapes(model, checkpoint)
     text = config.get_text_config()
     kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -123,6 +131,23 @@ def footprint_of_config(
         activation_bytes_per_token=widest * meta_dtype.itemsize,
         max_length=text.max_position_embeddings,
     )
+
+
+def _check_shapes(model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+    stored = checkpoint.tensors
+    wrong = [
+        (name, tensor)
+        for name, tensor in model.named_parameters()
+        if name in stored and tensor.shape != stored[name].shape
+    ]
+    if wrong:
+        name, tensor = wrong[0]
+        raise DataError(
+            f"the weights in {checkpoint.folder} are not those of its config: {name} is {list(stored[name].shape)} in "
+            f"the file and {list(tensor.shape)} by config.json"
+            + (f", and {len(wrong) - 1} more differ" if len(wrong) > 1 else ""),
+            tensor=name,
+        )
 
 
 def _blocks(

@@ -16,7 +16,7 @@ from evaluation.toolbench.inference.multi_gpu.checkpoint import (
     read_config,
     use_local_files_only,
 )
-from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
+from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint, footprint_of_config
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, require_usable, visible_gpus
 from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE, max_memory_of
 from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
@@ -136,8 +136,8 @@ def load_with(
     """The checked model, in eval mode; `arguments` are `from_pretrained`'s on placement, `device_map` among them."""
     config = read_config(model_path)
     folder = local_folder(model_path)
-    if folder:
-        read_checkpoint(folder)
+    if folder:  # refused before a byte is loaded
+        footprint_of_config(config, name=folder.name, checkpoint=read_checkpoint(folder))
     model = _from_pretrained(
         str(folder or model_path),
         config=config,
@@ -190,7 +190,10 @@ def _device_arguments(
 
 
 def resolve_dtype(dtype: str, *, on_cpu: bool) -> torch.dtype:
-    """The torch dtype that `--dtype` names; "auto" is float32 on the CPU and bfloat16 elsewhere."""
+    """The torch dtype that `--dtype` names; "auto" is bfloat16, and float32 on the CPU.
+
+    There bfloat16 is fast on few models only, and answers would depend on which one it is.
+    """
     if dtype == "auto":
         return torch.float32 if on_cpu else torch.bfloat16
     if dtype not in _DTYPES:
@@ -205,8 +208,9 @@ def _from_pretrained(model_path: str, **arguments: Any) -> PreTrainedModel:
         model, info = AutoModelForCausalLM.from_pretrained(model_path, output_loading_info=True, **arguments)
     except torch.OutOfMemoryError as error:
         raise PlacementError(f"out of GPU memory while loading {model_path}: {str(error).splitlines()[0]}") from error
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"cannot load {model_path}: {' '.join(str(error).split())[:300]}") from error
+    except Exception as error:  # transformers and the unpickler raise what they like over a broken checkpoint
+        what = " ".join(str(error).split())[:300]
+        raise DataError(f"cannot load {model_path}: {type(error).__name__}: {what}") from error
     missing = sorted(info["missing_keys"])
     if missing:
         raise DataError(

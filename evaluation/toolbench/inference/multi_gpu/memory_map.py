@@ -52,9 +52,25 @@ def max_memory_of(
             visible=len(visible),
         )
     if max_gpu_memory is None:
-        return {i: format_budget(int(visible[i].free_bytes * DEFAULT_SHARE)) for i in range(num_gpus)}
+        return {i: _default_text(visible[i].free_bytes) for i in range(num_gpus)}
     texts = _texts_per_gpu(max_gpu_memory, num_gpus, len(visible))
     return {index: _budget(text, index, visible[index]) for index, text in texts.items()}
+
+
+def default_budget(free_bytes: int) -> int:
+    """Bytes of a GPU with so much free memory that a model may use without further instructions."""
+    text = _default_text(free_bytes)
+    return parse_size(text) if text[0] != "0" else 0
+
+
+def check_amounts(max_gpu_memory: str) -> None:
+    """ConfigError when an amount in `max_gpu_memory` cannot be read, whatever GPUs there are."""
+    for text in max_gpu_memory.split(","):
+        _parse_amount(text)
+
+
+def _default_text(free_bytes: int) -> str:
+    return format_budget(int(free_bytes * DEFAULT_SHARE))
 
 
 def _texts_per_gpu(max_gpu_memory: str | Mapping[int, str], num_gpus: int, num_visible: int) -> dict[int, str]:
@@ -66,6 +82,8 @@ def _texts_per_gpu(max_gpu_memory: str | Mapping[int, str], num_gpus: int, num_v
                 "give one for all GPUs or one for each"
             )
         return dict(enumerate(texts * num_gpus if len(texts) == 1 else texts))
+    if not isinstance(max_gpu_memory, Mapping):
+        raise ConfigError(f"max_gpu_memory={max_gpu_memory!r} is neither a text like '20GiB' nor a dict of such texts")
     unknown = [index for index in max_gpu_memory if index not in range(num_visible)]
     if unknown:
         raise ConfigError(
@@ -77,13 +95,10 @@ def _texts_per_gpu(max_gpu_memory: str | Mapping[int, str], num_gpus: int, num_v
 
 
 def _budget(text: str, index: int, gpu: Gpu) -> str:
-    percent = _PERCENT.fullmatch(text.strip())
-    if percent:
-        share = float(percent[1]) / 100
-        if not 0 < share <= 1:
-            raise ConfigError(f"max_gpu_memory={text!r}: a share of the free memory is above 0% and at most 100%")
-        return format_budget(int(gpu.free_bytes * share))
-    num_bytes = parse_size(text)
+    amount = _parse_amount(text)
+    if isinstance(amount, float):
+        return format_budget(int(gpu.free_bytes * amount))
+    num_bytes = amount
     if num_bytes > gpu.total_bytes:
         raise PlacementError(
             f"max_gpu_memory={text!r} for GPU {index} ({gpu.name}), which has {gib(gpu.total_bytes)}; "
@@ -93,6 +108,19 @@ def _budget(text: str, index: int, gpu: Gpu) -> str:
             total_bytes=gpu.total_bytes,
         )
     return format_exact(num_bytes)
+
+
+def _parse_amount(text: str) -> int | float:
+    """Bytes, or the share of the free memory that `text` names."""
+    if not isinstance(text, str):
+        raise ConfigError(f"max_gpu_memory: {text!r} is not a text with a unit, like '20GiB' or '80%'")
+    percent = _PERCENT.fullmatch(text.strip())
+    if percent is None:
+        return parse_size(text)
+    share = float(percent[1]) / 100
+    if not 0 < share <= 1:
+        raise ConfigError(f"max_gpu_memory={text!r}: a share of the free memory is above 0% and at most 100%")
+    return share
 
 
 def _count(num_gpus: int) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
-from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE
+from evaluation.toolbench.inference.multi_gpu.memory_map import default_budget
 from evaluation.toolbench.inference.multi_gpu.replica import (
     GpuBudget,
     Workload,
@@ -16,12 +16,25 @@ from evaluation.toolbench.inference.multi_gpu.replica import (
 )
 from evaluation.toolbench.inference.multi_gpu.units import gib
 
+_Fits = Callable[[Footprint, Sequence[GpuBudget], Workload, int], bool]  # so many replicas, on these GPUs
+
 _MOST_GPUS_ADDED = 8
 _SHORTEST_USEFUL = 1024  # tokens of a conversation: system prompt, question and a few steps
 
 
-def describe_misfit(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int) -> str:
-    """One line: what is needed, what each GPU offers, what is missing, what to do."""
+def fits_once(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int = 1) -> bool:
+    """Whether one replica over all of `targets` holds a conversation."""
+    return num_replicas == 1 and fit_replica(footprint, targets, workload, conversations=1) is not None
+
+
+def describe_misfit(
+    footprint: Footprint,
+    targets: Sequence[GpuBudget],
+    workload: Workload,
+    num_replicas: int,
+    fits: _Fits = fits_once,
+) -> str:
+    """One line: what is needed, what each GPU offers, what is missing, what to do. `fits` tries the suggestions."""
     kv_bytes = footprint.kv_bytes_per_token * workload.max_tokens
     working = len(targets) * working_bytes(footprint, workload) + num_replicas * logits_bytes(footprint, 1)
     needed = num_replicas * (footprint.weight_bytes + kv_bytes) + working
@@ -37,7 +50,7 @@ def describe_misfit(footprint: Footprint, targets: Sequence[GpuBudget], workload
         f"{gib(footprint.weight_bytes)}, KV cache {gib(kv_bytes)} ({_conversation(workload.max_tokens)}) "
         f"and working room {gib(working)} make {gib(needed)}{' in all' if num_replicas > 1 else ''}; "
         f"{'; '.join(map(_offer, targets))}; {shortage}. "
-        f"What would help: {', or '.join(_remedies(footprint, targets, workload, num_replicas))}."
+        f"What would help: {', or '.join(_remedies(footprint, targets, workload, num_replicas, fits))}."
     )
 
 
@@ -53,21 +66,21 @@ def _offer(target: GpuBudget) -> str:
     )
 
 
-def _remedies(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int) -> list[str]:
-    def fits(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload) -> bool:
-        return fit_replica(footprint, targets, workload, conversations=1) is not None
-
+def _remedies(
+    footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int, fits: _Fits
+) -> list[str]:
     remedies = []
-    if num_replicas > 1 and fits(footprint, targets, workload):
-        remedies.append("fewer replicas (--num_replicas auto)")
-    all_free = [replace(target, budget_bytes=int(target.gpu.free_bytes * DEFAULT_SHARE)) for target in targets]
+    fewer = next((n for n in range(num_replicas - 1, 0, -1) if fits(footprint, targets, workload, n)), 0)
+    if fewer:
+        remedies.append(f"fewer replicas: {fewer} {'fits' if fewer == 1 else 'fit'} (--num_replicas {fewer} or auto)")
+    all_free = [replace(target, budget_bytes=default_budget(target.gpu.free_bytes)) for target in targets]
     if any(mine.budget_bytes < free.budget_bytes for mine, free in zip(targets, all_free, strict=True)) and fits(
-        footprint, all_free, workload
+        footprint, all_free, workload, num_replicas
     ):
         remedies.append("a larger --max_gpu_memory")
-    unheld = [replace(target, budget_bytes=int(target.gpu.total_bytes * DEFAULT_SHARE)) for target in targets]
+    unheld = [replace(target, budget_bytes=default_budget(target.gpu.total_bytes)) for target in targets]
     held = [target.index for target in targets if target.gpu.processes or target.is_busy]
-    if held and fits(footprint, unheld, workload):
+    if held and fits(footprint, unheld, workload, num_replicas):
         remedies.append(f"ending what holds GPU {', '.join(map(str, held))}")
     if footprint.dtype == "float32":
         halved = replace(
@@ -77,28 +90,26 @@ def _remedies(footprint: Footprint, targets: Sequence[GpuBudget], workload: Work
                 for block in footprint.blocks
             ),
         )
-        if fits(halved, targets, workload):
+        if fits(halved, targets, workload, num_replicas):
             remedies.append("--dtype bfloat16")
-    shorter = _longest_that_fits(footprint, targets, workload)
+    shorter = _longest_that_fits(footprint, targets, workload, num_replicas, fits)
     if shorter >= _SHORTEST_USEFUL:
         remedies.append(f"conversations of at most {shorter:,} tokens")
     extra = max(targets, key=lambda target: target.budget_bytes)
     for count in range(1, _MOST_GPUS_ADDED + 1):
-        if fits(footprint, [*targets, *[extra] * count], workload):
+        if fits(footprint, [*targets, *[extra] * count], workload, num_replicas):
             more = "one more GPU" if count == 1 else f"{count} more GPUs"
             remedies.append(f"{more} like GPU {extra.index}")
             break
     return [*remedies, "layers on the CPU, slowly (--cpu_offloading)"]
 
 
-def _longest_that_fits(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload) -> int:
+def _longest_that_fits(
+    footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int, fits: _Fits
+) -> int:
     """Tokens of the longest conversation that fits, in steps of 256; 0 when none does."""
     lengths = range(workload.max_tokens // 256 * 256, 0, -256)
     return next(
-        (
-            length
-            for length in lengths
-            if fit_replica(footprint, targets, replace(workload, max_tokens=length), conversations=1)
-        ),
+        (length for length in lengths if fits(footprint, targets, replace(workload, max_tokens=length), num_replicas)),
         0,
     )

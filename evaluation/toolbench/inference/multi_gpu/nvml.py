@@ -116,22 +116,28 @@ def _read_all(nvml: Any) -> NvmlReading:
 
 
 def _read_gpu(nvml: Any, handle: Any, index: int) -> Gpu:
-    """NVMLError when even UUID or memory cannot be read: such a GPU cannot be planned for."""
+    """NVMLError when even UUID or memory cannot be read: such a GPU cannot be planned for.
+
+    Of a GPU in MIG mode the driver may tell its own memory to administrators only: then it is its instances'.
+    """
     ask = _asker(nvml)
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    instances = _mig_instances(nvml, handle, index)
+    memory = ask("nvmlDeviceGetMemoryInfo", handle) if instances else nvml.nvmlDeviceGetMemoryInfo(handle)
+    total_bytes = int(memory.total) if memory else sum(instance.total_bytes for instance in instances)
+    free_bytes = int(memory.free) if memory else sum(instance.free_bytes for instance in instances)
     capability = ask("nvmlDeviceGetCudaComputeCapability", handle)
     return Gpu(
         uuid=_text(nvml.nvmlDeviceGetUUID(handle)) or "",
         name=_text(ask("nvmlDeviceGetName", handle)) or "unknown GPU",
-        total_bytes=int(memory.total),
-        free_bytes=int(memory.free),
+        total_bytes=total_bytes,
+        free_bytes=free_bytes,
         nvml_index=index,
-        processes=_processes(nvml, handle, int(memory.total) - int(memory.free)),
+        processes=_processes(nvml, handle, total_bytes - free_bytes),
         compute_capability=tuple(capability) if capability else None,
         bandwidth=_bandwidth(nvml, handle),
         speed=_speed(nvml, handle),
         pci_bus_id=_text(getattr(ask("nvmlDeviceGetPciInfo", handle), "busId", None)),
-        mig_instances=_mig_instances(nvml, handle, index),
+        mig_instances=instances,
     )
 
 

@@ -19,6 +19,8 @@ from evaluation.toolbench.inference.multi_gpu.reasons import describe_choice
 from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Replica, Workload, fit_replica
 from evaluation.toolbench.inference.multi_gpu.units import parse_size
 
+_NO_GAIN = 1e-9  # relative: rounding, not a reason to take one more GPU
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -42,14 +44,18 @@ def budgets_of(
 ) -> list[GpuBudget]:
     """Budgets of the visible GPUs as the memory map gives them; the errors of `build_max_memory`.
 
-    `num_gpus` counts when `max_gpu_memory` names GPUs one by one; otherwise every GPU gets a budget.
+    `num_gpus` counts when `max_gpu_memory` names GPUs one by one; otherwise every GPU gets a budget. What others
+    hold cannot be used, whatever `max_gpu_memory` says.
     """
     names_each = isinstance(max_gpu_memory, Mapping) or (isinstance(max_gpu_memory, str) and "," in max_gpu_memory)
     count = len(visible) if num_gpus is None or (not names_each and num_gpus <= len(visible)) else num_gpus
     if isinstance(max_gpu_memory, Mapping) and num_gpus is None:
         count = len(max_gpu_memory)
     budgets = max_memory_of(visible, count, max_gpu_memory)
-    return [GpuBudget(visible[index], parse_size(text) if text[0] != "0" else 0) for index, text in budgets.items()]
+    return [
+        GpuBudget(visible[index], min(parse_size(text) if text[0] != "0" else 0, visible[index].free_bytes))
+        for index, text in budgets.items()
+    ]
 
 
 def plan_placement(
@@ -79,13 +85,13 @@ def plan_placement(
             if (found := _best_grouping(footprint, candidates, workload, count, cpu_bytes=0))
         }
         if by_count:
-            return _layout(footprint, workload, targets, by_count)
+            return _layout(footprint, workload, targets, by_count, num_gpus)
     if cpu_bytes:
         spilled = _best_grouping(footprint, candidates, workload, num_replicas or 1, cpu_bytes=cpu_bytes)
         if spilled:
-            return _layout(footprint, workload, targets, {len(spilled): spilled})
+            return _layout(footprint, workload, targets, {len(spilled): spilled}, num_gpus)
     raise PlacementError(
-        describe_misfit(footprint, candidates, workload, num_replicas or 1),
+        describe_misfit(footprint, candidates, workload, num_replicas or 1, fits=_fit_so_many),
         footprint=footprint,
         budgets={target.index: target.budget_bytes for target in candidates},
     )
@@ -109,27 +115,49 @@ def _best_grouping(
     """
     slots = _slots(targets, num_replicas)
     offered = workload.conversations / num_replicas
+    rates: dict[tuple[tuple[int, float], ...], float | None] = {}  # of groups that differ in nothing but names
 
-    def fit(start: int, end: int) -> Replica | None:
-        group = sorted(slots[start:end], key=lambda target: target.index)
+    def fit(group: Sequence[GpuBudget]) -> Replica | None:
         memory = cpu_bytes // num_replicas
         return fit_replica(footprint, group, workload, conversations=math.ceil(offered), cpu_bytes=memory)
 
-    fitted = {(start, end): fit(start, end) for end in range(len(slots) + 1) for start in range(end)}
-    best: list[tuple[Replica, ...] | None] = [()] * (len(slots) + 1)  # over the first GPUs
+    def rate(group: Sequence[GpuBudget]) -> float | None:
+        key = tuple((target.budget_bytes, target.bandwidth) for target in group)
+        if key not in rates:
+            replica = fit(group)
+            rates[key] = replica.tokens_per_s(offered) if replica else None
+        return rates[key]
+
+    best: list[_Groups | None] = [_Groups(0.0, ())] * (len(slots) + 1)  # over the first GPUs
     for _ in range(num_replicas):
-        longer: list[tuple[Replica, ...] | None] = [None]
+        longer: list[_Groups | None] = [None]
         for end in range(1, len(slots) + 1):
-            options = [
-                (*shorter, replica)
-                for start in range(end)
-                if (shorter := best[start]) is not None and (replica := fitted[start, end]) is not None
-            ]
-            if (without_the_last := longer[-1]) is not None:
-                options.append(without_the_last)
-            longer.append(max(options, key=lambda replicas: _tokens_per_s(replicas, offered), default=None))
+            chosen = longer[-1]  # which leaves the last GPU unused, and is kept unless another is better
+            for start in range(max(0, end - len(footprint.blocks)), end):
+                shorter = best[start]
+                group = tuple(sorted(slots[start:end], key=lambda target: target.index))
+                group_rate = rate(group) if shorter is not None else None
+                if shorter is None or group_rate is None:
+                    continue
+                if chosen is None or shorter.tokens_per_s + group_rate > chosen.tokens_per_s * (1 + _NO_GAIN):
+                    chosen = _Groups(shorter.tokens_per_s + group_rate, (*shorter.groups, group))
+            longer.append(chosen)
         best = longer
-    return best[-1]
+    if best[-1] is None:
+        return None
+    return tuple(replica for group in best[-1].groups if (replica := fit(group)) is not None)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """GPUs by replica, and what they all do together."""
+
+    tokens_per_s: float
+    groups: tuple[tuple[GpuBudget, ...], ...]
+
+
+def _fit_so_many(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int) -> bool:
+    return _best_grouping(footprint, targets, workload, num_replicas, cpu_bytes=0) is not None
 
 
 def _slots(targets: Sequence[GpuBudget], num_replicas: int) -> list[GpuBudget]:
@@ -154,6 +182,7 @@ def _layout(
     workload: Workload,
     targets: Sequence[GpuBudget],
     by_count: Mapping[int, tuple[Replica, ...]],
+    num_gpus: int | None,
 ) -> Layout:
     predicted = {count: _tokens_per_s(found, workload.conversations / count) for count, found in by_count.items()}
     count = max(predicted, key=lambda each: predicted[each])
@@ -161,5 +190,5 @@ def _layout(
     used = {index for replica in replicas for index in replica.gpus}
     skipped = tuple(target for target in targets if target.index not in used)
     others = {each: (by_count[each], predicted[each]) for each in by_count if each != count}
-    reasons = describe_choice(footprint, workload, (replicas, predicted[count]), others, skipped)
+    reasons = describe_choice(footprint, workload, (replicas, predicted[count]), others, skipped, num_gpus)
     return Layout(footprint, workload, replicas, skipped, predicted[count], reasons)

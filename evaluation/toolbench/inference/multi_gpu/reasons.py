@@ -21,8 +21,12 @@ def describe_choice(
     chosen: _Prediction,
     others: Mapping[int, _Prediction],
     skipped: Sequence[GpuBudget],
+    num_gpus: int | None = None,
 ) -> str:
-    """Sentences on what was chosen, what the best other choice would give, and which GPUs stay unused."""
+    """Sentences on what was chosen, what the best other choice would give, and which GPUs stay unused.
+
+    `num_gpus` is how many the user allows.
+    """
     replicas, tokens_per_s = chosen
     sentences = [
         f"{footprint.model} ({footprint.dtype}) has {gib(footprint.weight_bytes)} of weights and needs "
@@ -38,13 +42,18 @@ def describe_choice(
             f"{others[count][1]:,.0f} tokens/s"
             for count in best_others
         )
-        sentences.append(f"Instead, {compared}: {_contrast(len(replicas), best_others[0])}.")
+        sentences.append(f"Instead, {compared}. {_contrast(replicas, others[best_others[0]][0])}.")
     offloaded = sum(block.weight_bytes for replica in replicas for block in replica.offloaded)
     if offloaded:
         sentences.append(
             f"{gib(offloaded)} of weights lie on the CPU, as --cpu_offloading allows; tokens will be slow."
         )
-    sentences += [_skip(target) for target in skipped]
+    sentences += [_skip(target) for target in skipped if target.is_busy]
+    idle = [target.index for target in skipped if not target.is_busy]
+    if idle:
+        used = {index for replica in replicas for index in replica.gpus}
+        why = f"num_gpus is {num_gpus}" if len(used) == num_gpus else "more would not raise the predicted throughput"
+        sentences.append(f"{gpu_list(idle)} {'stays' if len(idle) == 1 else 'stay'} unused: {why}.")
     if all(shard.target.gpu.bandwidth is None for replica in replicas for shard in replica.shards):
         sentences.append("The GPUs' memory bandwidth is not known; 1 TB/s is assumed.")
     return " ".join(sentences)
@@ -92,15 +101,15 @@ def _at_once(replicas: Sequence[Replica], workload: Workload) -> str:
     return f"{room:,} tokens of KV cache, that is {at_once} conversations at once"
 
 
-def _contrast(chosen: int, other: int) -> str:
-    if other > chosen:
-        return "every replica carries all the weights, which leaves less room for conversations"
-    return "GPUs that share a model take turns, while replicas work at the same time"
+def _contrast(chosen: Sequence[Replica], other: Sequence[Replica]) -> str:
+    if len(other) > len(chosen):
+        return "Every replica carries all the weights, which leaves less room for conversations"
+    if any(len(replica.gpus) > 1 for replica in other):
+        return "GPUs that share a model hand every step on to each other, which replicas need not"
+    return "Fewer GPUs would work"
 
 
 def _skip(target: GpuBudget) -> str:
-    name = f"GPU {target.index} stays unused"
-    if target.is_busy:
-        holder = f" by {target.gpu.held_by.split(' by ', 1)[-1]}" if target.gpu.processes else ""
-        return f"{name}: busy, {gib(target.gpu.used_bytes)} of its {gib(target.gpu.total_bytes)} are held{holder}."
-    return f"{name}: it would not raise the predicted throughput."
+    holder = f" by {target.gpu.held_by.split(' by ', 1)[-1]}" if target.gpu.processes else ""
+    held = f"{gib(target.gpu.used_bytes)} of its {gib(target.gpu.total_bytes)} are held{holder}"
+    return f"GPU {target.index} stays unused: busy, {held}."

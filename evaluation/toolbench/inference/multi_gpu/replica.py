@@ -21,6 +21,7 @@ _RUNTIME_BYTES = 256 * MIB  # on every GPU: cuBLAS workspaces, CUDA graphs, what
 _ASSUMED_BANDWIDTH = 1.0e12  # bytes per second where NVML tells nothing: an RTX 4090's
 _LAYER_OVERHEAD_S = 0.2e-3  # launching one layer of one decode step (CUDA graph, measured on an H200)
 _HOP_S = 0.1e-3  # handing a step's hidden states to the next GPU
+_UNEVENNESS = 0.05  # of a step, for each further GPU: batches are not equally long, so GPUs wait for one another
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,13 @@ class Replica:
         """CUDA_VISIBLE_DEVICES for a process that sees this replica's GPUs and no other."""
         return ",".join(shard.target.gpu.uuid for shard in self.shards)
 
+    @property
+    def max_kv_bytes(self) -> int:
+        """What the KV cache takes of the GPU on which it takes most: the engine's limit for every device."""
+        here = [shard.kv_bytes_per_token for shard in self.shards]
+        here[0] += sum(block.kv_bytes_per_token for block in self.offloaded)
+        return max(here) * self.kv_tokens
+
     def used_bytes(self, shard: Shard) -> int:
         return shard.used_bytes(self.kv_tokens) + (self._offload_bytes if shard is self.shards[0] else 0)
 
@@ -126,19 +134,32 @@ class Replica:
     def tokens_per_s(self, conversations: float) -> float:
         """Predicted decoding rate when `conversations` are offered, of half the longest length on average.
 
-        The GPUs take turns, and each reads its weights and the KV cache once a step; the embedding is
-        a look-up and is not read. A sketch, good enough to rank layouts.
+        They are dealt to up to as many batches as there are GPUs, which are in flight together: every batch
+        passes all GPUs in turn, and the slowest GPU sets the pace. A sketch, good enough to rank layouts.
         """
         running = min(conversations, self.conversations)
-        seconds = _HOP_S * (len(self.shards) - 1)
-        for position, shard in enumerate(self.shards):
-            first = shard.blocks[0]
-            is_look_up = position == 0 and not first.kv_bytes_per_token and not first.makes_logits
-            kv_bytes = shard.kv_bytes_per_token * self.max_tokens / 2 * running
-            weight_bytes = shard.weight_bytes - first.weight_bytes * is_look_up
-            seconds += (weight_bytes + kv_bytes) / shard.target.bandwidth
-            seconds += _LAYER_OVERHEAD_S * shard.num_layers
-        return running / seconds if seconds else 0.0
+        most_batches = max(1, min(len(self.shards), int(running)))
+        return max(self._rate(running, batches) for batches in range(1, most_batches + 1))
+
+    def _rate(self, running: float, batches: int) -> float:
+        """Tokens per second with `running` conversations in `batches` equal batches."""
+        seconds = [self._batch_seconds(position, running / batches) for position in range(len(self.shards))]
+        waiting = _UNEVENNESS * (len(self.shards) - 1) * (batches > 1)
+        cycle = max(sum(seconds), batches * max(seconds)) * (1 + waiting)  # in which every conversation gets a token
+        return running / cycle if cycle else 0.0
+
+    def _batch_seconds(self, position: int, rows: float) -> float:
+        """What one batch takes on the GPU at `position`: its weights and the rows' KV cache are read once.
+
+        The embedding is a look-up and is not read.
+        """
+        shard = self.shards[position]
+        first = shard.blocks[0]
+        is_look_up = position == 0 and not first.kv_bytes_per_token and not first.makes_logits
+        read_bytes = shard.weight_bytes - first.weight_bytes * is_look_up
+        read_bytes += int(shard.kv_bytes_per_token * self.max_tokens / 2 * rows)
+        hop = _HOP_S if position else 0.0
+        return read_bytes / shard.target.bandwidth + _LAYER_OVERHEAD_S * shard.num_layers + hop
 
 
 def fit_replica(

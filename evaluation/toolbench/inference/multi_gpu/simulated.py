@@ -8,8 +8,8 @@ from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.units import gib, parse_size
 
-_GROUP = re.compile(r"(?:(?P<count>\d+)\s*[x*]\s*)?(?P<size>\d.*)", re.IGNORECASE)
-_MOST_GPUS = 64
+_GROUP = re.compile(r"(?:(?P<count>\d+)\s*[x×*]\s*)?(?P<size>\d.*)", re.IGNORECASE)
+_MOST_GPUS = 32
 
 
 def simulated_gpus(text: str) -> list[Gpu]:

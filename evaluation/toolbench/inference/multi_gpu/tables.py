@@ -8,6 +8,8 @@ from evaluation.toolbench.inference.multi_gpu.gpus import Inspection
 from evaluation.toolbench.inference.multi_gpu.placement import Layout
 from evaluation.toolbench.inference.multi_gpu.units import gib
 
+WIDTH = 110  # of a line of prose
+
 
 def gpu_table(found: Inspection) -> list[str]:
     """Every GPU of the driver (or of torch), its numbers, its memory, and who holds it."""
@@ -36,7 +38,7 @@ def layout_table(layout: Layout) -> list[str]:
     rows = []
     for number, replica in enumerate(layout.replicas):
         for shard in replica.shards:
-            free_left = shard.target.budget_bytes - replica.used_bytes(shard)
+            used = replica.used_bytes(shard)
             rows.append(
                 [
                     str(number),
@@ -45,15 +47,16 @@ def layout_table(layout: Layout) -> list[str]:
                     gib(shard.weight_bytes),
                     f"{gib(shard.kv_bytes_per_token * replica.kv_tokens)} ({replica.kv_tokens:,} tokens)",
                     gib(shard.working_bytes),
-                    gib(free_left),
+                    gib(used),
+                    gib(shard.target.budget_bytes - used),
                     f"{gib(shard.target.budget_bytes)} of {gib(shard.target.gpu.free_bytes)} free",
                 ]
             )
         if replica.offloaded:
             layers = sum(block.kv_bytes_per_token > 0 for block in replica.offloaded)
             weights = gib(sum(block.weight_bytes for block in replica.offloaded))
-            rows.append([str(number), "cpu", str(layers), weights, "on the first GPU", "", "", ""])
-    return align(["replica", "GPU", "layers", "weights", "KV room", "working", "left", "budget"], rows)
+            rows.append([str(number), "cpu", str(layers), weights, "on the first GPU", "", "", "", ""])
+    return align(["replica", "GPU", "layers", "weights", "KV room", "working", "sum", "left", "budget"], rows)
 
 
 def device_map_lines(device_map: Mapping[str, int | str]) -> list[str]:

@@ -4,6 +4,7 @@ finding.py         what a check reports, as a line and as JSON
 machine.py         what the checks look at: options, GPUs, layout, the loaded model
 environment.py     versions, GPUs, CUDA_VISIBLE_DEVICES
 peer_copies.py     real copies between every ordered pair of GPUs
-model_checks.py    layout, loading, device map, generation, memory under the longest conversation
+model_checks.py    layout, loading, device map, generation
+memory_check.py    memory under the longest conversation
 command.py         the command line
 """

@@ -6,9 +6,11 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
-from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
 from evaluation.toolbench.inference.multi_gpu.doctor.environment import (
     check_gpus,
     check_versions,
@@ -29,7 +31,7 @@ from evaluation.toolbench.inference.multi_gpu.doctor.peer_copies import check_pe
 from evaluation.toolbench.inference.multi_gpu.placement import Layout
 from evaluation.toolbench.inference.multi_gpu.replica import Workload
 from evaluation.toolbench.inference.multi_gpu.simulated import simulated_gpus
-from evaluation.toolbench.inference.multi_gpu.tables import device_map_lines, layout_table
+from evaluation.toolbench.inference.multi_gpu.tables import WIDTH, device_map_lines, layout_table
 
 CHECKS: dict[str, Callable[[Machine], list[Finding]]] = {
     "versions": check_versions,
@@ -41,7 +43,7 @@ CHECKS: dict[str, Callable[[Machine], list[Finding]]] = {
     "device_map": check_device_map,
     "generation": check_generation,
     "same_tokens": check_same_tokens,
-    "tool_ids": check_tool_ids,
+    "tool_tokens": check_tool_ids,
     "longest_conversation": check_longest_conversation,
 }
 
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n".join(_simulation(Machine(options), simulate, as_json)))
             return 0
         machine = Machine(options)
+        machine.check_options()
         if options.model_path:
             _ = machine.footprint  # a checkpoint that cannot be read is no matter of this machine
         findings = []
@@ -94,7 +97,7 @@ def _simulation(machine: Machine, text: str, as_json: bool) -> list[str]:
     layout = machine.plan(machine.footprint, simulated_gpus(text))
     if as_json:
         return [json.dumps(_layout_facts(text, layout), indent=2)]
-    lines = [layout.reasons, "", *layout_table(layout)]
+    lines = [*textwrap.wrap(layout.reasons, WIDTH), "", *layout_table(layout)]
     for number, replica in enumerate(layout.replicas):
         lines += ["", f"replica {number}:", *(f"  {line}" for line in device_map_lines(replica.device_map))]
     return lines
@@ -123,7 +126,7 @@ def _layout_facts(text: str, layout: Layout) -> dict[str, object]:
 
 
 def _parse(arguments: Sequence[str] | None) -> tuple[Options, str | None, bool]:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="test_multi_gpu.py",
         description="Checks whether this machine's GPUs work for ToolGen, and what to do where they do not.",
         epilog="Exit code 0: all good; 1: a check failed; 2: could not start.",
@@ -155,12 +158,21 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str | None, bool]:
     return options, parsed.simulate, parsed.json
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (--help lists all flags)", file=sys.stderr)
+        raise SystemExit(ConfigError.exit_code)
+
+
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
 
 
 def _auto_or_positive(text: str) -> str | int:
+    if text != "auto" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a whole number of 1 or more")
     return text if text == "auto" else _positive(text)

@@ -21,8 +21,9 @@ from evaluation.toolbench.inference.multi_gpu.footprint import (
 )
 from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus, torch_cuda_uuids
 from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_replica, resolve_dtype
+from evaluation.toolbench.inference.multi_gpu.memory_map import check_amounts
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
-from evaluation.toolbench.inference.multi_gpu.placement import Layout
+from evaluation.toolbench.inference.multi_gpu.placement import Layout, budgets_of
 from evaluation.toolbench.inference.multi_gpu.planning import plan_for
 from evaluation.toolbench.inference.multi_gpu.replica import Workload
 
@@ -70,6 +71,15 @@ class Machine:
     def gpus(self) -> Sequence[Gpu]:
         """The GPUs that torch can use, as they were before the doctor touched them."""
         return self.found.visible if torch.cuda.is_available() else ()
+
+    def check_options(self) -> None:
+        """ConfigError or PlacementError for what was asked wrongly, or asks for more than this machine has."""
+        resolve_dtype(self.options.dtype, on_cpu=False)
+        if self.options.max_gpu_memory is not None:
+            check_amounts(self.options.max_gpu_memory)
+        is_usable = bool(self.gpus) or not self.found.visible  # otherwise a check tells what to do about the driver
+        if is_usable and (self.gpus or self.options.num_gpus):
+            budgets_of(self.gpus, self.options.max_gpu_memory, self.options.num_gpus)
 
     @cached_property
     def footprint(self) -> Footprint:

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
+import textwrap
 import time
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet
-from evaluation.toolbench.inference.engine.generate import GenerateEngine
+from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.request import GenerationRequest
 from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.inference.multi_gpu.doctor.finding import Finding, needs
 from evaluation.toolbench.inference.multi_gpu.doctor.machine import LoadedModel, Machine
+from evaluation.toolbench.inference.multi_gpu.doctor.memory_check import longest_conversation
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
-from evaluation.toolbench.inference.multi_gpu.loading import embedding_device, load_with
-from evaluation.toolbench.inference.multi_gpu.tables import device_map_lines, layout_table
-from evaluation.toolbench.inference.multi_gpu.units import MIB, gib
+from evaluation.toolbench.inference.multi_gpu.loading import load_with
+from evaluation.toolbench.inference.multi_gpu.tables import WIDTH, device_map_lines, layout_table
+from evaluation.toolbench.inference.multi_gpu.units import GIB, MIB, gib
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _NEW_TOKENS = 64
+_SMALL_KV_BYTES = GIB // 2  # more than enough for a short generation
 _PREDICTION_SLACK = 0.03  # of the weights
 _ALLOCATOR_SLACK_BYTES = 64 * MIB  # the caching allocator takes memory in blocks; this matters for tiny models only
 _TOOL_TOKEN = re.compile(r"<<.+>>")
@@ -42,7 +46,8 @@ def check_layout(machine: Machine) -> list[Finding]:
         return [Finding(name, "fail", str(error), "what the line above proposes; --simulate 3x24GiB tries other GPUs")]
     measured = f"{len(layout.replicas)} replica{'s' * (len(layout.replicas) > 1)} of {layout.footprint.model}"
     facts = {"replicas": [replica.device_map for replica in layout.replicas], "tokens_per_s": layout.tokens_per_s}
-    return [Finding(name, "ok", measured, details=(layout.reasons, *layout_table(layout)), facts=facts)]
+    details = (*textwrap.wrap(layout.reasons, WIDTH), "", *layout_table(layout))
+    return [Finding(name, "ok", measured, details=details, facts=facts)]
 
 
 def check_loading(machine: Machine) -> list[Finding]:
@@ -88,16 +93,18 @@ def check_device_map(machine: Machine) -> list[Finding]:
 
 
 def check_generation(machine: Machine) -> list[Finding]:
-    """A greedy generation, and how fast it is."""
+    """A greedy generation by the engine that a run uses, and how fast it is."""
     name = "generation"
     loaded = _loaded(machine)
     if loaded is None:
         return [_no_model(name)]
     count = min(_NEW_TOKENS, loaded.model.config.get_text_config().max_position_embeddings // 2)
-    _generate(loaded.model, 2)  # what the first generation compiles and allocates is not its speed
-    start = time.perf_counter()
-    tokens = _generate(loaded.model, count)
-    seconds = time.perf_counter() - start
+    with contextlib.closing(make_engine("auto", loaded.model, max_kv_bytes=_SMALL_KV_BYTES)) as engine:
+        request = GenerationRequest([token % engine.vocab_size for token in range(7, 23)], count, TokenSet([]))
+        engine.generate(request)  # what the first generation compiles and captures is not its speed
+        start = time.perf_counter()
+        tokens = engine.generate(request).token_ids
+        seconds = time.perf_counter() - start
     rate = len(tokens) / seconds
     facts = {"tokens": len(tokens), "tokens_per_s": rate}
     return [Finding(name, "ok", f"{len(tokens)} tokens at {rate:.1f} tokens/s (one conversation)", facts=facts)]
@@ -111,18 +118,30 @@ def check_same_tokens(machine: Machine) -> list[Finding]:
         return [needs(name, 1, 0)]
     places: list[int | str] = list(range(count)) if count > 1 else [0, "cpu"]
     with tempfile.TemporaryDirectory() as folder:
-        modules = _save_small_model(folder)
+        modules = _save_small_model(folder, num_layers=max(6, count))
         spread = {module: places[i * len(places) // len(modules)] for i, module in enumerate(modules)}
         whole = load_with(folder, {"device_map": {"": 0}}, dtype="float32")
-        expected = _generate(whole, _NEW_TOKENS)
         model = load_with(folder, {"device_map": spread}, dtype="float32", cpu_offloading=count == 1)
-        tokens = _generate(model, _NEW_TOKENS)
+    return [compare_tokens(name, whole, model, places)]
+
+
+def compare_tokens(
+    name: str, whole: PreTrainedModel, spread: PreTrainedModel, places: Sequence[int | str], prompts: int = 4
+) -> Finding:
+    """Whether `spread`, which lies over `places`, generates as `whole` does, by either engine."""
+    expected = list(chain.from_iterable(_generate(whole, _NEW_TOKENS, prompts=prompts)))
+    equal = {}
+    for engine, options in (("generate", {}), ("paged", {"max_kv_bytes": _SMALL_KV_BYTES})):
+        tokens = chain.from_iterable(_generate(spread, _NEW_TOKENS, engine=engine, prompts=prompts, **options))
+        equal[engine] = sum(a == b for a, b in zip(tokens, expected, strict=True))
     over = ", ".join(f"cuda:{place}" if isinstance(place, int) else place for place in places)
-    equal = sum(a == b for a, b in zip(tokens, expected, strict=True))
-    measured = f"{equal} of {len(expected)} tokens over {over} are those of one device"
-    if equal == len(expected):
-        return [Finding(name, "ok", measured)]
-    return [Finding(name, "fail", measured, "see the copies between GPUs above; one replica per GPU is not affected")]
+    said = ", ".join(f"{engine} {number}" for engine, number in equal.items())
+    measured = f"over {over}: of {len(expected)} tokens those of one device are {said}"
+    facts = {"tokens": len(expected), "equal": equal}
+    if set(equal.values()) == {len(expected)}:
+        return Finding(name, "ok", measured, facts=facts)
+    advice = "see the copies between GPUs above; one replica per GPU is not affected"
+    return Finding(name, "fail", measured, advice, facts=facts)
 
 
 def check_tool_ids(machine: Machine) -> list[Finding]:
@@ -150,41 +169,14 @@ def check_tool_ids(machine: Machine) -> list[Finding]:
 
 
 def check_longest_conversation(machine: Machine) -> list[Finding]:
-    """With the planned KV room taken, one conversation of the longest kind runs inside the budget."""
+    """With the planned KV room taken, the longest conversation runs among the others inside the budget."""
     name = "longest conversation"
     if not machine.gpus:
         return [needs(name, 1, 0)]
     loaded = _loaded(machine)
     if loaded is None or loaded.layout is None:
         return [_no_model(name)]
-    replica = loaded.layout.replicas[0]
-    length, chunk = replica.max_tokens, loaded.layout.workload.prefill_tokens
-    others = replica.kv_tokens - length
-    torch.cuda.empty_cache()  # what earlier checks used and freed is no part of this one
-    try:
-        # What the other conversations' KV cache will hold; the first GPU also has that of offloaded layers.
-        ballast = [
-            torch.empty(shard.kv_bytes_per_token * others, dtype=torch.uint8, device=f"cuda:{shard.index}")
-            for shard in replica.shards
-        ]
-        for index in replica.gpus:
-            torch.cuda.reset_peak_memory_stats(index)
-        vocab_size = loaded.model.config.get_text_config().vocab_size
-        read_and_step(loaded.model, [token % vocab_size for token in range(length)], chunk)
-    except torch.OutOfMemoryError as error:
-        first = str(error).splitlines()[0]
-        return [
-            Finding(name, "fail", first, "a smaller --max_gpu_memory, such as 75%, and please report it with --json")
-        ]
-    peak = {index: torch.cuda.max_memory_reserved(index) for index in replica.gpus}
-    del ballast
-    budgets = {shard.index: shard.target.budget_bytes for shard in replica.shards}
-    said = ", ".join(f"cuda:{index}: {gib(peak[index])} of a budget of {gib(budgets[index])}" for index in peak)
-    measured = f"{length:,} tokens beside {others:,} reserved: {said}"
-    facts = {"peak_bytes": peak, "budget_bytes": budgets}
-    if any(peak[index] > budgets[index] for index in peak):
-        return [Finding(name, "fail", measured, "a smaller --max_gpu_memory, such as 75%", facts=facts)]
-    return [Finding(name, "ok", measured, facts=facts)]
+    return [longest_conversation(name, loaded.model, loaded.layout.replicas[0])]
 
 
 def _loaded(machine: Machine) -> LoadedModel | None:
@@ -211,44 +203,29 @@ def _no_model(name: str) -> Finding:
     return Finding(name, "skip", "no model is loaded: give --model_path")
 
 
-def _generate(model: PreTrainedModel, count: int) -> tuple[int, ...]:
-    """`count` greedy tokens after a fixed prompt, end tokens not heeded."""
-    engine = GenerateEngine(model)
-    try:
-        prompt = [token % engine.vocab_size for token in range(7, 23)]
-        return engine.generate(GenerationRequest(prompt, count, TokenSet([]))).token_ids
-    finally:
-        engine.close()
+def _generate(
+    model: PreTrainedModel, count: int, *, engine: str = "generate", prompts: int = 1, **options: Any
+) -> list[tuple[int, ...]]:
+    """`count` greedy tokens after each of some fixed prompts, end tokens not heeded."""
+    with contextlib.closing(make_engine(engine, model, **options)) as made:
+        futures = [
+            made.submit(
+                GenerationRequest([token % made.vocab_size for token in range(7 + n, 23 + n)], count, TokenSet([]))
+            )
+            for n in range(prompts)
+        ]
+        return [future.result().token_ids for future in futures]
 
 
-@torch.inference_mode()
-def read_and_step(model: PreTrainedModel, ids: Sequence[int], chunk: int) -> int:
-    """Reads `ids` in pieces of `chunk`, the last one as a decode step; the token that comes next.
-
-    The KV cache is allocated once, as the engine's is: what a growing one would waste is not in the plan.
-    """
-    from transformers import StaticCache
-
-    cache = StaticCache(config=model.config, max_cache_len=len(ids))
-    tokens = torch.tensor([list(ids)], device=embedding_device(model))
-    next_token = -1
-    for piece in [*tokens[:, :-1].split(chunk, dim=1), tokens[:, -1:]]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # the argument gets another name, which older versions lack
-            output = model(input_ids=piece, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        next_token = int(output.logits[0, -1].float().argmax())
-    return next_token
-
-
-def _save_small_model(folder: str) -> list[str]:
-    """Saves a random-weights Llama of 6 layers into `folder`; its modules in order."""
+def _save_small_model(folder: str, num_layers: int) -> list[str]:
+    """Saves a random-weights Llama into `folder`; its modules in order."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=1000,
         hidden_size=128,
         intermediate_size=256,
-        num_hidden_layers=6,
+        num_hidden_layers=num_layers,
         num_attention_heads=8,
         num_key_value_heads=4,
         max_position_embeddings=512,
@@ -259,5 +236,5 @@ def _save_small_model(folder: str) -> list[str]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
-    layers = [f"model.layers.{index}" for index in range(config.num_hidden_layers)]
+    layers = [f"model.layers.{index}" for index in range(num_layers)]
     return ["model.embed_tokens", "model.rotary_emb", *layers, "model.norm", "lm_head"]

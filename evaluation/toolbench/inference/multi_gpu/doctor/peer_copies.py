@@ -1,21 +1,25 @@
 """Copies between GPUs, for real: what arrives is compared on both sides.
 
 On some hosts (consumer cards, IOMMU) CUDA reports peer access that delivers garbage, and a model
-spread over such GPUs talks garbage. Each copy runs in a process of its own with a time limit, because a
-copy can also hang.
+spread over such GPUs talks garbage. The copies run in a process of their own, each with a time limit,
+because a copy can also hang or end the process; those left go on in a new one.
 
-    python -m evaluation.toolbench.inference.multi_gpu.doctor.peer_copies cuda:0 cuda:1
+    python -m evaluation.toolbench.inference.multi_gpu.doctor.peer_copies cuda:0,cuda:1 cuda:1,cuda:0
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,46 +27,86 @@ from evaluation.toolbench.inference.multi_gpu.doctor.finding import Finding, nee
 from evaluation.toolbench.inference.multi_gpu.doctor.machine import Machine
 from evaluation.toolbench.inference.multi_gpu.units import MIB
 
-TIME_LIMIT_S = 60.0
+TIME_LIMIT_S = 60.0  # of a copy, and of starting the process where it is its first
 _COPY_BYTES = 64 * MIB
 _REPEATS = 8
 _ROOT = Path(__file__).resolve().parents[5]
+_COMMAND = (sys.executable, "-m", "evaluation.toolbench.inference.multi_gpu.doctor.peer_copies")
 _ADVICE = (
     "one replica per GPU is not affected (--num_replicas {count}); for a model over several GPUs update the driver, "
     "switch the IOMMU or ACS off in the BIOS, or hide one GPU of the pair"
 )
 
+Pair = tuple[int, int]  # CUDA indices: from, to
+Outcome = Mapping[str, Any] | str  # what was measured, or why nothing was
+
 
 def check_peer_copies(machine: Machine) -> list[Finding]:
     """A finding for every ordered pair of visible GPUs."""
-    count = len(machine.gpus)
-    if count < 2:
-        return [needs("peer copies", 2, count)]
-    return [judge_pair(source, target, count) for source, target in permutations(range(count), 2)]
+    gpus = machine.gpus
+    if len(gpus) < 2:
+        return [needs("peer copies", 2, len(gpus))]
+    outcomes = copy_pairs(list(permutations(range(len(gpus)), 2)))
+    return [
+        judge(pair, outcome, len(gpus), gpus[pair[0]].links.get(gpus[pair[1]].uuid))
+        for pair, outcome in outcomes.items()
+    ]
 
 
-def judge_pair(source: int, target: int, num_gpus: int, command: Sequence[str] | None = None) -> Finding:
-    """Runs one copy and judges it; `command` stands in for the process that copies."""
-    name = f"copy {source} -> {target}"
+def judge(pair: Pair, outcome: Outcome, num_gpus: int, link: str | None = None) -> Finding:
+    """The finding on one copy; `link` says how the two GPUs reach each other."""
+    name = f"copy {pair[0]} -> {pair[1]}"
     advice = _ADVICE.format(count=num_gpus)
-    own_command = [sys.executable, "-m", __name__, f"cuda:{source}", f"cuda:{target}"]
-    try:
-        done = subprocess.run(
-            command or own_command, cwd=_ROOT, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return Finding(name, "fail", f"no answer within {TIME_LIMIT_S:.0f} s", advice)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return Finding(name, "fail", f"ended with code {done.returncode}: {last}", advice)
-    facts = json.loads(done.stdout.splitlines()[-1])
-    wrong = facts["num_bytes"] - min(facts["right_at_target"], facts["right_at_source"])
+    over = f" ({link})" if link else ""
+    if isinstance(outcome, str):
+        return Finding(name, "fail", f"{outcome}{over}", advice)
+    facts = {**outcome, "link": link}
+    wrong = outcome["num_bytes"] - min(outcome["right_at_target"], outcome["right_at_source"])
     if wrong:
-        access = "although CUDA reports peer access" if facts["peer_access"] else "without peer access"
-        measured = f"{wrong:,} of {facts['num_bytes']:,} bytes arrive wrong, {access}"
+        access = "although CUDA reports peer access" if outcome["peer_access"] else "without peer access"
+        measured = f"{wrong:,} of {outcome['num_bytes']:,} bytes arrive wrong, {access}{over}"
         return Finding(name, "fail", measured, advice, facts=facts)
-    how = "peer access" if facts["peer_access"] else "through the host"
-    return Finding(name, "ok", f"{facts['bytes_per_s'] / 1e9:.1f} GB/s, {how}, all bytes right", facts=facts)
+    how = "peer access" if outcome["peer_access"] else "through the host"
+    return Finding(name, "ok", f"{outcome['bytes_per_s'] / 1e9:.1f} GB/s, {how}{over}, all bytes right", facts=facts)
+
+
+def copy_pairs(pairs: Sequence[Pair], command: Sequence[str] = _COMMAND) -> dict[Pair, Outcome]:
+    """The outcome of each pair's copy, in their order; `command` stands in for the process that copies."""
+    outcomes: dict[Pair, Outcome] = {}
+    while left := [pair for pair in pairs if pair not in outcomes]:
+        outcomes |= _copies_of_one_process(left, command)
+    return outcomes
+
+
+def _copies_of_one_process(pairs: Sequence[Pair], command: Sequence[str]) -> dict[Pair, Outcome]:
+    """Outcomes up to the first copy that hangs or ends the process, that one included."""
+    outcomes: dict[Pair, Outcome] = {}
+    arguments = [f"cuda:{source},cuda:{target}" for source, target in pairs]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as messages:
+        process = subprocess.Popen(
+            [*command, *arguments], cwd=_ROOT, stdout=subprocess.PIPE, stderr=messages, text=True
+        )
+        assert process.stdout is not None
+        for pair in pairs:
+            deadline = time.perf_counter() + TIME_LIMIT_S
+            timer = threading.Timer(TIME_LIMIT_S, process.kill)
+            timer.start()
+            line = process.stdout.readline()
+            timer.cancel()
+            if line:
+                outcomes[pair] = json.loads(line)
+            elif time.perf_counter() > deadline:
+                outcomes[pair] = f"no answer within {TIME_LIMIT_S:.0f} s"
+                break
+            else:
+                code = process.wait()
+                messages.seek(0)
+                last = (messages.read().strip().splitlines() or ["no message"])[-1]
+                outcomes[pair] = f"ended with code {code}: {last}"
+                break
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a driver can hold a killed process back
+            process.wait(timeout=TIME_LIMIT_S)
+    return outcomes
 
 
 def copy_and_verify(source: str, target: str, num_bytes: int = _COPY_BYTES) -> dict[str, int | float | bool]:
@@ -104,4 +148,6 @@ def _synchronize(*devices: str) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(copy_and_verify(sys.argv[1], sys.argv[2])))
+    for argument in sys.argv[1:]:
+        source_device, target_device = argument.split(",")
+        print(json.dumps(copy_and_verify(source_device, target_device)), flush=True)
