@@ -1,12 +1,11 @@
 """Make a checkpoint that has ToolGen's vocabulary and no training, to run the pipeline on real data without a GPU.
 
     python benchmarks/random_checkpoint.py --data_dir data --output_dir outputs/random_llama
-    DATA_DIR=data MODEL_PATH=outputs/random_llama STAGE=G3 GROUP=instruction RESTRICT_ACTIONS=all \\
-        bash scripts/inference/inference_toolgen_pipeline_virtual.sh --single_chain_max_step 4
 
-The model is a Llama of two small layers. Its tokenizer has a byte-level BPE vocabulary learnt from the
-documentation of the data folder's tools, the markers of Llama-3's chat layout, and one token for every line
-of `virtual_tokens.txt`, in its order, as the published checkpoints have. Equal arguments give equal files.
+`real_queries.py` makes one and runs the main command with it. The model is a Llama of two small layers. Its
+tokenizer has a byte-level BPE vocabulary learnt from the documentation of the data folder's tools, the markers of
+Llama-3's chat layout, and one token for every line of `virtual_tokens.txt`, in its order, as the published
+checkpoints have. Equal arguments give equal files.
 """
 
 from __future__ import annotations

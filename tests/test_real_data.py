@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import real_queries
 from benchmarks.random_checkpoint import save_random_checkpoint, tool_tokens
 from evaluation.toolbench.inference.Downstream_tasks.functions import ToolPackage
 from evaluation.toolbench.inference.Downstream_tasks.queries import read_queries
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import read_tools_json
-from evaluation.toolbench.inference.qa_pipeline_multithread import main
-from evaluation.toolbench.inference.toolgen.catalog import load_catalog
 from evaluation.toolbench.inference.toolgen.names import ActionName
-from tests.pipeline_helpers import ROOT, api_server
+from tests.pipeline_helpers import ROOT
 
 REAL_DATA = Path(os.environ.get("TOOLGEN_REAL_DATA", ROOT.parent / "shared" / "real_data"))
 QUERIES = REAL_DATA / "solvable_queries" / "test_instruction"
@@ -27,45 +26,29 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("random")
-    save_random_checkpoint(REAL_DATA, folder)
+def output(tmp_path_factory):
+    """A folder of the benchmark, with its checkpoint."""
+    folder = tmp_path_factory.mktemp("real queries")
+    save_random_checkpoint(REAL_DATA, folder / "checkpoint")
     return folder
 
 
 @pytest.mark.parametrize("method", ["CoT@1", "DFS_woFilter_w2"])
-def test_real_queries_become_answers_whose_every_action_is_a_real_tool(checkpoint, tmp_path, monkeypatch, method):
-    queries = json.loads((QUERIES / "G3_instruction.json").read_text(encoding="utf-8"))[:2]
-    query_file = tmp_path / "queries.json"
-    query_file.write_text(json.dumps(queries), encoding="utf-8")
-    flags = {
-        "backbone_model": "toolgen_atomic",
-        "model_path": checkpoint,
-        "data_dir": REAL_DATA,
-        "input_query_file": query_file,
-        "output_answer_file": tmp_path / "answers",
-        "function_provider": "all",
-        "restrict_actions": "all",
-        "method": method,
-        "single_chain_max_step": 4,
-        "max_new_tokens": 24,
-        "num_thread": 2,
-    }
-    with api_server(tmp_path) as service_url:
-        monkeypatch.setenv("SERVICE_URL", service_url)
-        assert main([text for name, value in flags.items() for text in (f"--{name}", str(value))]) == 0
-    names = {str(name) for name in load_catalog(REAL_DATA, "Atomic", "").token_to_toolbench_name.values()}
-    for query in queries:
-        record = json.loads((tmp_path / "answers" / f"{query['query_id']}_{method}.json").read_text())
-        actions = _actions(record["tree"]["tree"] if "tree" in record else {"children": record["trys"][0]["chain"]})
-        assert len(actions) >= 2
-        assert set(actions) <= names
+def test_the_main_command_answers_real_queries_with_real_tools(output, capfd, method):
+    size = ["--num_queries", "2", "--steps", "2", "--max_new_tokens", "24"]
+    flags = ["--data_dir", str(REAL_DATA), "--output_dir", str(output), "--method", method, *size]
+    exit_code = real_queries.main(flags)
+    out, err = capfd.readouterr()
+    assert exit_code == 0, err
+    report = json.loads(out.splitlines()[-1])
+    assert (report["queries"], report["missing"], report["invented_actions"]) == (2, 0, 0)
+    assert report["actions"] == (4 if method == "CoT@1" else 12)  # 2 in a chain; 2 + 4 in a tree of width 2
 
 
-def test_every_published_token_is_one_id_in_the_order_of_the_file(checkpoint):
+def test_every_published_token_is_one_id_in_the_order_of_the_file(output):
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(output / "checkpoint")
     tokens = tool_tokens(REAL_DATA)
     first = tokenizer.convert_tokens_to_ids("<<Finish>>")
     assert len(tokens) == 46_985
@@ -80,9 +63,3 @@ def test_every_real_query_file_is_read_and_its_apis_can_be_called(name):
     assert len(queries) >= 60
     apis = [(api["tool_name"], api["api_name"]) for query in queries for api in query.api_list or ()]
     assert [api for api in apis if package.find(ActionName.of(*api)) is None] == []
-
-
-def _actions(node: dict) -> list[str]:
-    """The names called at and below a node."""
-    own = [node["description"]] if node.get("node_type") == "Action" else []
-    return own + [action for child in node.get("children", ()) for action in _actions(child)]
