@@ -21,7 +21,14 @@ from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
 from evaluation.toolbench.virtual_api.replies import CODE_OF_ERROR, read_reply
 
 CALL = {"category": "Data", "tool_name": "t", "api_name": "a", "tool_input": "{}", "strip": "truncate"}
-QUICK = RetryPolicy(failures=2, first_wait_s=0.01, rate_limits=1, first_rate_limit_wait_s=0.01, longest_wait_s=0.05)
+QUICK = RetryPolicy(
+    failures=2,
+    unreachable_s=0.1,
+    first_wait_s=0.01,
+    rate_limits=1,
+    first_rate_limit_wait_s=0.01,
+    longest_wait_s=0.05,
+)
 GOOD = {"error": "", "response": "fine"}
 
 Answer = tuple[int, bytes, dict[str, str]]

@@ -73,7 +73,7 @@ def test_D1_an_api_error_keeps_its_reply_its_code_and_the_calls_name(tmp_path, e
 
 
 def test_D2_no_server_is_an_observation_and_the_search_goes_on(tmp_path):
-    with ApiClient("http://127.0.0.1:9/virtual", retry=RetryPolicy(failures=0)) as client:
+    with ApiClient("http://127.0.0.1:9/virtual", retry=RetryPolicy(failures=0, unreachable_s=0)) as client:
         model = ScriptedModel(LOOK, FINISH)
         chain = single_chain(model, make_env(tmp_path, api=client))
         assert chain.start(single_chain_max_step=16) == 1

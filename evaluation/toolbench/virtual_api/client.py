@@ -24,10 +24,11 @@ import httpx
 from evaluation.toolbench.inference.errors import ApiError, ConfigError
 from evaluation.toolbench.virtual_api.exchange import ResponseTooLarge, new_http_client, post_json
 from evaluation.toolbench.virtual_api.replies import (
-    CONNECTION_FAILED,
+    CONNECTION_LOST,
     NOT_AN_ANSWER,
     SUCCESS,
     TIMED_OUT,
+    UNREACHABLE,
     Reply,
     RetryReason,
     read_reply,
@@ -40,19 +41,22 @@ T = TypeVar("T")
 # A server at ".../virtual" may ask a language model for its answer; ToolBench's own wait for any other is 15 s.
 VIRTUAL_TIMEOUT_S = 120.0
 TIMEOUT_S = 15.0
+_LOOK_AGAIN_S = 2.0  # the longest wait before looking whether a server is back: that costs it nothing
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
     """How often a call is tried again, and how long it waits in between.
 
-    `failures` counts refused and lost connections and the statuses 429 and 5xx; `rate_limits` the
-    answers "Too many requests error..." and "Rate limit per minute error...". The wait doubles from the
-    first to the longest one and is shortened at random by up to half, so that conversations that failed
+    `failures` counts lost connections and the statuses 429 and 5xx; `rate_limits` the answers "Too many
+    requests error..." and "Rate limit per minute error...". A server to which there is no connection at all
+    is looked for again for `unreachable_s` seconds, in which it can be started anew. The wait doubles from
+    the first to the longest one and is shortened at random by up to half, so that conversations that failed
     together do not return together. All of it happens within the time limit of the call.
     """
 
     failures: int = 4
+    unreachable_s: float = 30.0
     first_wait_s: float = 0.25
     rate_limits: int = 2
     first_rate_limit_wait_s: float = 1.0
@@ -62,8 +66,15 @@ class RetryPolicy:
         if any(number < 0 for number in vars(self).values()):
             raise ConfigError(f"retries and waits must be 0 or above: {self}")
 
-    def wait_s(self, reply: Reply, num_retries: int, rng: random.Random) -> float | None:
-        """Seconds to wait before asking again after `num_retries` retries for the same reason; None: give up."""
+    def wait_s(self, reply: Reply, num_retries: int, waited_s: float, rng: random.Random) -> float | None:
+        """Seconds to wait before asking again after `num_retries` retries for the same reason, the first of them
+        `waited_s` seconds ago; None: give up."""
+        if reply.retry == "unreachable":
+            if waited_s >= self.unreachable_s:
+                return None
+            # The exponent is bounded for the sake of large numbers only.
+            backoff = self.first_wait_s * 2 ** min(num_retries, 16) * rng.uniform(0.5, 1.0)
+            return min(backoff, self.longest_wait_s, _LOOK_AGAIN_S, self.unreachable_s - waited_s)
         if reply.retry is None or num_retries >= (self.failures if reply.retry == "failure" else self.rate_limits):
             return None
         first = self.first_wait_s if reply.retry == "failure" else self.first_rate_limit_wait_s
@@ -120,6 +131,7 @@ class ApiClient:
         self._num_retries = 0
         self._total_latency_s = 0.0
         self._max_latency_s = 0.0
+        self._unreachable_since: float | None = None  # of the loop's time; only the loop touches it
         self._lock = threading.Lock()
         self._is_closed = False
         self._http = new_http_client(self._url, connect_timeout_s=connect_timeout_s, is_local=is_loopback(self._url))
@@ -219,10 +231,15 @@ class ApiClient:
         """The reply to one call, and how many retries it took."""
         deadline = self._loop.time() + self._timeout_s
         retries: Counter[RetryReason] = Counter()
+        first_met: dict[RetryReason, float] = {}
         while True:
             reply = await self._ask_once(content, deadline)
-            wait_s = None if reply.retry is None else self._retry.wait_s(reply, retries[reply.retry], self._rng)
-            if reply.retry is None or wait_s is None or self._loop.time() + wait_s >= deadline:
+            if reply.retry is None:
+                return reply, retries.total()
+            now = self._loop.time()
+            waited_s = now - first_met.setdefault(reply.retry, now)
+            wait_s = self._retry.wait_s(reply, retries[reply.retry], waited_s, self._rng)
+            if wait_s is None or now + wait_s >= deadline:
                 return reply, retries.total()
             retries[reply.retry] += 1
             await asyncio.sleep(wait_s)
@@ -237,15 +254,35 @@ class ApiClient:
             return TIMED_OUT
         except (ResponseTooLarge, httpx.DecodingError):
             return NOT_AN_ANSWER
+        except httpx.ConnectError as error:
+            self._note_outage(error)
+            return UNREACHABLE
         except (httpx.HTTPError, OSError) as error:
             _log.debug("call to %s failed: %s", self._shown_url, type(error).__name__)
-            return CONNECTION_FAILED
+            return CONNECTION_LOST
+        self._note_answer()
         return read_reply(
             reply.status,
             reply.body,
             retry_after=reply.headers.get("retry-after"),
             is_replay=reply.headers.get("x-cache") == "HIT",
         )
+
+    def _note_outage(self, error: httpx.ConnectError) -> None:
+        if self._unreachable_since is None:
+            self._unreachable_since = self._loop.time()
+            _log.warning(
+                "The API server at %s is gone (%s): calls wait up to %.0f s for it.",
+                self._shown_url,
+                _describe(error),
+                min(self._retry.unreachable_s, self._timeout_s),
+            )
+
+    def _note_answer(self) -> None:
+        if self._unreachable_since is not None:
+            seconds = self._loop.time() - self._unreachable_since
+            self._unreachable_since = None
+            _log.warning("The API server at %s is back after %.1f s.", self._shown_url, seconds)
 
     async def _reason_to_doubt(self, tries: int, timeout_s: float) -> str | None:
         """Why there seems to be no API server; None when there is one."""

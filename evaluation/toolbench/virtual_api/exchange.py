@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -23,12 +26,15 @@ def new_http_client(url: httpx.URL, *, connect_timeout_s: float, is_local: bool)
 
     How long a request may take as a whole is the caller's business (httpx only bounds single reads, and
     a server that sends a byte now and then never exceeds those). A proxy from the environment is not
-    used for a server on this machine, where it could only get in the way.
+    used for a server on this machine, where it could only get in the way. Redirects are not followed, and
+    cookies not kept: they would grow without end and tie conversations together that share the client.
     """
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
     return httpx.AsyncClient(
         timeout=httpx.Timeout(None, connect=connect_timeout_s),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=30.0),
         trust_env=not is_local,
+        cookies=no_cookies,
         headers={"accept": "application/json", "accept-encoding": "identity"},
     )
 
@@ -36,12 +42,35 @@ def new_http_client(url: httpx.URL, *, connect_timeout_s: float, is_local: bool)
 async def post_json(
     client: httpx.AsyncClient, url: httpx.URL, content: bytes, *, toolbench_key: str, max_response_bytes: int
 ) -> HttpReply:
-    """POST `content` and read the reply. Raises httpx.HTTPError and ResponseTooLarge."""
+    """POST `content` and read the reply. Raises httpx.HTTPError and ResponseTooLarge.
+
+    A reply may be compressed although no server was asked for that: `max_response_bytes` are those of the
+    reply itself, of which no more is unpacked.
+    """
     headers = {"content-type": "application/json", "toolbench_key": toolbench_key}
     async with client.stream("POST", url, content=content, headers=headers) as response:
+        unpack = _unpacker(response.headers.get("content-encoding", ""))
         body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
+        async for chunk in response.aiter_raw():
+            body += unpack(chunk, max_response_bytes + 1 - len(body))
             if len(body) > max_response_bytes:
                 raise ResponseTooLarge
         return HttpReply(response.status_code, response.headers, bytes(body))
+
+
+def _unpacker(encoding: str) -> Callable[[bytes, int], bytes]:
+    """Turns a chunk as it was sent into the bytes of the reply, of which it gives as many as asked for at most.
+
+    httpx would unpack a chunk whole, to a thousand times its size.
+    """
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return lambda chunk, most: chunk[:most]
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # with a header of gzip or of zlib
+
+    def unpack(chunk: bytes, most: int) -> bytes:
+        try:
+            return stream.decompress(chunk, most)
+        except zlib.error as error:
+            raise httpx.DecodingError(str(error)) from error
+
+    return unpack

@@ -6,7 +6,7 @@ Pure: HTTP status and body in, `Reply` out. The codes and texts are ToolBench's.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ CODE_OF_ERROR = {
 }
 _RATE_LIMIT_CODES = (9, 10)
 
-RetryReason = Literal["failure", "rate limit"]
+RetryReason = Literal["failure", "rate limit", "unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ def _failure(text: str, code: int, retry: RetryReason | None = None, retry_after
 
 TIMED_OUT = _failure("Timeout error...", TIMEOUT)
 # ToolBench has no text for a server that cannot be reached (its run ends there); this is ours.
-CONNECTION_FAILED = _failure("Connection error...", REQUEST_INVALID, retry="failure")
+CONNECTION_LOST = _failure("Connection error...", REQUEST_INVALID, retry="failure")
+UNREACHABLE = replace(CONNECTION_LOST, retry="unreachable")
 NOT_AN_ANSWER = _failure("request invalid, data error", REQUEST_INVALID)
 
 
