@@ -163,6 +163,7 @@ def test_a_tool_that_is_not_known_fails_its_query_and_no_other(world, run_here, 
     assert "query 1 failed" in caplog.text
 
 
+NO_SERVER = {"engine": "server", "engine_url": "http://127.0.0.1:1/v1"}  # nothing listens on that port
 BAD_INPUT = {
     "no such model folder": ({"model_path": "/no/such/model"}, "no model folder at /no/such/model"),
     "unknown template": ({"template": "vicuna"}, "unknown template 'vicuna'"),
@@ -177,10 +178,13 @@ BAD_INPUT = {
     "a folder that cannot be made": ({"output_answer_file": "/proc/answers"}, "cannot write /proc/answers"),
     "no replica": ({"num_replicas": 0}, "'0' is not auto or a number of at least 1"),
     "fewer than no replicas": ({"num_replicas": -2}, "'-2' is not auto or a number of at least 1"),
-    "replicas of a server": ({"num_replicas": 2, "engine": "server"}, "--num_replicas 2: the server has the model"),
+    "replicas of a server": ({**NO_SERVER, "num_replicas": 2}, "--num_replicas 2: the server has the model"),
     "no time": ({"replica_timeout": 0}, "'0' is not a number of seconds above 0"),
     "no number of threads": ({"num_thread": "many"}, "'many' is not auto or a number of at least 1"),
-    "an engine to come": ({"engine": "server"}, "--engine server is not built in yet: use auto, paged"),
+    "a server without its URL": ({"engine": "server"}, "no generation server: pass --engine_url http://HOST:8000/v1"),
+    "a URL without its engine": ({"engine_url": "http://localhost:1/v1"}, "--engine_url is for --engine server"),
+    "a server's URL that is none": ({"engine": "server", "engine_url": "localhost:1"}, "like http://localhost:8000/v1"),
+    "a wait that is cut short": ({**NO_SERVER, "engine_wait": 600}, "--engine_wait 600 is part of --generation"),
     "a backbone of the checkout": ({"backbone_model": "toolllama"}, "is part of a ToolGen checkout"),
 }
 

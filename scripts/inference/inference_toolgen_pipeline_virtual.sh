@@ -18,6 +18,8 @@
 #   MAX_GPU_MEMORY    "20GiB" for every GPU, "20GiB,10GiB" one per GPU   (85% of what is free)
 #   RESTRICT_ACTIONS  off, all (only tools of the catalog), truth (only tools of the query)   (off)
 #   ENGINE            generate, paged, server
+#   ENGINE_URL        of ENGINE=server: http://HOST:8000/v1, several separated by commas; scripts/serve_vllm.sh starts one
+#   ENGINE_API_KEY    its key, passed on in the environment, never written anywhere
 #   SERVICE_URL       a running API server; when not set, the offline server of this tree is started and stopped
 #   API_CACHE_DIR     response cache it replays   ($DATA_DIR/tool_response_cache)
 #   TOOLBENCH_KEY, OPENAI_KEY, CUDA_VISIBLE_DEVICES
@@ -121,6 +123,7 @@ export SERVICE_URL
     --max_gpu_memory "${MAX_GPU_MEMORY:-}" \
     --restrict_actions "${RESTRICT_ACTIONS:-off}" \
     ${ENGINE:+--engine "$ENGINE"} \
+    ${ENGINE_URL:+--engine_url "$ENGINE_URL"} \
     --chatgpt_model gpt-4o \
     --openai_key "$OPENAI_KEY" \
     --toolbench_key "$TOOLBENCH_KEY" \

@@ -7,7 +7,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from evaluation.toolbench.inference.Downstream_tasks.options import AUTO
+from evaluation.toolbench.inference.Downstream_tasks.options import AUTO, server_settings
 from evaluation.toolbench.inference.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def end_conversation(llm: Any) -> None:
 
 def engine_options(args: Any, max_kv_bytes: int | None) -> dict[str, Any]:
     """Keyword arguments of the engine that `--engine` names, for as many conversations as the run will have."""
+    if args.engine == "server":
+        return {"settings": server_settings(args)}
     if args.engine not in ("auto", "paged"):
         return {}
     limits = {} if max_kv_bytes is None else {"max_kv_bytes": max_kv_bytes}
@@ -105,7 +107,7 @@ def _toolgen_arguments(args: Any, serving: Serving | None) -> dict[str, Any]:
     from evaluation.toolbench.inference.engine.factory import ENGINES
 
     if args.engine not in ENGINES:
-        raise ConfigError(f"--engine {args.engine} is not built in yet: use {', '.join(ENGINES)}")
+        raise ConfigError(f"unknown --engine {args.engine}: use {', '.join(ENGINES)}")
     return {
         "template": args.template,
         "max_sequence_length": args.max_sequence_length,

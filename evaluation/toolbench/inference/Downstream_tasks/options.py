@@ -6,13 +6,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from evaluation.toolbench.inference.Downstream_tasks.methods import parse_method
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS, default_data_dir
 from evaluation.toolbench.inference.toolgen.chat_format import chat_format
+
+if TYPE_CHECKING:
+    from evaluation.toolbench.inference.engine.server.settings import ServerSettings
 
 AUTO = "auto"
 BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama", "chatgpt_function", "davinci")
@@ -85,6 +88,31 @@ def _check_toolgen_options(options: argparse.Namespace) -> None:
             f"--backbone_model toolgen_atomic has Atomic indexing; for --indexing {options.indexing!r} "
             "use --backbone_model toolgen"
         )
+    if options.engine == "server":
+        _check_server_options(options)
+    elif options.engine_url:
+        raise ConfigError(f"--engine_url is for --engine server, not --engine {options.engine}: pass both, or neither")
+
+
+def server_settings(options: Any) -> ServerSettings:
+    """What the options say of generation servers. ConfigError."""
+    from evaluation.toolbench.inference.engine.server.settings import ServerSettings  # httpx: not for --help
+
+    return ServerSettings.of(
+        options.engine_url or "",
+        model=options.engine_model,
+        constraints=options.engine_constraints,
+        wait_s=options.engine_wait,
+    )
+
+
+def _check_server_options(options: argparse.Namespace) -> None:
+    server_settings(options)
+    for name in ("generation_timeout", "step_timeout", "query_timeout"):
+        if options.engine_wait >= getattr(options, name):
+            raise ConfigError(
+                f"--engine_wait {options.engine_wait:g} is part of --{name} {getattr(options, name):g}: raise that too"
+            )
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -130,6 +158,14 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--engine", default=AUTO, choices=ENGINES,
         help="paged: continuous batching; generate: transformers' own generation, one request at a time; "
         "server: an OpenAI-compatible server; auto: paged, or generate for a model that paged cannot serve")
+    add("--engine_url", type=_text_or_none, metavar="URL",
+        help="of --engine server: http://HOST:8000/v1, several separated by commas; the key is $ENGINE_API_KEY")
+    add("--engine_model", type=_text_or_none, metavar="NAME",
+        help="the checkpoint's name on the server (default: what --model_path ends in)")
+    add("--engine_wait", type=_seconds, default=300.0, metavar="S",
+        help="how long a run waits for a server when all are down, before it ends; it can be resumed")
+    add("--engine_constraints", default=AUTO, choices=(AUTO, "list", "grammar"),
+        help="how the server is told more than 1,024 allowed tokens; auto: as is proven to work and known to be safe")
     add("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"),
         help="auto: bfloat16 on GPUs, float32 on the CPU")
     add("--max_new_tokens", type=_positive, default=512, metavar="N",

@@ -16,7 +16,7 @@ from evaluation.toolbench.inference.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("auto", "paged", "generate")
+ENGINES = ("auto", "paged", "generate", "server")
 
 
 def make_engine(name: str, model: PreTrainedModel | None, **options: Any) -> Engine:
@@ -26,10 +26,10 @@ def make_engine(name: str, model: PreTrainedModel | None, **options: Any) -> Eng
     `generate` for a model that cannot be served from pages. The options of "auto" are those of `paged`.
     "server" has its model elsewhere and needs none here.
     """
-    if name == "server":
-        return ServerEngine(**options)
     if name not in ENGINES:
         raise ConfigError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
+    if name == "server":
+        return ServerEngine(**options)
     if model is None:
         raise ConfigError(f"the engine {name!r} needs a loaded model; only 'server' does without")
     if name == "generate":

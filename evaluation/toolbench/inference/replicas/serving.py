@@ -9,7 +9,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from evaluation.toolbench.inference.Algorithms.events import StopRequested
-from evaluation.toolbench.inference.errors import OutputError
+from evaluation.toolbench.inference.errors import OutputError, ServerError
 from evaluation.toolbench.inference.replicas.messages import (
     Answered,
     Broken,
@@ -122,7 +122,7 @@ class ReplicaServer:
             self._run_query(query_id)
         except StopRequested:
             return Dropped(query_id)
-        except OutputError as error:
+        except (OutputError, ServerError) as error:
             return Failed(query_id, Problem.of(error), ends_run=True)
         except Exception as error:  # this query's own; the others go on
             if self._is_broken(error):
