@@ -54,6 +54,8 @@ VARIANTS = {
     "plain": Variant("paged", {"capture_at_start": True}),
     "restricted": Variant("paged", {"capture_at_start": True}, is_restricted=True),
     "compiled": Variant("paged", {"compile_layers": True, "capture_at_start": True}),
+    "small-steps": Variant("paged", {"max_prefill_tokens": 192, "capture_at_start": True}),
+    "large-steps": Variant("paged", {"max_prefill_tokens": 1024, "capture_at_start": True}),
     "eager": Variant("paged", {"use_graphs": False}),
     "in-turn": Variant("paged", {"overlap": False, "capture_at_start": True}),
     "generate": Variant("generate", {}),
