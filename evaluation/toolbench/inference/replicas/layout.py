@@ -107,6 +107,5 @@ def _planned_spec(number: int, replica: Replica) -> ReplicaSpec:
         uuids=tuple(shard.target.gpu.uuid for shard in replica.shards),
         visible_devices=replica.visible_devices,
         placement=replica,
-        # The device with the most bytes a token is the one that runs full first.
-        max_kv_bytes=max(shard.kv_bytes_per_token for shard in replica.shards) * replica.kv_tokens,
+        max_kv_bytes=replica.max_kv_bytes,
     )

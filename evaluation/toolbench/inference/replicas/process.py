@@ -14,15 +14,17 @@ import threading
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
+if TYPE_CHECKING:
+    from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
 
 # The parent's module path, so that the replica finds the same modules, whatever folder it is started in.
 _BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
-    "from evaluation.toolbench.inference.replicas.worker import main; sys.exit(main())"
+    "import importlib, json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+    "sys.exit(importlib.import_module(sys.argv.pop(1)).main())"
 )
+WORKER = "evaluation.toolbench.inference.replicas.worker"
 _LAST_WORDS = 2000  # bytes of a dead replica's output that are looked at
 _PATIENCE_S = 10.0  # for a process that says it has ended
 
@@ -45,13 +47,13 @@ class Handle(Protocol):
 class ProcessHandle:
     """A replica in a new process, which sees the GPUs of `spec` and no others.
 
-    `setup` (whatever `worker.main` expects) goes through a file without a name, so that neither side waits.
-    What the process prints is kept for the case that it dies.
+    The process runs `main()` of the module `worker`. `setup`, which that expects, goes through a file without
+    a name, so that neither side waits. What the process prints is kept for the case that it dies.
     """
 
     can_restart = True
 
-    def __init__(self, spec: ReplicaSpec, setup: Any) -> None:
+    def __init__(self, spec: ReplicaSpec, setup: Any, worker: str = WORKER) -> None:
         ours, theirs = socket.socketpair()
         with tempfile.TemporaryFile() as setup_file, theirs:
             pickle.dump(setup, setup_file)
@@ -59,7 +61,10 @@ class ProcessHandle:
             self._output = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
             inherited = (theirs.fileno(), setup_file.fileno())
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, json.dumps(sys.path), spec.name, *map(str, (*inherited, os.getpid()))],
+                [
+                    *(sys.executable, "-c", _BOOT, json.dumps(sys.path), worker, spec.name),
+                    *map(str, (*inherited, os.getpid())),
+                ],
                 env=environment_of(spec, dict(os.environ)),
                 pass_fds=inherited,
                 stdin=subprocess.DEVNULL,

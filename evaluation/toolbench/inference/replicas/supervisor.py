@@ -265,9 +265,10 @@ class Supervisor:
         replica.state = "restarting" if again else "failed"
         held = self._ledger.held_by(replica.spec.number)
         logger.warning(
-            "%s was lost with %d queries in flight: %s; %s",
+            "%s was lost with %d %s in flight: %s; %s",
             replica.spec.name,
             len(held),
+            "query" if len(held) == 1 else "queries",
             reason,
             "it is started again" if again else "it is not started again",
         )

@@ -1,0 +1,200 @@
+"""Replicas are killed, hang, cannot load or meet a bad query, and no query is lost with them. Real processes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from evaluation.toolbench.inference.Downstream_tasks.answers import AnswerFolder
+from evaluation.toolbench.inference.errors import DataError, OutputError
+from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
+from evaluation.toolbench.inference.replicas.process import ProcessHandle
+from evaluation.toolbench.inference.replicas.supervisor import LOST, Patience, RunHooks, Supervisor
+from tests.pipeline_helpers import wait_for
+from tests.replica_helpers import METHOD, expected_answers, files_in
+
+
+class Run:
+    """A run over light replicas in `folder`."""
+
+    def __init__(self, folder, query_ids, *, num_replicas=3, num_conversations=2, load=(), **patience):
+        self.answers = AnswerFolder(folder, METHOD)
+        self.answers.prepare()
+        self.query_ids = list(query_ids)
+        self.left = [query_id for query_id in self.query_ids if self.answers.outcome(query_id) is None]
+        self.ended = []  # (query id, type of its problem or None)
+        self.begun = []  # handles of all starts
+        self.stop = threading.Event()
+        self._load = dict(load)
+        self._num_conversations = num_conversations
+        layout = RunLayout(tuple(map(ReplicaSpec, range(num_replicas))), num_loading=num_replicas)
+        hooks = RunHooks(self._start, lambda query_id: self.answers.outcome(query_id) is not None, self._note)
+        self.supervisor = Supervisor(self.left, layout, hooks, Patience(**{"replica_s": 60.0, **patience}))
+
+    def _start(self, spec):
+        setup = {
+            "folder": str(self.answers.folder),
+            "num_conversations": self._num_conversations,
+            "load": self._load.get(spec.number),
+        }
+        self.begun.append(ProcessHandle(spec, setup, worker="tests.replica_helpers"))
+        return self.begun[-1]
+
+    def _note(self, query_id, problem):
+        self.ended.append((query_id, problem and problem.type))
+
+    def go(self):
+        self.supervisor.run(self.stop)
+        return self
+
+    @property
+    def failed(self):
+        return {query_id: problem for query_id, problem in self.ended if problem}
+
+    def left_over(self):
+        """Processes that should not be there any more."""
+        return [handle.pid for handle in self.begun if psutil.pid_exists(handle.pid)]
+
+
+def numbers(count):
+    return [str(i) for i in range(count)]
+
+
+def test_every_query_is_answered_once_and_no_process_is_left(tmp_path):
+    run = Run(tmp_path, numbers(40)).go()
+    assert sorted(run.ended) == sorted((query_id, None) for query_id in numbers(40))
+    assert files_in(tmp_path) == expected_answers(numbers(40))
+    assert len(run.begun) == 3
+    assert run.left_over() == []
+    statuses = run.supervisor.statuses()
+    assert [status.state for status in statuses] == ["ended"] * 3
+    assert sum(status.num_tokens for status in statuses) == 40 * 15
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_replicas_lose_nothing(tmp_path, seed):
+    """Replicas die at random moments, while they start, run and end; what is over after three tries runs again."""
+    rng, query_ids, over = random.Random(seed), numbers(150), threading.Event()
+    run = Run(tmp_path, query_ids)
+    num_kills = 0
+
+    def kill_now_and_then():
+        nonlocal num_kills
+        while not over.wait(rng.uniform(0.05, 0.6)):
+            alive = [handle for handle in run.begun if handle.ended() is None]
+            if alive:
+                os.kill(rng.choice(alive).pid, signal.SIGKILL)
+                num_kills += 1
+
+    killer = threading.Thread(target=kill_now_and_then)
+    killer.start()
+    try:
+        run.go()
+    finally:
+        over.set()
+        killer.join()
+    assert num_kills > 0
+    assert run.left_over() == []
+    assert len({query_id for query_id, _ in run.ended}) == len(run.ended)  # nothing is reported twice
+    assert set(run.failed.values()) <= {LOST}
+    answered = {query_id for query_id, problem in run.ended if problem is None}
+    assert files_in(tmp_path).keys() >= expected_answers(sorted(answered)).keys()
+
+    resumed = Run(tmp_path, query_ids).go()
+    assert {query_id for query_id, _ in resumed.ended}.isdisjoint(answered)
+    assert files_in(tmp_path) == expected_answers(query_ids)
+
+
+def test_a_query_that_takes_its_replica_down_fails_after_three_tries_and_the_others_are_answered(tmp_path):
+    query_ids = ["poison", *numbers(60)]
+    run = Run(tmp_path, query_ids, num_conversations=1).go()
+    assert run.failed == {"poison": LOST}
+    assert files_in(tmp_path) == expected_answers(numbers(60))
+    assert len(run.begun) in (3 + 2, 3 + 3)  # the last one is not started again if nothing is left for it
+
+
+def test_a_query_that_fails_keeps_its_own_error_and_costs_no_replica(tmp_path):
+    run = Run(tmp_path, ["wrong", *numbers(10)]).go()
+    assert run.failed == {"wrong": "KeyError"}
+    assert len(run.begun) == 3
+    assert files_in(tmp_path) == expected_answers(numbers(10))
+
+
+def test_a_replica_that_hangs_is_replaced_and_its_queries_are_run_by_others(tmp_path):
+    run = Run(tmp_path, numbers(300), replica_s=2.0)
+    done = threading.Thread(target=run.go)
+    done.start()
+    wait_for(lambda: len(run.ended) > 5)
+    frozen = run.begun[0]
+    os.kill(frozen.pid, signal.SIGSTOP)
+    done.join(60)
+    assert files_in(tmp_path) == expected_answers(numbers(300))
+    assert run.failed == {}
+    assert run.left_over() == []
+    assert len(run.begun) == 4
+
+
+def test_a_replica_whose_queries_do_not_go_on_is_replaced_although_it_still_speaks(tmp_path):
+    run = Run(tmp_path, ["stuck", *numbers(10)], num_replicas=1, num_conversations=1, replica_s=1.5).go()
+    assert run.failed == {"stuck": LOST}
+    assert files_in(tmp_path) == expected_answers(numbers(10))
+
+
+def test_a_replica_that_dies_at_its_start_is_tried_three_times_and_the_others_do_its_work(tmp_path, caplog):
+    run = Run(tmp_path, numbers(600), load={1: "die"}).go()
+    assert files_in(tmp_path) == expected_answers(numbers(600))
+    assert len(run.begun) == 2 + 3
+    assert run.supervisor.statuses()[1].state == "failed"
+    assert "replica 1 was lost with 0 queries in flight: it ended with exit code 7" in caplog.text
+
+
+def test_when_no_replica_stays_alive_the_run_ends_and_the_queries_are_left(tmp_path):
+    run = Run(tmp_path, numbers(5), num_replicas=2, load={0: "die", 1: "die"}).go()
+    assert run.ended == []
+    assert len(run.begun) == 2 * 3
+
+
+def test_what_is_wrong_with_the_checkpoint_is_raised_as_it_was_in_the_replica(tmp_path):
+    with pytest.raises(DataError, match="the checkpoint is bad") as caught:
+        Run(tmp_path, numbers(5), num_replicas=2, load={0: "refuse", 1: "refuse"}).go()
+    assert caught.value.details == {"path": "model"}
+
+
+def test_a_replica_that_cannot_load_leaves_its_work_to_the_others(tmp_path):
+    run = Run(tmp_path, numbers(20), num_replicas=2, load={0: "refuse"}).go()
+    assert files_in(tmp_path) == expected_answers(numbers(20))
+    assert len(run.begun) == 2
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_was_written(tmp_path):
+    run = Run(tmp_path, [*numbers(10), "full", *numbers(500)[10:]])
+    with pytest.raises(OutputError, match="the disk is full"):
+        run.go()
+    assert 0 < len(files_in(tmp_path)) < 510
+    assert run.left_over() == []
+
+
+def test_a_run_that_is_stopped_ends_its_steps_and_leaves_no_process(tmp_path):
+    run = Run(tmp_path, ["endless", "endless2", *numbers(2000)], stopping_s=3.0)
+    timer = threading.Timer(2.0, run.stop.set)
+    timer.start()
+    started = time.monotonic()
+    run.go()
+    timer.join()
+    assert time.monotonic() - started < 2.0 + 3.0  # the endless query ended between two steps
+    assert run.failed == {}
+    assert run.left_over() == []
+
+
+def test_a_query_that_does_not_come_to_a_step_is_dropped_after_a_moment(tmp_path):
+    run = Run(tmp_path, ["stuck", *numbers(3)], num_replicas=1, stopping_s=0.5)
+    threading.Timer(1.5, run.stop.set).start()
+    run.go()
+    assert "stuck" not in dict(run.ended)
+    assert run.left_over() == []
