@@ -30,7 +30,8 @@ from evaluation.toolbench.inference.multi_gpu.doctor.machine import Machine, Opt
 from evaluation.toolbench.inference.multi_gpu.doctor.memory_check import fill
 from evaluation.toolbench.inference.multi_gpu.doctor.model_checks import check_layout, compare_tokens
 from evaluation.toolbench.inference.multi_gpu.doctor.peer_copies import copy_and_verify, copy_pairs, judge
-from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
+from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus
+from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -215,6 +216,15 @@ def test_what_visible_devices_means_here(torch_sees, text, seen, status, words):
     assert finding.status == status
     assert words in finding.measured
     assert bool(finding.advice) == (status == "fail")
+
+
+def test_without_nvml_a_gpu_has_its_name(torch_sees):
+    torch_sees(1)
+    machine = Machine(Options())
+    card = Gpu("GPU-a", "Some Card", 8 * GIB, 8 * GIB, cuda_index=0)
+    machine.__dict__["found"] = Inspection((card,), (card,))
+    assert "cuda:0 is Some Card" in check_visible_devices(machine)[0].measured
+    assert check_gpus(machine)[0].details[1].startswith("cuda:0  -     Some Card")
 
 
 def test_a_driver_that_torch_cannot_use_fails_with_what_to_do(torch_sees):

@@ -64,7 +64,7 @@ def check_visible_devices(machine: Machine) -> list[Finding]:
     if not found.gpus:
         return [needs(name, 1, 0)]
     order = os.environ.get("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
-    means = ", ".join(f"cuda:{gpu.cuda_index} is the driver's GPU {gpu.nvml_index}" for gpu in found.visible)
+    means = ", ".join(map(_meaning, found.visible))
     measured = f"{said} ({order}): {means or 'no GPU is visible'}"
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
     facts = {"CUDA_VISIBLE_DEVICES": text, "CUDA_DEVICE_ORDER": order, "torch_device_count": seen}
@@ -76,6 +76,11 @@ def check_visible_devices(machine: Machine) -> list[Finding]:
         advice = "name the GPUs that you want, each once, by index or UUID"
         return [Finding(name, "fail", f"{measured}; {notes[0]}", advice, facts=facts)]
     return [Finding(name, "ok", measured, facts=facts)]
+
+
+def _meaning(gpu: Gpu) -> str:
+    known_as = gpu.name if gpu.nvml_index is None else f"the driver's GPU {gpu.nvml_index}"
+    return f"cuda:{gpu.cuda_index} is {known_as}"
 
 
 def _facts(gpu: Gpu) -> dict[str, object]:
