@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -53,11 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = ["--single_chain_max_step", str(_NODES_OF_A_STEP * options.steps), "--overwrite", *pipeline_flags]
     run = subprocess.run(["bash", str(SCRIPT), *flags], env={**os.environ, **settings}, check=False)
     minutes = (time.monotonic() - started) / 60
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # what a loaded machine does not change
+    cpu_minutes = (used.ru_utime + used.ru_stime) / 60
 
     names = {str(name) for name in load_catalog(data_dir, "Atomic", "").token_to_toolbench_name.values()}
     folder = output / "answers" / f"{options.stage}_{options.group}"
     report = report_on(folder, options.method, query_ids, names)
-    print(json.dumps({"minutes": round(minutes, 2), "exit_code": run.returncode, **report}))
+    times = {"minutes": round(minutes, 2), "cpu_minutes": round(cpu_minutes, 2)}
+    print(json.dumps({**times, "exit_code": run.returncode, **report}))
     return int(run.returncode != 0 or report["missing"] > 0 or report["invented_actions"] > 0)
 
 
