@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[3]
 if str(ROOT) not in sys.path:
@@ -48,8 +49,20 @@ class _StderrHandler(logging.Handler):
     """Writes to what sys.stderr is at that moment, so that lines go above the progress bar and not into it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        try:
+            print(self.format(record), file=sys.stderr)
+        except Exception:  # a terminal that was closed is no reason to end a run
+            self.handleError(record)
+
+
+def _leave(exit_code: int) -> NoReturn:
+    """End the process without waiting for threads: a run that was cut short may have left some in a generation."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if exit_code:
+        os._exit(exit_code)
+    sys.exit()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

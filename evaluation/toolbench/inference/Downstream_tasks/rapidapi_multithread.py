@@ -147,7 +147,7 @@ class pipeline_runner:
             return []
         self._check_api_server()
         backbone = self._prepare_replicas(len(left))
-        if args.overwrite and backbone is not None:  # only now that a new answer can be expected
+        if args.overwrite and self.layout.is_in_parent:  # only now that a new answer can be expected
             self.forget_all(query.query_id for query in queries)
         folder = str(self.answers.folder)
         return [

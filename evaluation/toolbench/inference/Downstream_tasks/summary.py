@@ -59,8 +59,8 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        """0, 1 when a query failed, 128 + signal when the run was stopped."""
-        return self.exit_code_of_signal or int(self.now.failed > 0)
+        """0, 1 when a query failed or is left because no replica was, 128 + signal when the run was stopped."""
+        return self.exit_code_of_signal or int(self.now.failed > 0 or self.num_left > 0)
 
     def print(self, console: Console | None = None) -> None:
         """The table and where everything is, on stdout."""

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
@@ -55,10 +55,10 @@ class ProcessHandle:
 
     def __init__(self, spec: ReplicaSpec, setup: Any, worker: str = WORKER) -> None:
         ours, theirs = socket.socketpair()
-        with tempfile.TemporaryFile() as setup_file, theirs:
+        with _unnamed_file("setup") as setup_file, theirs:
             pickle.dump(setup, setup_file)
             setup_file.seek(0)
-            self._output = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
+            self._output = _unnamed_file("output")
             inherited = (theirs.fileno(), setup_file.fileno())
             self._process = subprocess.Popen(
                 [
@@ -143,6 +143,13 @@ def environment_of(spec: ReplicaSpec, environment: dict[str, str]) -> dict[str, 
         own = min(int(given), spec.num_cpu_threads) if given.isdecimal() else spec.num_cpu_threads
         environment["OMP_NUM_THREADS"] = str(own)
     return environment
+
+
+def _unnamed_file(name: str) -> IO[bytes]:
+    """In memory where the system has such files, so that a full disk is no reason not to start."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create(name), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _how_it_ended(code: int, last_line: str) -> str:

@@ -45,12 +45,12 @@ def run_tasks(runner: pipeline_runner, tasks: Sequence[Task], watch: Watch | Non
         display.print_line(f"{len(tasks)} queries to run")
 
         def start(spec: ReplicaSpec) -> Handle:
-            if watch is not None:
-                return _in_this_process(runner, spec, tasks, watch, run_id, interruption)
+            if runner.layout.is_in_parent:
+                return _in_this_process(runner, spec, tasks, watch or Watch(), run_id, interruption)
             return _in_its_own(runner, spec, tasks, run_id)
 
         def ready() -> None:
-            if args.overwrite and watch is None:  # only now that a new answer can be expected
+            if args.overwrite and not runner.layout.is_in_parent:  # only now that a new answer can be expected
                 runner.forget_all(query_ids)
 
         def show() -> None:
