@@ -28,12 +28,14 @@ def run_on_terminal(
     height: int = 40,
     environment: dict[str, str] | None = None,
     stdout: int | None = None,
+    timeout_s: float = 60,
+    closed_after: bytes | None = None,
     while_running: Callable[[subprocess.Popen[bytes], bytes], None] | None = None,
 ) -> tuple[int, bytes]:
     """Run a Python program whose terminal is `width` columns wide: its exit status, and all bytes it wrote there.
 
-    `stdout` is a file for the standard output instead of the terminal. `while_running` is told whenever
-    something was written.
+    `stdout` is a file for the standard output instead of the terminal, which is closed once `closed_after` was
+    written. `while_running` is told whenever something was written.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
@@ -49,11 +51,11 @@ def run_on_terminal(
     )
     os.close(theirs)
     written = b""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + timeout_s
     try:
         while True:
             readable, _, _ = select.select([ours], [], [], max(0.0, deadline - time.monotonic()))
-            assert readable, f"the program is still running after 60 s: {written[-2000:]!r}"
+            assert readable, f"the program is still running after {timeout_s} s: {written[-2000:]!r}"
             try:
                 chunk = os.read(ours, 65536)
             except OSError:  # nobody has the other side open any more
@@ -63,11 +65,13 @@ def run_on_terminal(
             written += chunk
             if while_running:
                 while_running(process, written)
-        return process.wait(10), written
+            if closed_after is not None and closed_after in written:
+                break
+        os.close(ours)
+        return process.wait(60), written
     finally:
         process.kill()
         process.wait()
-        os.close(ours)
 
 
 def screen(written: bytes) -> list[str]:

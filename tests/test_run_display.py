@@ -8,7 +8,7 @@ import signal
 import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -65,6 +65,7 @@ def test_the_time_left_does_not_count_the_loading_of_the_model():
     assert trend.take(status(900.0, replica(), answered=100)).left_s == 0
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 10**9), st.integers(0, 100)), min_size=1, max_size=30),
     st.integers(20, 200),
@@ -175,6 +176,17 @@ with RunDisplay() as display:
     EXTRA
 logging.getLogger("run").warning("after")
 """
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_terminal_that_is_closed_ends_the_display_and_not_the_run(tmp_path, live):
+    program = PROGRAM.replace("EXTRA", "").replace("RunDisplay()", f"RunDisplay(live={live})")
+    for line in ("warnings.warn", "print("):  # whose own failures are not the display's
+        program = program.replace(f"        {line}", f"        if number < 2: {line}")
+    program = program.replace("float(number)", "30.0 * number") + f"\nopen({str(tmp_path / 'end')!r}, 'w').close()\n"
+    code, _ = run_on_terminal(program, closed_after=b"told [b]1")
+    assert code == 0
+    assert (tmp_path / "end").exists()
 
 
 def numbered(lines: list[str], start: str) -> list[str]:

@@ -1,15 +1,13 @@
-"""What a run says while it runs and at its end."""
+"""What a run says at its end."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
 from evaluation.toolbench.inference.Downstream_tasks.answers import Outcome
-from evaluation.toolbench.inference.Downstream_tasks.progress import RunProgress
 from evaluation.toolbench.inference.Downstream_tasks.summary import RunSummary, Tally
 
 ANSWERED = Outcome(is_answered=True, num_steps=3, num_tokens=100)
@@ -54,14 +52,3 @@ def test_nothing_to_do_is_one_line():
 
 def test_an_empty_query_file_is_a_table_of_zeros():
     assert "Answers: /answers" in printed(RunSummary(Path("/answers"), num_queries=0))
-
-
-@pytest.mark.parametrize("bar", [True, False])
-def test_without_a_terminal_progress_is_plain_lines(capsys, bar):
-    with RunProgress(2, bar=bar) as progress:
-        progress.show(tally(ANSWERED))
-        progress.show(tally(ANSWERED, None))
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "2 queries to run"
-    assert lines[-1].endswith("1 answered, 0 gave up, 1 failed")
-    assert len(lines) == 2  # not a line for every query

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -54,8 +55,9 @@ class Interruption:
             # Threads may be in the middle of a long generation; answers are whole at any moment.
             os._exit(128 + number)
         self.request(number)
-        # Straight to the descriptor: the signal may have come in the middle of a buffered print.
-        os.write(2, b"\nStopping after the running steps; once more stops at once.\n")
+        with suppress(OSError):  # of a terminal that was closed, which is what SIGHUP says
+            # Straight to the descriptor: the signal may have come in the middle of a buffered print.
+            os.write(2, b"\nStopping after the running steps; once more stops at once.\n")
 
 
 class StopBetweenSteps:

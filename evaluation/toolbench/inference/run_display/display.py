@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -18,7 +20,6 @@ from evaluation.toolbench.inference.run_display.figures import Figures, Trend
 from evaluation.toolbench.inference.run_display.layout import frame, heartbeat
 
 HEARTBEAT_S = 30.0
-_REFRESHES_PER_S = 4
 
 
 def allows_live_display(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
@@ -32,7 +33,8 @@ class RunDisplay:
     """Shows the run while entered. `print_line` may be called from any thread, `show` from one.
 
     While a live display is on, what Python code prints to the terminal, warns of or logs is put above it.
-    The cursor is never hidden, so that no way to die can leave it so.
+    The cursor is never hidden, so that no way to die can leave it so. A terminal that is closed, or a pipe
+    that nobody reads any more, ends the display and not the run.
     """
 
     def __init__(self, *, live: bool = True) -> None:
@@ -42,11 +44,12 @@ class RunDisplay:
         self._figures: Figures | None = None
         self._last_line_s = 0.0  # of the run's time
         self._has_news = False  # since the last line
+        self._is_watched = True  # until a line could not be written
         self._diverted: list[tuple[logging.StreamHandler[Any], TextIO]] = []
         if live and allows_live_display(sys.stderr):
             self._live = Live(
                 console=_CursorStays(stderr=True, highlight=False),
-                refresh_per_second=_REFRESHES_PER_S,
+                auto_refresh=False,  # nothing changes between one status and the next
                 redirect_stdout=sys.stdout.isatty(),  # results that go to a file or a pipe stay there
                 get_renderable=lambda: _Frame(self._figures) if self._figures else "",
             )
@@ -61,10 +64,7 @@ class RunDisplay:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """The last frame, or a last line with the latest figures, stays."""
         if self._live:
-            for handler, stream in self._diverted:
-                handler.setStream(stream)
-            self._diverted.clear()
-            self._live.stop()
+            self._end_live(self._live)
         elif self._has_news and self._figures is not None:
             self._print_heartbeat(self._figures)
 
@@ -72,15 +72,34 @@ class RunDisplay:
         """Bring the display up to date. To be called every second or so, in the order of `status.elapsed_s`."""
         self._figures = figures = self._trend.take(status)
         self._has_news = True
-        if self._live is None and status.elapsed_s - self._last_line_s >= HEARTBEAT_S:
+        if self._live:
+            self._write(self._live.refresh)
+        elif status.elapsed_s - self._last_line_s >= HEARTBEAT_S:
             self._print_heartbeat(figures)
 
     def print_line(self, line: str) -> None:
         """Print a line for a person, above a live display if there is one."""
         if self._live:
-            self._live.console.print(line, markup=False, soft_wrap=True)
+            self._write(partial(self._live.console.print, line, markup=False, soft_wrap=True))
         else:
-            print(line, file=sys.stderr, flush=True)
+            self._write(partial(print, line, file=sys.stderr, flush=True))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        if not self._is_watched:
+            return
+        try:
+            write()
+        except OSError:
+            self._is_watched = False
+            if self._live:
+                self._end_live(self._live)
+
+    def _end_live(self, live: Live) -> None:
+        for handler, stream in self._diverted:
+            handler.setStream(stream)
+        self._diverted.clear()
+        with suppress(OSError):
+            live.stop()
 
     def _print_heartbeat(self, figures: Figures) -> None:
         self._last_line_s = figures.status.elapsed_s
