@@ -1,10 +1,12 @@
 """Agent conversations against an engine: what the card allows, what the engine does, and the share of one in the other.
 
     python -m benchmarks.agent_workload --engine paged --conversations 64 --shape 8b
+    python -m benchmarks.agent_workload --engine server --engine_url http://localhost:8000/v1 --checkpoint DIR
 
 The workload is that of `conversations`, the model has the shape of a ToolGen checkpoint and random weights, and
 there is no API latency. As many conversations as are in flight run first, unmeasured, so that kernels are compiled
-and graphs captured. The last line on stdout is JSON.
+and graphs captured. The last line on stdout is JSON. With the engine `server` the model is the one served from the
+checkpoint; the limit is that of this machine's card all the same.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from benchmarks.ceilings import Ceilings, describe_machine, measure_ceilings
 from benchmarks.conversations import (
@@ -35,6 +38,7 @@ from benchmarks.conversations import (
     Generation,
     Kind,
     Layout,
+    longest_conversation,
     make_conversation,
     mean_context,
     play,
@@ -43,9 +47,11 @@ from benchmarks.random_model import SHAPES, TOOL_TOKENS, ModelCosts, costs_of, m
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest
-from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.engine.server.handshake import Needs
+from evaluation.toolbench.inference.engine.server.settings import ServerSettings
+from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
 
-_ENGINES = ("paged", "generate", "transformers")
+_ENGINES = ("paged", "generate", "transformers", "server")
 _NO_STOP = TokenSet([])
 
 
@@ -137,12 +143,31 @@ def _median_and_p90(seconds: Sequence[float]) -> list[float]:
     return [round(1e3 * value, 1) for value in (statistics.median(ordered), ordered[int(0.9 * (len(ordered) - 1))])]
 
 
-def _make_engine(name: str, model: PreTrainedModel, options: dict[str, Any]) -> Engine:
-    if name == "transformers":
+def _make_engine(
+    args: argparse.Namespace, config: PreTrainedConfig, device: torch.device, dtype: torch.dtype
+) -> Engine:
+    options = dict(args.option)
+    if args.engine == "server":
+        settings = ServerSettings.of(args.engine_url or "", constraints=args.engine_constraints)
+        largest_set = TOOL_TOKENS + 1 if args.restrict_actions else 0
+        needs = Needs(args.checkpoint, config.vocab_size, longest_conversation(), largest_set=largest_set)
+        return make_engine("server", None, settings=settings, needs=needs)
+    model: PreTrainedModel = make_model(config, device, dtype, seed=args.seed)
+    if args.engine == "transformers":
         from benchmarks.transformers_peer import TransformersEngine
 
         return TransformersEngine(model, **options)
-    return make_engine(name, model, **options)
+    return make_engine(args.engine, model, **options)
+
+
+def _config(args: argparse.Namespace) -> PreTrainedConfig:
+    """Of the checkpoint that is served, or of the shape that is asked for. ConfigError."""
+    if args.engine != "server":
+        return SHAPES[args.shape]()
+    if args.checkpoint is None:
+        raise ConfigError("--engine server needs --checkpoint, the folder that the server was started with")
+    config: PreTrainedConfig = AutoConfig.from_pretrained(args.checkpoint)
+    return config
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -163,6 +188,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--queries", type=int, help="in all (default: twice as many as are in flight)")
     parser.add_argument("--warm_up", type=int, help="queries before those (default: as many as are in flight)")
     parser.add_argument("--shape", choices=SHAPES, default="8b", help="of the model (default: %(default)s)")
+    parser.add_argument("--engine_url", help="of the engine server; several separated by commas")
+    parser.add_argument("--engine_constraints", default="auto", choices=("auto", "list", "grammar"))
+    parser.add_argument("--checkpoint", metavar="DIR", help="what the server serves, instead of a shape")
     parser.add_argument("--layout", choices=get_args(Layout), default="trained", help="of prompts; see `conversations`")
     parser.add_argument("--restrict_actions", action="store_true", help="actions are tool tokens or the end token")
     parser.add_argument("--option", type=_option, action="append", default=[], help="name=value for the engine")
@@ -175,13 +203,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    config = SHAPES[args.shape]()
+    try:
+        config = _config(args)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    name = args.shape if args.engine != "server" else Path(args.checkpoint).name
     costs = costs_of(config, dtype)
     ceilings = measure_ceilings(device)
     limit = limit_of(costs, ceilings, args.conversations)
     print(f"{date.today()}, {describe_machine(device)}; {ceilings}")
     print(
-        f"{args.shape}: {costs.num_parameters / 1e9:.2f} B parameters in {dtype}, {costs.step_bytes / 1e9:.1f} GB "
+        f"{name}: {costs.num_parameters / 1e9:.2f} B parameters in {dtype}, {costs.step_bytes / 1e9:.1f} GB "
         f"read a decode step, {costs.kv_token_bytes / 1e3:.0f} KB of keys and values a token"
     )
     print(
@@ -189,7 +222,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{limit.prefill_s * 1e3:.1f} ms of prefill a query, {limit.queries_per_min:.1f} queries/min",
         flush=True,
     )
-    model = make_model(config, device, dtype, seed=args.seed)
     vocab_size = config.vocab_size
     actions = TokenSet(range(vocab_size - TOOL_TOKENS - 1, vocab_size)) if args.restrict_actions else None
     in_flight = args.conversations
@@ -200,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return [make_conversation(n, vocab_size=vocab_size, seed=args.seed, layout=args.layout) for n in made]
 
     try:
-        with contextlib.closing(_make_engine(args.engine, model, dict(args.option))) as engine:
+        with contextlib.closing(_make_engine(args, config, device, dtype)) as engine:
             measure(engine, conversations(in_flight if args.warm_up is None else args.warm_up), in_flight, actions)
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
@@ -212,10 +244,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     result["peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1) if device.type == "cuda" else None
     print(f"{result['queries_per_min']} queries/min, {result['tokens_per_s']} tokens/s, ", end="")
     print(f"{result['share_of_limit']:.0%} of the limit, {result['peak_memory_gib']} GiB at the peak")
-    for name, (median, p90) in result["latency_ms"].items():
-        print(f"  {name:<10} median {median:>9.1f} ms, p90 {p90:>9.1f} ms")
-    asked = {name: getattr(args, name) for name in ("engine", "shape", "conversations", "layout", "restrict_actions")}
-    print(json.dumps({**asked, "queries": len(queries), "steps": STEPS, **result}))
+    for kind, (median, p90) in result["latency_ms"].items():
+        print(f"  {kind:<10} median {median:>9.1f} ms, p90 {p90:>9.1f} ms")
+    asked = {flag: getattr(args, flag) for flag in ("engine", "conversations", "layout", "restrict_actions")}
+    print(json.dumps({**asked, "shape": name, "queries": len(queries), "steps": STEPS, **result}))
     return 0
 
 

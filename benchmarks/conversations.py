@@ -87,6 +87,11 @@ def play(conversation: Conversation, generate: Callable[[Generation], Sequence[i
         history += thought + step.hint_in_history + action + step.documentation + arguments + step.observation
 
 
+def longest_conversation() -> int:
+    """Tokens of a whole query."""
+    return SYSTEM_PROMPT + QUESTION + STEPS * (HINT + DOCUMENTATION + OBSERVATION) + TOKENS_PER_QUERY
+
+
 def mean_context() -> float:
     """Tokens of the conversation that a decoded token attends to, on average over a query."""
     seen: list[int] = []
