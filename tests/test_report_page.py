@@ -7,7 +7,13 @@ import pytest
 
 from benchmarks import report_page
 from evaluation.toolbench.inference.run_report.report import write_report
-from evaluation.toolbench.inference.run_report.run_record import FailureRecord, GpuRecord, RunRecord, write_run_record
+from evaluation.toolbench.inference.run_report.run_record import (
+    Counts,
+    FailureRecord,
+    GpuRecord,
+    RunRecord,
+    write_run_record,
+)
 from tests.browser_helpers import CHROMIUM, Browser
 from tests.run_report_helpers import GIVE_UP, Move, finish, replica_log, run_query, search, write_answer
 
@@ -190,6 +196,14 @@ def test_what_is_left_of_json_is_read(page, text, value):
     assert page.js(f"parsed({json.dumps(text)}) ?? null") == value
 
 
+def test_an_error_in_a_reply_is_no_good_reply_to_the_reader(page):
+    badge = "(codeBadge({code: 0, observation: %s}, true)).outerHTML"
+    good = page.js(badge % json.dumps(json.dumps({"error": "", "response": "fine"})))
+    bad = page.js(badge % json.dumps(json.dumps({"error": "No such city", "response": ""})))
+    assert ("code-ok" in good, "0 · reply<" in good) == (True, True)
+    assert ("code-up" in bad, "0 · reply with an error<" in bad) == (True, True)
+
+
 def test_a_failure_says_why(page):
     go(page, "201")
     assert text_of(page, ".problem p") == "ValueError: broken"
@@ -278,6 +292,18 @@ def test_tries_are_one_below_the_other(browser, tmp_path):
         "Try 1 of 2 · 1 stepGave up",
         "Try 2 of 2 · 2 stepsAnswered",
     ]
+
+
+def test_queries_that_were_not_begun_are_counted(browser, tmp_path):
+    with replica_log(tmp_path) as log:
+        run_query(tmp_path, log, "7", [finish()])
+        log.write("query_start", query="8", method="CoT@1", text="Cut off?")
+    write_run_record(tmp_path, RunRecord("run-1", "interrupted", 0.0, counts=Counts(queries=4, answered=1, left=3)))
+    browser.open(write_report(tmp_path).as_uri())
+    legend = text_of(browser, "#outcome-legend").split("\n")
+    assert " ".join(legend) == "Answered 1 25.0% Not finished 1 25.0% Not begun 2 50.0%"
+    assert text_of(browser, ".tile") == "Queries\n4\n2 not begun"
+    assert "Not begun" not in text_of(browser, "#outcome-filter")
 
 
 def test_a_folder_without_events_has_a_page_without_timeline(browser, tmp_path):

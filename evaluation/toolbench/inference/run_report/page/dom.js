@@ -33,6 +33,7 @@ const OUTCOMES = {
   failed: "Failed",
   unreadable: "Unreadable",
   unfinished: "Not finished",
+  not_begun: "Not begun",
 };
 
 function badge(outcome, text) {

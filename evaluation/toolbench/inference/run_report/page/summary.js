@@ -2,16 +2,17 @@
 
 function showSummary(report) {
   const { summary, run, timelines } = report;
-  const total = report.rows.length;
+  const notBegun = Math.max(0, summary.left - (summary.outcomes.unfinished || 0)); // these have no row
+  const total = report.rows.length + notBegun;
   const wall = timelines.reduce((sum, timeline) => sum + timeline.seconds, 0);
   byId("run-title").textContent = report.title;
   byId("run-facts").textContent = runFacts(report, wall);
-  drawOutcomeBar(outcomesOf(report), total);
+  drawOutcomeBar([...outcomesOf(report), ...(notBegun ? [["not_begun", notBegun]] : [])], total);
   const answered = summary.outcomes.answered || 0;
   const api = summary.api;
   const numTimed = report.rows.filter((row) => row.seconds !== null).length;
   const tiles = [
-    ["Queries", NUMBER.format(total), summary.left ? `${NUMBER.format(summary.left)} not reached` : "in this report"],
+    ["Queries", NUMBER.format(total), notBegun ? `${NUMBER.format(notBegun)} not begun` : "in this report"],
     ["Answered", percent(answered, total), `${NUMBER.format(answered)} with a final answer`],
   ];
   if (summary.has_events) {

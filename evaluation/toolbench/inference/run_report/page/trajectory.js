@@ -129,7 +129,7 @@ function outline(row, detail) {
       const number = lines.length + 1;
       const line = h("a", { href: `#${encodeURIComponent(row.key)}/${number}` }, h("span", { class: "muted" }, number),
         step.action || h("i", {}, "thought"),
-        step.code !== undefined && h("span", { class: `badge code-${codeTone(step.code)}` }, CODES[step.code] || step.code));
+        codeBadge(step, false));
       line.style.paddingLeft = `${8 + 18 * depth}px`;
       lines.push(line);
     }
@@ -140,8 +140,14 @@ function outline(row, detail) {
     h("nav", { class: "outline" }, lines));
 }
 
-function codeTone(code) {
-  return code === 4 ? "up" : code === 0 || code === 3 ? "ok" : "bad";
+/** How a step ended. To the contract an API's own words of an error are a reply, code 0; to a reader they are not. */
+function codeBadge(step, withNumber) {
+  const { code } = step;
+  if (code === undefined) return null;
+  const isComplaint = code === 0 && step.observation !== undefined && Boolean(parsed(step.observation)?.error);
+  const tone = code === 4 || isComplaint ? "up" : code === 0 || code === 3 ? "ok" : "bad";
+  const label = isComplaint ? "reply with an error" : CODES[code] || "status";
+  return h("span", { class: `badge code-${tone}`, title: `status code ${code}` }, withNumber ? `${code} · ${label}` : label);
 }
 
 function problemPanel(detail, row) {
@@ -177,15 +183,14 @@ function ending(trajectory) {
 }
 
 function drawStep(step, number) {
-  const code = step.code;
-  const generation = step.generation;
+  const { code, generation } = step;
   return h("article", { class: "step", id: `step-${number}` },
     h("div", { class: "step-number" }, String(number)),
     h("div", { class: "step-body" },
       step.thought && h("p", { class: "prose" }, step.thought),
       h("div", { class: "step-head" },
         step.action !== undefined && h("span", { class: "action" }, step.action || "(no function)"),
-        code !== undefined && h("span", { class: `badge code-${codeTone(code)}`, title: `status code ${code}` }, `${code} · ${CODES[code] || "status"}`),
+        codeBadge(step, true),
         step.pruned && code !== 4 && h("span", { class: "badge code-cut" }, "stopped here"),
         h("span", { class: "step-cost" },
           generation && h("span", { title: generation.prompt_tokens ? `${NUMBER.format(generation.prompt_tokens)} tokens in the longest prompt` : null },
