@@ -1,20 +1,14 @@
 """The placement benchmark: its checkpoint is a real one, and its rows tell a kept promise from a broken one."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from engine_helpers import tiny_llama
 
 from benchmarks import random_weights
-from benchmarks.placement import holder_rows, memory_rows
+from benchmarks.placement import holder_rows, main, memory_rows
 from benchmarks.random_weights import save_random_weights
 from evaluation.toolbench.inference.multi_gpu.loading import load_model
 from evaluation.toolbench.inference.multi_gpu.units import GIB
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -73,8 +67,7 @@ def test_a_holder_is_seen_named_and_planned_around(held_by, free, expected):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_without_a_gpu_it_says_so():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.placement"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (2, "needs 1 GPU, found 0\n")
+def test_without_a_gpu_it_says_so(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["placement.py"])
+    assert main() == 2
+    assert capsys.readouterr().err == "needs 1 GPU, found 0\n"

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Several real GPUs in one run of at most eight minutes: the doctor, shards against one GPU, replicas, the forms of
+# CUDA_VISIBLE_DEVICES, and the demo through the main script. Short tables, a JSON line after each part.
+#
+#   bash benchmarks/multi_gpu.sh                     all visible GPUs; with one, two replicas share it
+#   bash benchmarks/multi_gpu.sh --cpu               a tiny model on the CPU: tries the command itself
+#   bash benchmarks/multi_gpu.sh --parts replicas,shards
+#
+# Runs in the active Python (or $PYTHON) and installs nothing.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+exec "${PYTHON:-python3}" -m benchmarks.multi_gpu "$@"
