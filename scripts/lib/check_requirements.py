@@ -7,6 +7,7 @@ Standard library only, since it runs before anything is installed.
 
 from __future__ import annotations
 
+import platform
 import re
 import sys
 from importlib import metadata
@@ -33,14 +34,21 @@ def satisfies(version: str, bounds: str) -> bool:
     return True
 
 
+def applies(marker: str) -> bool:
+    """Whether this machine is meant: name == "value", joined by `and` (all that our files use); "" means every one."""
+    here = {"platform_system": platform.system(), "platform_machine": platform.machine()}
+    conditions = [condition.split("==") for condition in marker.split(" and ") if condition.strip()]
+    return all(here[name.strip()] == value.strip().strip("\"'") for name, value in conditions)
+
+
 def missing_from(path: Path) -> list[str]:
     """Requirements of the file (and of the files it names with -r) that this Python does not meet."""
     missing: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        requirement = line.split("#")[0].strip()
+        requirement, _, marker = (part.strip() for part in line.split("#")[0].partition(";"))
         if requirement.startswith("-r "):
             missing += missing_from(path.parent / requirement[3:].strip())
-        elif requirement:
+        elif requirement and applies(marker):
             name, bounds = re.fullmatch(r"([A-Za-z0-9._-]+)(.*)", requirement).groups()  # type: ignore[union-attr]
             try:
                 found = metadata.version(name)
