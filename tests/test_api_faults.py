@@ -146,36 +146,36 @@ FAULTS: dict[str, tuple[Callable[[socket.socket], None], tuple[str, int]]] = {
 
 
 def test_only_the_calls_concerned_suffer_and_each_has_its_code() -> None:
+    good_ones_are_done = threading.Event()
+
     def behave(connection: socket.socket, api_name: str) -> None:
-        if api_name == "good":
+        if api_name == "held":
+            good_ones_are_done.wait(60)
+        if api_name in ("good", "held"):
             connection.sendall(GOOD_REPLY)
         else:
             FAULTS[api_name][0](connection)
 
-    good_seconds = []
-
-    def good_call(client: ApiClient) -> tuple[str, int]:
-        started = time.monotonic()
-        reply = call(client)
-        good_seconds.append(time.monotonic() - started)
-        return reply
-
     with (
         raw_server(behave) as url,
-        ApiClient(url, timeout_s=3.0, retry=QUICK) as client,
+        ApiClient(url, timeout_s=60, retry=QUICK) as client,
+        ApiClient(url, timeout_s=0.5, retry=QUICK) as hasty_client,
         ThreadPoolExecutor(32) as pool,
     ):
-        faulty = {name: pool.submit(call, client, name) for name in FAULTS}
-        good = [pool.submit(good_call, client) for _ in range(100)]
+        faulty = {
+            name: pool.submit(call, hasty_client if end == LATE else client, name) for name, (_, end) in FAULTS.items()
+        }
+        held = pool.submit(call, client, "held")
+        good = [pool.submit(call, client) for _ in range(100)]
         assert {each.result() for each in good} == {(json.dumps(GOOD), 0)}
-        assert not faulty["silent"].done()  # the good ones have not waited for it
+        good_ones_are_done.set()
+        assert held.result() == (json.dumps(GOOD), 0)
         assert {name: each.result() for name, each in faulty.items()} == {
             name: end for name, (_, end) in FAULTS.items()
         }
-        stats = client.stats()
-    assert (stats.calls, stats.errors) == (100 + len(FAULTS), len(FAULTS))
-    assert stats.max_latency_s < 10
-    assert max(good_seconds) < 5
+        stats, hasty = client.stats(), hasty_client.stats()
+    assert (stats.calls + hasty.calls, stats.errors + hasty.errors) == (101 + len(FAULTS), len(FAULTS))
+    assert hasty.calls_by_code == {5: 2}
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -342,6 +342,6 @@ def test_a_server_that_stays_away_is_waited_for_as_long_as_was_said() -> None:
 
 
 def test_a_call_waits_no_longer_than_its_own_limit_for_a_server_that_is_away() -> None:
-    with ApiClient(f"http://127.0.0.1:{free_port()}/virtual", timeout_s=0.3) as client:
+    policy = RetryPolicy(unreachable_s=3600)
+    with ApiClient(f"http://127.0.0.1:{free_port()}/virtual", timeout_s=0.3, retry=policy) as client:
         assert call(client) == LOST
-        assert client.stats().max_latency_s < 15
