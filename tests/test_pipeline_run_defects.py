@@ -220,6 +220,23 @@ def test_d23_toolgen_is_told_every_setting(world, tmp_path, monkeypatch):
     assert told["max_gpu_memory"] is None
 
 
+def test_d27_callbacks_get_a_list_of_functions_and_their_mistakes_cost_no_answer(runner_of, tmp_path):
+    class Display:
+        def on_tool_retrieval_end(self, tools):
+            self.names = [tool["function"]["name"] for tool in tools]
+
+        def on_request_end(self, chain, outputs):
+            self.outputs = outputs
+            raise IndexError("no terminal node")
+
+    runner, display = runner_of(FewSteps(), function_provider="truth"), Display()
+    task = runner.task_list[0]
+    assert runner.run_single_task(*task, None, callbacks=[display]) == 1
+    assert display.names == [FORECAST]
+    record = json.loads((tmp_path / "answers" / f"{task[2]}_CoT@1.json").read_text())
+    assert record["answer_generation"]["final_answer"] == display.outputs
+
+
 def test_d28_nothing_is_sent_to_a_foreign_server_unasked(monkeypatch):
     monkeypatch.delenv("SERVICE_URL", raising=False)
     assert service_url() == "http://localhost:8080/virtual"

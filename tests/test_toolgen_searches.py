@@ -79,6 +79,18 @@ def test_cot_makes_the_calls_of_an_agent_and_shows_it_the_results(data_dir, prov
     assert generation["train_messages"][-1][-1]["tool_calls"][0]["function"]["name"] == "Finish"
 
 
+def test_d31_a_tool_of_the_query_that_has_no_action_is_left_out(data_dir):
+    """ToolGen's own agent ends the run on the first name that its table of tokens lacks."""
+    look = ["I look it up.", "sky watch daily", '{"city": "Paris"}']
+    finish = ["Done.", "Finish", ANSWER]
+    agent, engine = scripted_agent(data_dir, look + finish, indexing="Semantic", restrict_actions="truth")
+    env = environment(data_dir, FakeApi(("sunny", 0)))
+    env.truth_functions = {"tides_for_sky_watch": {}, **env.truth_functions}
+    assert single_chain(agent, env).start(single_chain_max_step=16) == 1
+    allowed = agent.language.actions.allowed(("sky watch daily", "Finish"))
+    assert engine.requests[1].constraint is allowed.constraint
+
+
 def test_dfs_tells_an_agent_what_it_tried_and_lets_it_choose_between_siblings(data_dir):
     other = ["Another day.", SKY_WATCH, '{"city": "Rome"}']
     # Two siblings, both orders of the pair (the second sibling wins twice), its two children and their pair.
