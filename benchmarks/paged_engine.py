@@ -1,7 +1,7 @@
 """The paged engine in several variants and with several numbers of conversations, in one run over one model.
 
     python -m benchmarks.paged_engine                                  # the 8B model's shape, on a GPU
-    python -m benchmarks.paged_engine --variants plain,compiled,restricted --conversations 1,16,64 --profile
+    python -m benchmarks.paged_engine --variants default,uncompiled,restricted --conversations 1,16,64 --profile
     python -m benchmarks.paged_engine --tiny                           # a CPU, beside the generate engine
 
 The workload, the limit and the measurement are those of `agent_workload`. Each measurement is a JSON line as
@@ -51,9 +51,9 @@ class Variant:
 
 
 VARIANTS = {
-    "plain": Variant("paged", {"capture_at_start": True}),
+    "default": Variant("paged", {"capture_at_start": True}),
     "restricted": Variant("paged", {"capture_at_start": True}, is_restricted=True),
-    "compiled": Variant("paged", {"compile_layers": True, "capture_at_start": True}),
+    "uncompiled": Variant("paged", {"compile_layers": False, "capture_at_start": True}),
     "small-steps": Variant("paged", {"max_prefill_tokens": 192, "capture_at_start": True}),
     "large-steps": Variant("paged", {"max_prefill_tokens": 1024, "capture_at_start": True}),
     "eager": Variant("paged", {"use_graphs": False}),
@@ -174,7 +174,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shape", choices=[name for name in SHAPES if name != "tiny"], default="8b")
     parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU")
     parser.add_argument("--conversations", help="in flight, such as 1,16,64 (the default; 1,8 with --tiny)")
-    parser.add_argument("--variants", help=f"of {','.join(VARIANTS)} (default: plain; generate,plain with --tiny)")
+    parser.add_argument("--variants", help=f"of {','.join(VARIANTS)} (default: default; generate,default with --tiny)")
     parser.add_argument(
         "--rounds", type=float, default=2.0, help="queries for each conversation (default: %(default)s)"
     )
@@ -182,7 +182,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     args.conversations = [int(n) for n in (args.conversations or ("1,8" if args.tiny else "1,16,64")).split(",")]
-    args.variants = (args.variants or ("generate,plain" if args.tiny else "plain")).split(",")
+    args.variants = (args.variants or ("generate,default" if args.tiny else "default")).split(",")
     unknown = [name for name in args.variants if name not in VARIANTS]
     if unknown:
         parser.error(f"unknown variants {', '.join(unknown)}: choose of {', '.join(VARIANTS)}")

@@ -13,25 +13,25 @@ from benchmarks.paged_engine import Row, table
 
 
 def test_a_tiny_run_prints_its_measurements_and_a_table_last(capsys):
-    assert paged_engine.main(["--tiny", "--variants", "plain", "--conversations", "2", "--rounds", "1"]) == 0
+    assert paged_engine.main(["--tiny", "--variants", "default", "--conversations", "2", "--rounds", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     [measured] = [json.loads(line) for line in lines if line.startswith("{")]
-    assert (measured["variant"], measured["conversations"], measured["drawn_tokens"]) == ("plain", 2, 2 * 510)
+    assert (measured["variant"], measured["conversations"], measured["drawn_tokens"]) == ("default", 2, 2 * 510)
     # Each turn is read once; the system prompt was there from the round before.
     assert measured["prefill_tokens"] < 2 * 2300
-    assert lines[-1].split()[:2] == ["plain", "2"]
+    assert lines[-1].split()[:2] == ["default", "2"]
 
 
 def test_an_unknown_variant_is_refused_with_those_that_exist(capsys):
     with pytest.raises(SystemExit):
         paged_engine.main(["--tiny", "--variants", "fast"])
-    assert "plain" in capsys.readouterr().err
+    assert "default" in capsys.readouterr().err
 
 
 def test_shares_are_of_the_limit_for_as_many_conversations():
     limits = {1: Limit(decode_s=2.0, prefill_s=1.0)}
-    assert table([Row("plain", 1, 10.0, 100.0, 5.0)], limits).splitlines()[-1].split() == [
-        "plain", "1", "600", "10.0", "100", "5.00", "50%",
+    assert table([Row("default", 1, 10.0, 100.0, 5.0)], limits).splitlines()[-1].split() == [
+        "default", "1", "600", "10.0", "100", "5.00", "50%",
     ]  # fmt: skip
 
 

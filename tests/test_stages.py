@@ -40,7 +40,7 @@ def requests(count: int) -> list[GenerationRequest]:
 
 
 @pytest.mark.parametrize("make", [tiny_llama, tiny_qwen2, tiny_qwen3])
-@pytest.mark.parametrize("starts", [[0, 1], [0, 2, 3]])
+@pytest.mark.parametrize("starts", [[0, 1], [0, 2, 3]], ids=["two", "three"])
 @pytest.mark.parametrize("options", [{}, {"num_pages": 20, "max_prefill_tokens": 9}], ids=["roomy", "tiny-pool"])
 def test_batches_that_follow_each_other_through_stages_get_the_tokens_of_the_reference(
     monkeypatch, make, starts, options
@@ -100,3 +100,32 @@ def test_what_a_link_sends_is_safe_from_what_its_source_does_next():
     transfer = Link(CPU, CPU).start(tensor)
     tensor.zero_()
     assert transfer.wait().tolist() == [0, 1, 2, 3]
+
+
+def test_layers_that_cannot_be_compiled_are_left_as_they_were(monkeypatch, caplog):
+    def no_compiler(*inputs, **options):
+        raise RuntimeError("no C compiler was found")
+
+    def compile_badly(layer, **options):
+        layer._compiled_call_impl = no_compiler
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_badly)
+    asked = requests(3)
+    with contextlib.closing(GenerateEngine(tiny_llama())) as reference:
+        expected = [reference.generate(request) for request in asked]
+    with caplog.at_level(logging.WARNING):
+        engine = PagedEngine(tiny_llama(), num_pages=80, page_size=8, compile_layers=True)
+    assert "no C compiler" in caplog.text
+    with contextlib.closing(engine):
+        assert [engine.generate(request) for request in asked] == expected
+
+
+def test_compiled_layers_give_the_tokens_of_the_reference(monkeypatch):
+    compile_ = torch.nn.Module.compile
+    # Traced and guarded as ever, but no C++ is compiled.
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **options: compile_(layer, backend="eager", **options))
+    asked = requests(6)
+    with contextlib.closing(GenerateEngine(tiny_llama())) as reference:
+        expected = [reference.generate(request) for request in asked]
+    with contextlib.closing(PagedEngine(tiny_llama(), num_pages=80, page_size=8, compile_layers=True)) as engine:
+        assert [engine.generate(request) for request in asked] == expected

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from evaluation.toolbench.inference.engine import compilation
 from evaluation.toolbench.inference.engine.checks import check_request, context_of, vocabulary_of
 from evaluation.toolbench.inference.engine.kv_cache import PAGE_SIZE, KvCache, count_pages
 from evaluation.toolbench.inference.engine.pages import PagePool
@@ -56,8 +57,8 @@ class PagedEngine(Engine):
     max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces
     use_graphs         CUDA graphs, where all layers are on one GPU
     capture_at_start   capture them all before the first step (seconds), not each at its first use
-    compile_layers     torch.compile of the decoder's layers, at the first steps (half a minute for a large
-                       model): its small operations are fused. They stay compiled after `close`
+    compile_layers     torch.compile of the decoder's layers (half a minute for a large model): see `compilation`.
+                       None: of large models on GPUs
     overlap            launch a step before reading the last one's tokens; None: on a GPU
 
     While the engine lives it owns the model's attention; `close` gives that back. A future can be
@@ -73,10 +74,10 @@ class PagedEngine(Engine):
         max_kv_bytes: int | None = None,
         page_size: int = PAGE_SIZE,
         max_running: int = 128,
-        max_prefill_tokens: int = 384,
+        max_prefill_tokens: int = 512,
         use_graphs: bool = True,
         capture_at_start: bool = False,
-        compile_layers: bool = False,
+        compile_layers: bool | None = None,
         overlap: bool | None = None,
     ) -> None:
         self.vocab_size = vocabulary_of(model)
@@ -97,11 +98,10 @@ class PagedEngine(Engine):
         except BaseException:
             detach(model, self._attention_before)
             raise
-        if compile_layers:
-            for layer in model.base_model.layers:
-                layer.compile(dynamic=True)  # one compilation serves all layers and all sizes of steps
         self.max_length = min(context, num_pages * page_size)
         stages = stages_of(model)
+        if compilation.is_worth_compiling(model, stages) if compile_layers is None else compile_layers:
+            compilation.compile_layers(model, stages)
         self._devices = [stage.device for stage in stages]
         self._scheduler = Scheduler(PagePool(num_pages, page_size), limits, num_batches=len(stages))
         self._runner: ModelRunner | None = ModelRunner(

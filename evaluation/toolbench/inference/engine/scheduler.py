@@ -35,7 +35,7 @@ class Limits:
     """How large a step may become."""
 
     max_running: int = 128  # sequences with a part in the steps
-    max_prefill_tokens: int = 384  # prompt tokens a step, all sequences together
+    max_prefill_tokens: int = 512  # prompt tokens a step, all sequences together
     max_prefill_rows: int = 16  # sequences that read more than one token in a step
 
     def halved(self) -> Limits | None:

@@ -110,7 +110,7 @@ def _agree(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
     """Whether two tokens come out of the stages as they come out of the model."""
     ids = torch.tensor([1, 0], device=stages[0].device)
     positions = torch.tensor([0, 1])
-    paging = _NoAttention()
+    paging = NoAttention()
     whole = Stage(model.base_model, stages[0].device).forward(ids, positions.to(ids.device), paging)
     hidden = ids
     for stage in stages:
@@ -118,7 +118,9 @@ def _agree(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
     return torch.allclose(hidden, whole.to(hidden.device))
 
 
-class _NoAttention:
+class NoAttention:
+    """Stands for the attention where only the rest of the layers matters."""
+
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         return torch.zeros_like(q)
 
