@@ -118,14 +118,3 @@ def test_layers_that_cannot_be_compiled_are_left_as_they_were(monkeypatch, caplo
     assert "no C compiler" in caplog.text
     with contextlib.closing(engine):
         assert [engine.generate(request) for request in asked] == expected
-
-
-def test_compiled_layers_give_the_tokens_of_the_reference(monkeypatch):
-    compile_ = torch.nn.Module.compile
-    # Traced and guarded as ever, but no C++ is compiled.
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **options: compile_(layer, backend="eager", **options))
-    asked = requests(6)
-    with contextlib.closing(GenerateEngine(tiny_llama())) as reference:
-        expected = [reference.generate(request) for request in asked]
-    with contextlib.closing(PagedEngine(tiny_llama(), num_pages=80, page_size=8, compile_layers=True)) as engine:
-        assert [engine.generate(request) for request in asked] == expected
