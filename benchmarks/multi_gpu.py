@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -41,7 +41,9 @@ from evaluation.toolbench.inference.multi_gpu.tables import align
 from evaluation.toolbench.inference.multi_gpu.units import GIB, gib
 
 SCRIPT = ROOT / "scripts/inference/inference_toolgen_pipeline_virtual.sh"
-DEMO_QUERIES = ROOT / "evaluation/toolbench/demo/data/solvable_queries/test_instruction/demo_queries.json"
+DEMO = ROOT / "evaluation/toolbench/demo"
+DEMO_QUERIES = DEMO / "data/solvable_queries/test_instruction/demo_queries.json"
+_CPU_QUERIES = 3  # of the demo's, with --cpu
 TOTAL_LIMIT_S = 470
 LIMITS_S = {"doctor": 150, "replicas": 170, "shards": 200, "cards": 60, "demo": 120}
 _WIDTH = 72  # of a doctor's line in the table; the whole line is printed before it
@@ -309,34 +311,67 @@ def demo_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
     check = subprocess.run(requirements, capture_output=True, text=True, check=False)
     if check.returncode:  # the script would install what is missing
         raise PartError(f"this Python lacks what the main script needs: {(check.stdout + check.stderr).strip()}")
-    with DEMO_QUERIES.open(encoding="utf-8") as stream:
-        num_queries = len(json.load(stream))
+    queries = json.loads(DEMO_QUERIES.read_text(encoding="utf-8"))[: None if bench.gpus else _CPU_QUERIES]
+    query_file = bench.folder / "queries.json"
+    query_file.write_text(json.dumps(queries), encoding="utf-8")
     for replicas in ("1", "auto"):
-        output = bench.folder / f"demo_{replicas}"
-        environment = environment_of(bench, NUM_REPLICAS=replicas, OUTPUT_DIR=str(output), PYTHON=sys.executable)
-        for name in ("MODEL_PATH", "DATA_DIR", "STAGE", "GROUP", "SERVICE_URL"):
-            environment.pop(name, None)
-        if len(bench.gpus) > 1:
-            environment["CUDA_VISIBLE_DEVICES"] = "0,1"
         began = time.monotonic()
-        process = subprocess.Popen(
-            ["bash", str(SCRIPT)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            printed, said = process.communicate(timeout=deadline.require())
-        except subprocess.TimeoutExpired as error:
-            raise PartError(f"NUM_REPLICAS={replicas} was not done in time") from error
-        finally:
-            end(process)
+        output = bench.folder / f"demo_{replicas}"
+        printed = run_demo(bench, deadline, query_file, output, replicas)
         answers = sum(1 for _ in output.rglob("*_CoT@1.json"))
         banner = next((line for line in printed.splitlines() if line.startswith("GPU count:")), "no banner")
-        measured = f"exit code {process.returncode}, {answers} answers, {time.monotonic() - began:.0f} s, {banner}"
-        is_ok = process.returncode == 0 and answers == num_queries
-        is_ok = is_ok and banner == f"GPU count: {min(2, len(bench.gpus))}"
-        if not is_ok:
-            print("\n".join(said.splitlines()[-10:]), file=sys.stderr)
-        yield Row(f"demo, NUM_REPLICAS={replicas}", measured, f"{num_queries} answers", is_ok)
+        seconds = time.monotonic() - began
+        measured = f"{answers} answers, {seconds:.0f} s, {banner}, {layout_of(output / 'demo_queries')}"
+        is_ok = answers == len(queries) and banner == f"GPU count: {min(2, len(bench.gpus))}"
+        yield Row(f"demo, NUM_REPLICAS={replicas}", measured, f"{len(queries)} answers", is_ok)
+
+
+def layout_of(answers: Path) -> str:
+    """Which replica lay on which GPUs, as the run has recorded it."""
+    layout = json.loads((answers / "run.json").read_text(encoding="utf-8"))["layout"]
+    return "; ".join(f"replica {each['replica']} on {' '.join(each['gpus']) or 'the CPU'}" for each in layout)
+
+
+def run_demo(bench: Bench, deadline: Deadline, query_file: Path, output: Path, replicas: str) -> str:
+    """What the main script prints. PartError, with the last thing it said, when it fails or is late."""
+    environment = environment_of(
+        bench,
+        PYTHON=sys.executable,
+        MODEL_PATH=str(DEMO / "model"),
+        DATA_DIR=str(DEMO / "data"),
+        STAGE="demo",
+        GROUP="queries",
+        OUTPUT_DIR=str(output),
+        NUM_REPLICAS=replicas,
+    )
+    environment.pop("SERVICE_URL", None)
+    if len(bench.gpus) > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = "0,1"
+    command = ["bash", str(SCRIPT), "--input_query_file", str(query_file)]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as messages:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            printed = process.communicate(timeout=deadline.require())[0]
+        except subprocess.TimeoutExpired as error:
+            raise PartError(f"NUM_REPLICAS={replicas} was not done in time: {_last_line(messages)}") from error
+        finally:
+            end(process)
+        if process.returncode:
+            raise PartError(f"NUM_REPLICAS={replicas}: exit code {process.returncode}: {_last_line(messages)}")
+    return printed
+
+
+def _last_line(stream: TextIO) -> str:
+    stream.seek(0)
+    return next((line.strip() for line in reversed(stream.read().splitlines()) if line.strip()), "nothing was said")
 
 
 PARTS: dict[str, Callable[[Bench, Deadline], Iterator[Row]]] = {
