@@ -1,13 +1,14 @@
 """Run the main command on real queries, real tools and the published tool tokens, without a trained model or a GPU.
 
     python -m benchmarks.real_queries --data_dir ../shared/real_data
-    python -m benchmarks.real_queries --data_dir ../shared/real_data --method DFS_woFilter_w2 --num_queries 20
+    python -m benchmarks.real_queries --data_dir ../shared/real_data --method DFS_woFilter_w2 --num_queries 20 --steps 3
 
 The model is the random one of `random_checkpoint.py`, made once. Actions are restricted to the catalog, so every
 action must be a real tool: this is checked in all answer files, as is that every query has one. A random model
 seldom ends a turn, so nearly every thought and every input is as long as it may be, which makes this the longest
-work that these queries can be. Further flags go to the pipeline. The last line is JSON; the exit code is 0 when
-everything holds.
+work that these queries can be: 2 x 512 tokens a call of the model, of which a chain of 4 steps makes 4 and a full tree
+of width 2 makes 14 with 3 steps and 30 with 4. Further flags go to the pipeline. The last line is JSON; the exit code
+is 0 when everything holds.
 """
 
 from __future__ import annotations

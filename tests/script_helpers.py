@@ -50,11 +50,11 @@ def start_script(settings: dict[str, str], *arguments: str, root: Path = ROOT, c
 
 
 def run_script(
-    settings: dict[str, str], *arguments: str, root: Path = ROOT, cwd: Path
+    settings: dict[str, str], *arguments: str, root: Path = ROOT, cwd: Path, timeout_s: float = 240
 ) -> subprocess.CompletedProcess[str]:
     """The same, waited for."""
     process = start_script(settings, *arguments, root=root, cwd=cwd)
-    stdout, stderr = process.communicate(timeout=240)
+    stdout, stderr = process.communicate(timeout=timeout_s)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 

@@ -105,9 +105,10 @@ def test_bad_input_is_one_line_and_exit_code_2(world, tmp_path):
     assert not (tmp_path / "answers").exists()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not (MODEL_DIR / "model.safetensors").is_file(), reason=f"no trained checkpoint in {MODEL_DIR}")
 def test_without_any_setting_it_runs_the_demo_and_solves_it(tmp_path):
-    run = run_script({"OUTPUT_DIR": str(tmp_path / "answers")}, cwd=tmp_path)
+    run = run_script({"OUTPUT_DIR": str(tmp_path / "answers")}, cwd=tmp_path, timeout_s=580)
     assert run.returncode == 0, run.stderr
     assert "running the bundled demo" in run.stderr
     assert score.main(["--answers", str(tmp_path / "answers" / "demo_queries")]) == 0
