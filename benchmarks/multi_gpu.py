@@ -206,6 +206,16 @@ def replicas_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
             target = None if sharers > 1 or not bench.gpus else _TARGETS[f"{count} replicas"]
             what = f"{count} replicas{' on one GPU' if sharers > 1 else ''}, {bench.heavy.in_flight} conversations each"
             yield throughput_row(what, rate, times, target, use.busy_gpus)
+            if sharers > 1:
+                yield share_row(budget_of(bench.gpus, sharers), [result["peak_bytes"] for result in results])
+
+
+def share_row(budget_bytes: int, peaks: Sequence[int]) -> Row:
+    """Whether replicas that share a GPU have each stayed within what it was given."""
+    measured = " and ".join(f"{peak / GIB:.1f}" for peak in peaks)
+    return Row(
+        "GPU memory of each", f"{measured} GiB", f"at most {budget_bytes / GIB:.1f} GiB", max(peaks) <= budget_bytes
+    )
 
 
 def one_gpu_rows(bench: Bench, worker: Worker, deadline: Deadline) -> Iterator[Row]:
@@ -399,14 +409,18 @@ def serving(bench: Bench, gpus: Sequence[int], seed: int, sharers: int = 1) -> I
     environment = environment_of(bench)
     if gpus:
         chosen = [bench.gpus[index] for index in gpus]
-        budget = int(min(gpu.free_bytes for gpu in chosen) * _BUDGET_SHARE) // sharers
-        arguments += ["--budget_bytes", str(budget)]
+        arguments += ["--budget_bytes", str(budget_of(chosen, sharers))]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in chosen)
     process = start(*arguments, environment=environment)
     try:
         yield Worker(process, f"replica {seed}")
     finally:
         end(process)
+
+
+def budget_of(gpus: Sequence[Gpu], sharers: int) -> int:
+    """Bytes of each of `gpus` for each of the replicas that share them."""
+    return int(min(gpu.free_bytes for gpu in gpus) * _BUDGET_SHARE) // sharers
 
 
 def ask(workers: Sequence[Worker], load: Load, deadline: Deadline) -> list[dict[str, Any]]:

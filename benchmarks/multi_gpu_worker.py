@@ -106,6 +106,7 @@ def serve(shape: str, budget_bytes: int, seed: int, commands: Iterator[str], say
                     "queries_per_min": round(60 * len(queries) / elapsed_s, 2),
                     "tokens_per_s": round(TOKENS_PER_QUERY * len(queries) / elapsed_s, 1),
                     "steps": engine.counts().steps - steps,
+                    "peak_bytes": max(map(torch.cuda.max_memory_reserved, range(len(gpus))), default=0),
                 }
             )
 
