@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -279,3 +281,24 @@ def test_replacement_texts_are_the_ones_that_are_asked_and_kept(world, runner_of
     record = json.loads((tmp_path / "answers" / "0_CoT@1.json").read_text())
     assert record["answer_generation"]["query"] == "Sunny on the moon?"
     assert "moon" in record["answer_generation"]["final_answer"]
+
+
+def test_a_generation_that_never_ends_does_not_hold_up_a_ctrl_c(runner_of):
+    """It is dropped a few seconds after the signal, and its query is left."""
+    never = threading.Event()
+
+    class Stuck(FewSteps):
+        def parse(self, process_id, tools=None, *, functions=None, function_call=None):
+            if "Oslo" in self.messages[1]["content"]:
+                never.wait(60)
+            return super().parse(process_id, tools)
+
+    runner = runner_of(Stuck(), num_thread=2)
+    threading.Timer(1.0, signal.raise_signal, [signal.SIGINT]).start()
+    started = time.monotonic()
+    try:
+        summary = runner.run()
+    finally:
+        never.set()
+    assert time.monotonic() - started < 20
+    assert (summary.exit_code, summary.num_left, summary.now.failed) == (130, 1, 0)

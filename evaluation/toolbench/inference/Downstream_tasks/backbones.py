@@ -11,6 +11,7 @@ from evaluation.toolbench.inference.Downstream_tasks.options import AUTO, server
 from evaluation.toolbench.inference.errors import ConfigError
 
 if TYPE_CHECKING:
+    from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
     from evaluation.toolbench.inference.toolgen.loading import Serving
 
 _LLM = "evaluation.toolbench.inference.LLM"
@@ -66,14 +67,14 @@ def end_conversation(llm: Any) -> None:
         finish_query()
 
 
-def engine_options(args: Any, max_kv_bytes: int | None) -> dict[str, Any]:
-    """Keyword arguments of the engine that `--engine` names, for as many conversations as the run will have."""
+def engine_options(args: Any, spec: ReplicaSpec) -> dict[str, Any]:
+    """Keyword arguments of the engine that `--engine` names, for this replica's memory and conversations."""
     if args.engine == "server":
         return {"settings": server_settings(args)}
     if args.engine not in ("auto", "paged"):
         return {}
-    limits = {} if max_kv_bytes is None else {"max_kv_bytes": max_kv_bytes}
-    return limits if args.num_thread == AUTO else {**limits, "max_running": int(args.num_thread)}
+    options = {"max_running": spec.most_conversations if args.num_thread == AUTO else int(args.num_thread)}
+    return options if spec.max_kv_bytes is None else {**options, "max_kv_bytes": spec.max_kv_bytes}
 
 
 def device_map_of(backbone: Any) -> dict[str, Any]:

@@ -228,8 +228,8 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("run").add_argument
     add("--num_thread", type=_auto_or_positive, default=1, metavar="N",
-        help="queries at once in each replica; auto: as many as its KV cache holds, at most 128; 4 with "
-        "--engine generate, which serves one request at a time, 32 with --engine server")
+        help="queries at once in each replica; auto: as many as its KV cache holds, at most 128 (32 on the CPU); "
+        "4 with --engine generate, which serves one request at a time, 32 with --engine server")
     add("--generation_timeout", type=_seconds, default=600.0, metavar="S",
         help="longest generation, in seconds; a query that meets a limit fails, and the next run tries it again")
     add("--step_timeout", type=_seconds, default=1200.0, metavar="S", help="longest step: thought, action, input")

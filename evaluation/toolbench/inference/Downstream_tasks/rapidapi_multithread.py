@@ -110,7 +110,7 @@ class pipeline_runner:
         from evaluation.toolbench.inference.toolgen.loading import Serving
 
         started = time.monotonic()
-        options = engine_options(self.args, spec.max_kv_bytes)
+        options = engine_options(self.args, spec)
         backbone = make_backbone(self.args, Serving(spec.placement, options, watch.wrap))
         self.load_s = time.monotonic() - started
         return backbone
@@ -259,7 +259,7 @@ class pipeline_runner:
         args = self.args
         tool_package = self._tool_package()
         retriever = self.get_retriever() if self.add_retrieval else None
-        room = conversations_for(watch, args.max_sequence_length)
+        room = conversations_for(watch, spec, args.max_sequence_length)
         num_threads = num_conversations(args.num_thread, args.engine, len(tasks), room)
         is_alone = num_threads == 1 and spec.visible_devices is None
 

@@ -7,7 +7,13 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.errors import ConfigError, PlacementError
+from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
+from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
+from evaluation.toolbench.inference.multi_gpu.loading import resolve_dtype
+from evaluation.toolbench.inference.multi_gpu.placement import Layout
+from evaluation.toolbench.inference.multi_gpu.planning import plan_run
+from evaluation.toolbench.inference.multi_gpu.replica import Workload
 from evaluation.toolbench.inference.replicas.layout import (
     MAX_CONVERSATIONS,
     RunLayout,
@@ -32,8 +38,6 @@ def choose_layout(args: Any, num_queries: int) -> RunLayout:
             reason = "the server has" if args.engine == "server" else f"--backbone_model {args.backbone_model} loads"
             raise ConfigError(f"--num_replicas {wanted}: {reason} the model by itself; use 1 or auto")
         return one_replica()
-    from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
-
     gpus = visible_gpus()[: args.num_gpus]
     here = one_replica(tuple(f"cuda:{gpu.cuda_index}" for gpu in gpus), tuple(gpu.uuid for gpu in gpus))
     if wanted == 1:
@@ -50,34 +54,52 @@ def choose_layout(args: Any, num_queries: int) -> RunLayout:
 def _on_cpu(args: Any, num_replicas: int, host_bytes: int) -> RunLayout:
     if num_replicas == 1:
         return one_replica()
-    from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
-    from evaluation.toolbench.inference.multi_gpu.loading import resolve_dtype
-
     footprint = footprint_of_checkpoint(args.model_path, resolve_dtype(args.dtype, on_cpu=True))
     return cpu_layout(num_replicas, footprint.weight_bytes, host_bytes, len(os.sched_getaffinity(0)))
 
 
 def _on_gpus(args: Any, num_replicas: int | None, num_queries: int, num_gpus: int, host_bytes: int) -> RunLayout:
-    from evaluation.toolbench.inference.multi_gpu.planning import plan_run
-    from evaluation.toolbench.inference.multi_gpu.replica import Workload
-
-    per_replica = MAX_CONVERSATIONS if args.num_thread == AUTO else int(args.num_thread)
-    workload = Workload(
-        conversations=max(1, min(num_queries, per_replica * (num_replicas or num_gpus))),
-        max_tokens=args.max_sequence_length,
-    )
-    plan = plan_run(
-        args.model_path,
-        workload=workload,
-        num_gpus=args.num_gpus,
-        num_replicas=num_replicas,
-        max_gpu_memory=args.max_gpu_memory,
-        dtype=args.dtype,
-    )
-    assert plan is not None  # there are GPUs
+    plan = _plan(args, num_replicas, num_queries, num_gpus)
     layout = planned_layout(plan, host_bytes)
     is_steered = args.num_gpus is not None or args.max_gpu_memory is not None
     if layout.is_in_parent and is_steered:  # with the memory map that was asked for, as --num_replicas 1 has it
         [spec] = layout.replicas
         return one_replica(spec.gpus, spec.uuids, layout.reasons)
     return layout
+
+
+def _plan(args: Any, num_replicas: int | None, num_queries: int, num_gpus: int) -> Layout:
+    """The planner's layout. PlacementError for more replicas than fit says how many do."""
+
+    def plan(count: int | None) -> Layout:
+        per_replica = MAX_CONVERSATIONS if args.num_thread == AUTO else int(args.num_thread)
+        wanted = min(num_queries, per_replica * (count or num_gpus))
+        found = plan_run(
+            args.model_path,
+            workload=Workload(conversations=max(wanted, 1), max_tokens=args.max_sequence_length),
+            num_gpus=args.num_gpus,
+            num_replicas=count,
+            max_gpu_memory=args.max_gpu_memory,
+            dtype=args.dtype,
+        )
+        assert found is not None  # there are GPUs
+        return found
+
+    def fits(count: int) -> bool:
+        try:
+            plan(count)
+        except PlacementError:
+            return False
+        return True
+
+    try:
+        return plan(num_replicas)
+    except PlacementError as error:
+        if num_replicas is None or num_replicas == 1 or not fits(1):
+            raise
+        most, too_many = 1, num_replicas
+        while too_many - most > 1:
+            middle = (most + too_many) // 2
+            most, too_many = (middle, too_many) if fits(middle) else (most, middle)
+        details = {**error.details, "num_replicas": num_replicas, "fitting": most}
+        raise PlacementError(f"--num_replicas {num_replicas}: {most} fit here. {error}", **details) from error

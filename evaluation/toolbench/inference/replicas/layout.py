@@ -9,7 +9,8 @@ from evaluation.toolbench.inference.multi_gpu.placement import Layout
 from evaluation.toolbench.inference.multi_gpu.replica import Replica
 from evaluation.toolbench.inference.multi_gpu.units import gib
 
-MAX_CONVERSATIONS = 128  # of one replica: the paged engine's largest step
+MAX_CONVERSATIONS = 128  # of one replica unasked: the paged engine's largest step
+_CPU_CONVERSATIONS = 32  # the same on the CPU, where more at once take memory and gain nothing
 _HOST_SHARE = 0.85  # of the free main memory, for models that lie there
 _CPU_KV_SHARE = 0.25  # of it, for the KV caches of all replicas on the CPU
 _LOADING_SHARE = 0.5  # of it, for weights on their way through it to the GPUs
@@ -30,6 +31,11 @@ class ReplicaSpec:
     @property
     def name(self) -> str:
         return f"replica {self.number}"
+
+    @property
+    def most_conversations(self) -> int:
+        """That it takes at once for --num_thread auto."""
+        return MAX_CONVERSATIONS if self.gpus else _CPU_CONVERSATIONS
 
 
 @dataclass(frozen=True)
@@ -92,12 +98,12 @@ def num_loading(weight_bytes: int, num_replicas: int, host_bytes: int) -> int:
 
 
 def conversations_in(kv_tokens: int, max_tokens: int) -> int:
-    """How many conversations of up to `max_tokens` a KV cache of `kv_tokens` serves well, at most `MAX_CONVERSATIONS`.
+    """How many conversations of up to `max_tokens` a KV cache of `kv_tokens` serves well.
 
     Counted with half the longest length, which is what a conversation has on average; if they all grow
     long, the engine lets the youngest wait.
     """
-    return max(1, min(MAX_CONVERSATIONS, kv_tokens // max(max_tokens // 2, 1)))
+    return max(1, kv_tokens // max(max_tokens // 2, 1))
 
 
 def _planned_spec(number: int, replica: Replica) -> ReplicaSpec:

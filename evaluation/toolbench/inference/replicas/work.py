@@ -108,14 +108,15 @@ def _serve_work(line: ParentLine, work: Work, watch: Watch, stop: threading.Even
         return ReplicaServer(line, run_query, stop, watch.is_broken).serve()
 
 
-def conversations_for(watch: Watch, max_tokens: int) -> int | None:
+def conversations_for(watch: Watch, spec: ReplicaSpec, max_tokens: int) -> int | None:
     """How many conversations of up to `max_tokens` the engine's KV cache serves well; None for one without."""
     if watch.engine is None:
         return None
     page_use = getattr(watch.engine.inner, "page_use", None)
     if page_use is None:
         return None
-    return conversations_in(page_use().num_pages * PAGE_SIZE, min(max_tokens, watch.engine.max_length))
+    room = conversations_in(page_use().num_pages * PAGE_SIZE, min(max_tokens, watch.engine.max_length))
+    return min(room, spec.most_conversations)
 
 
 def _gpus_are_lost() -> bool:
