@@ -10,7 +10,7 @@ import pytest
 
 from evaluation.toolbench.demo import DATA_DIR
 from evaluation.toolbench.demo.make_data import QUERY_FILE, write_data
-from evaluation.toolbench.demo.samples import demo_queries, training_sample
+from evaluation.toolbench.demo.samples import bare_words, demo_queries, training_sample
 from evaluation.toolbench.demo.world import TASKS, TOOLS
 from evaluation.toolbench.demo.world.schema import expansions
 from evaluation.toolbench.demo.world.values import HELD_OUT, sample_value
@@ -25,8 +25,11 @@ HELD_OUT_QUERIES = [query for query in QUERIES if query.split == "held_out"]
 STEPS = [step for query in QUERIES for step in query.trajectory.steps]
 
 
-def bare_words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", text.lower()))
+FREE_KINDS = ("word", "count", "amount")  # of one part each, which other kinds may have
+
+
+def content_words(lines: list[str]) -> set[str]:
+    return {word for line in lines for word in bare_words(re.sub(r"\{\w+\}", "", line))}
 
 
 def test_demo_is_as_large_as_promised():
@@ -92,20 +95,36 @@ def test_held_out_wordings_are_no_training_wordings():
             assert not trained & {bare_words(text) for text in expansions(line)}
 
 
+def test_words_of_held_out_wordings_are_known_from_their_own_task_or_from_none():
+    """So that no held-out question can only be taken for one of another task."""
+    seen = {task.name: content_words(task.lines("seen")) for task in TASKS}
+    for task in TASKS:
+        elsewhere = set().union(*(words for name, words in seen.items() if name != task.name))
+        for line in task.lines("held_out"):
+            assert (content_words([line]) - seen[task.name]).isdisjoint(elsewhere), line
+
+
 @pytest.mark.parametrize("kind", HELD_OUT)
 def test_held_out_values_are_never_sampled(kind):
     rng = Random(3)
-    assert not set(HELD_OUT[kind]) & {sample_value(kind, rng) for _ in range(500)}
+    assert not set(HELD_OUT[kind]) & {sample_value(kind, rng) for _ in range(2000)}
 
 
-def test_training_samples_hold_no_held_out_name():
-    names = [
-        word for kind in ("place", "person", "title", "team") for value in HELD_OUT[kind] for word in value.split()
-    ]
-    pattern = re.compile(rf"\b({'|'.join(names)})\b")
+def test_training_samples_hold_no_held_out_value():
+    values = [re.escape(str(value)) for kind in HELD_OUT if kind not in FREE_KINDS for value in HELD_OUT[kind]]
+    pattern = re.compile(rf"\b({'|'.join(values)})\b")
     rng = Random(4)
-    texts = [str(training_sample(rng)) for _ in range(2000)]
+    texts = [str(training_sample(rng)) for _ in range(3000)]
     assert [text for text in texts if pattern.search(text)] == []
+
+
+@pytest.mark.parametrize("kind", HELD_OUT)
+def test_no_part_stands_twice_in_a_value(kind):
+    rng = Random(6)
+    values = [*HELD_OUT[kind], *(sample_value(kind, rng) for _ in range(300))]
+    for value in values:
+        parts = re.findall(r"[^\W\d_]+|20\d\d(?=-)|\d{1,2}", str(value))
+        assert kind == "date" or len(set(parts)) == len(parts), value
 
 
 def test_held_out_slots_hold_only_held_out_values():

@@ -8,12 +8,14 @@ from random import Random
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from evaluation.toolbench.demo import DATA_DIR
 from evaluation.toolbench.demo.conversations import Renderer
 from evaluation.toolbench.demo.corpus import Batch, demo_catalog, pad_rows, sample_row
 from evaluation.toolbench.demo.samples import as_sample, demo_queries, training_sample
 from evaluation.toolbench.demo.train import TrainingConfig, build_model, build_tokenizer, learning_rate, train
+from evaluation.toolbench.demo.world.values import HELD_OUT, lexicon
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
 from evaluation.toolbench.inference.toolgen.options import AgentOptions
 from evaluation.toolbench.inference.toolgen.prompts import LAYOUTS
@@ -64,19 +66,40 @@ def test_agent_asks_for_exactly_what_was_trained(tokenizer, renderer, layout):
             assert row.written[len(prompt) - 1 : end] == [False, *[True] * len(answer)]
 
 
-def test_trained_layout_learns_all_steps_from_one_row(renderer):
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_all_steps_are_learnt_from_the_last_ones_row(renderer, layout):
     sample = as_sample(TWO_CALLS.trajectory)
-    first, *_, last = (renderer.row(sample, LAYOUTS["trained"], step) for step in range(3))
-    assert last.ids[: len(first.ids)] == first.ids
-    assert sum(last.written) > sum(first.written)
+    rows = [renderer.row(sample, LAYOUTS[layout], step) for step in range(3)]
+    written = [sum(row.written) for row in rows]
+    assert written[0] < written[1] < written[2]
+    alone = [len(renderer.encoder.encode_bare(f"{t.thought}{t.action}{t.arguments}")) + 3 for t in sample.turns]
+    assert written[2] >= sum(alone)
 
 
 def test_value_has_the_same_tokens_wherever_it_stands(tokenizer):
-    for value in ("Reykjavik", "QX-48213", "maria.lindqvist@harbour.example", "2026-03-14", "lantern"):
-        ids = tokenizer(value, add_special_tokens=False)["input_ids"]
-        for text in (f"What about {value}?", f'{{"a": "{value}", "b": 3}}', f"'{value}'.", f"\n{value}\nBegin!"):
-            around = tokenizer(text, add_special_tokens=False)["input_ids"]
-            assert any(around[start : start + len(ids)] == ids for start in range(len(around)))
+    for kind, values in HELD_OUT.items():
+        for value in values:
+            ids = tokenizer(str(value), add_special_tokens=False)["input_ids"]
+            question = f"What about '{value}'?" if kind == "word" else f"What about {value}?"
+            for text in (question, f'{{"a": "{value}", "b": 3}}', f"('{value}').", f"\n{value}\nBegin!"):
+                around = tokenizer(text, add_special_tokens=False)["input_ids"]
+                assert any(around[start : start + len(ids)] == ids for start in range(len(around))), (kind, text)
+
+
+def test_values_are_a_few_tokens(tokenizer):
+    """Two words, three pairs: every part of the lexicon is one token."""
+    values = [str(value) for values in HELD_OUT.values() for value in values]
+    for text in (*lexicon(), *values):
+        assert len(tokenizer(text, add_special_tokens=False)["input_ids"]) <= 3, text
+
+
+def test_tokenizer_is_the_same_when_it_is_loaded(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    for query in demo_queries():
+        text = f"{query.trajectory.question} {query.trajectory.answer} unheard-of Ünicode"
+        assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
+        assert loaded.decode(loaded(text, add_special_tokens=False)["input_ids"]) == text
 
 
 def test_every_action_is_one_token(tokenizer):

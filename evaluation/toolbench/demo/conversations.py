@@ -54,11 +54,14 @@ class Renderer:
         rendered = history_turns(messages, self.catalog, layout, system_prompt=system_prompt)
         return conversation_of(rendered, chat_format(TEMPLATE))
 
-    def ask_for_action(self, conversation: Conversation, layout: PromptLayout) -> None:
-        conversation.append_message(conversation.format.user, layout.hint)
+    def ask_for_action(self, conversation: Conversation, layout: PromptLayout, *, in_progress: bool = True) -> None:
+        hint = layout.hint if in_progress else layout.history_hint
+        conversation.append_message(conversation.format.user, hint)
 
-    def show_documentation(self, conversation: Conversation, action: str, layout: PromptLayout) -> None:
-        role = getattr(conversation.format, layout.documentation_role)
+    def show_documentation(
+        self, conversation: Conversation, action: str, layout: PromptLayout, *, in_progress: bool = True
+    ) -> None:
+        role = getattr(conversation.format, layout.documentation_role if in_progress else "user")
         conversation.append_message(role, documentation_text(action, self.catalog))
 
     def prompt(self, conversation: Conversation) -> list[int]:
@@ -67,19 +70,19 @@ class Renderer:
         return self.encoder.encode([*conversation.pieces(), open_turn])
 
     def row(self, sample: Sample, layout: PromptLayout, step: int) -> Row:
-        """The step with index `step` after its history.
+        """The step with index `step` after its history, with everything in it for the model to write.
 
-        In a layout whose prompts are prefixes of each other the history is written by the model too, and
-        one row, that of the last step, has all there is to learn.
+        That the history is shown in other words than the step in progress does not make what was written in it
+        less worth learning.
         """
-        first = 0 if _prompts_are_prefixes(layout) else step
-        conversation = self.history(sample.question, sample.turns[:first], layout)
+        conversation = self.history(sample.question, (), layout)
         spans: list[tuple[int, int]] = []
-        for turn in sample.turns[first : step + 1]:
+        for index, turn in enumerate(sample.turns[: step + 1]):
+            in_progress = index == step
             spans.append(self._write(conversation, turn.thought))
-            self.ask_for_action(conversation, layout)
+            self.ask_for_action(conversation, layout, in_progress=in_progress)
             spans.append(self._write(conversation, turn.action))
-            self.show_documentation(conversation, turn.action, layout)
+            self.show_documentation(conversation, turn.action, layout, in_progress=in_progress)
             spans.append(self._write(conversation, turn.arguments))
             if turn.observation is not None:
                 conversation.append_message(conversation.format.user, turn.observation)
@@ -94,7 +97,3 @@ class Renderer:
         start = len(self.prompt(conversation))
         conversation.append_message(conversation.format.assistant, text)
         return start, len(self.encoder.encode(conversation.pieces()))
-
-
-def _prompts_are_prefixes(layout: PromptLayout) -> bool:
-    return layout.hint == layout.history_hint and layout.documentation_role == "user"

@@ -20,7 +20,8 @@ from evaluation.toolbench.inference.toolgen.catalog import ToolCatalog, load_cat
 from evaluation.toolbench.inference.toolgen.prompts import LAYOUTS, PromptTexts
 
 _CHUNK_BATCHES = 16  # batches that are sorted by length together
-_TRAINED_SHARE = 0.4  # of the rows; these have several steps each, the others one
+_TRAINED_SHARE = 0.5  # of the rows
+_WHOLE_SHARE = 0.5  # of the rows of a layout that words a step in progress differently: they end with the last step
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ def demo_catalog(data_dir: Path) -> ToolCatalog:
 
 
 def sample_row(renderer: Renderer, rng: Random) -> Row:
-    """A fresh sample in one of the layouts; of a layout that shows steps one by one, any step."""
+    """A fresh sample in one of the layouts, up to its end; of the upstream layout often up to an earlier step."""
     sample = training_sample(rng)
-    trained = rng.random() < _TRAINED_SHARE
-    step = len(sample.turns) - 1 if trained else rng.randrange(len(sample.turns))
-    return renderer.row(sample, LAYOUTS["trained" if trained else "upstream"], step)
+    layout = LAYOUTS["trained" if rng.random() < _TRAINED_SHARE else "upstream"]
+    step = len(sample.turns) - 1
+    if layout.name == "upstream" and rng.random() >= _WHOLE_SHARE:
+        step = rng.randrange(len(sample.turns))
+    return renderer.row(sample, layout, step)
 
 
 _corpus: Corpus

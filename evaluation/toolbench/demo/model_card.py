@@ -33,8 +33,9 @@ world of `evaluation/toolbench/demo`. It knows that world and nothing else.
 - Training: `python -m evaluation.toolbench.demo.train`, {int(log["steps"]):,} steps,
   {log["tokens"] / 1e6:,.0f} million tokens, {minutes:.1f} minutes on one {device_name}, last loss {log["loss"]:.4f}.
 
-Solved queries, with greedy decoding and the recorded API responses; "held out" queries share neither wording nor
-values with the training data:
+Solved queries, with greedy decoding and the recorded API responses. No wording of a "held out" query can come out of
+the patterns that the training questions are made from, and none of its values was asked about in training; the parts
+of the values are known ones ("Amber Falls" is held out, "Amber Valley" and "Copper Falls" are not):
 
 | prompt layout | seen | held out |
 |---|---|---|

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -10,7 +11,7 @@ from random import Random
 from unidecode import unidecode
 
 from evaluation.toolbench.demo.world import TASKS, TOOLS
-from evaluation.toolbench.demo.world.schema import Call, Split, Task, Trajectory, choose, solve
+from evaluation.toolbench.demo.world.schema import Call, Split, Task, Trajectory, choose, expansions, solve
 from evaluation.toolbench.demo.world.values import HELD_OUT, Value, sample_value
 
 FINISH_TOKEN = "<<Finish>>"
@@ -27,13 +28,16 @@ _ERRORS = (
     "request invalid, data error",
 )
 _FILLERS = ("please", "now", "today", "really", "maybe", "just", "exactly", "so", "the", "my", "also", "here", "it")
-_NOISY_SHARE = 0.4  # of the training questions
+_NOISY_SHARE = 0.3  # of the training questions
 _NOISE = 0.08  # chance of each of a noisy question's words to be left out, and to be followed by a filler
 _ERROR_SHARE = 0.08
 _SEEN_QUERY_SHARE = 0.01
 _SEEN_QUERIES = len(TASKS) // 2
 _SEEN_SEED = "seen demo queries"
 _HELD_OUT_SEED = "held-out demo queries"
+
+
+_LINES = {task.name: task.lines("seen") for task in TASKS}
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,21 @@ def _finish(trajectory: Trajectory) -> Turn:
     return Turn(trajectory.conclusion, FINISH_TOKEN, json.dumps(arguments), None)
 
 
+def bare_words(text: str) -> tuple[str, ...]:
+    """What two wordings are compared by."""
+    return tuple(re.findall(r"\w+", text.lower()))
+
+
+_HELD_OUT_WORDINGS = frozenset(
+    bare_words(text) for task in TASKS for line in task.lines("held_out") for text in expansions(line)
+)
+
+
 def _training_trajectory(task: Task, rng: Random) -> Trajectory:
-    wording = choose(rng.choice(task.lines("seen")), rng)
+    wording = choose(rng.choice(_LINES[task.name]), rng)
     if rng.random() < _NOISY_SHARE:
-        wording = _with_noise(wording, rng)
+        noisy = _with_noise(wording, rng)
+        wording = wording if bare_words(noisy) in _HELD_OUT_WORDINGS else noisy
     opener = rng.choice(_OPENERS) if rng.random() < 0.25 else ""
     closer = rng.choice(_CLOSERS) if rng.random() < 0.2 else ""
     slots = _distinct(task.slots, lambda kind: sample_value(kind, rng))
@@ -140,13 +155,15 @@ def _held_out_trajectory(task: Task, line: str, rng: Random) -> Trajectory:
 
 
 def _distinct(kinds: Mapping[str, str], draw: Callable[[str], Value]) -> dict[str, Value]:
-    """A value for every slot, no two alike: nobody travels from a city to the same city."""
+    """A value for every slot, no two with a word in common: nobody travels from a city to the same city."""
     slots: dict[str, Value] = {}
+    words: set[str] = set()
     for name, kind in kinds.items():
         value = draw(kind)
-        while value in slots.values():
+        while not words.isdisjoint(bare_words(str(value))):
             value = draw(kind)
         slots[name] = value
+        words.update(bare_words(str(value)))
     return slots
 
 

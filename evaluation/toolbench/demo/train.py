@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import math
 import os
@@ -33,14 +32,14 @@ from evaluation.toolbench.demo.rollout import roll_out
 from evaluation.toolbench.demo.samples import demo_queries, training_sample
 from evaluation.toolbench.demo.score import Verdict, load_expected, report
 from evaluation.toolbench.demo.tokenizer import train_tokenizer
+from evaluation.toolbench.demo.world.values import lexicon
 from evaluation.toolbench.inference.toolgen.catalog import ToolCatalog
-from evaluation.toolbench.inference.toolgen.prompts import LAYOUTS, OWN_SYSTEM_PROMPT
+from evaluation.toolbench.inference.toolgen.prompts import DOCUMENTATION_HINT, LAYOUTS, OWN_SYSTEM_PROMPT
 
-_VOCAB_SIZE = 2048  # the tool tokens come on top
+_VOCAB_SIZE = 2400  # the tool tokens come on top
 _TOKENIZER_SAMPLES = 6000
-_TEXT_WEIGHT = 200  # how often fixed texts count when the tokenizer is trained: their words become single tokens
-_PROBE_STEPS = (20, 120)  # between these the speed is measured that --minutes is held with
-_LOG_EVERY = 100
+_CHAT_WORDS = ("system", "user", "assistant", "Begin!")
+_LOG_EVERY = 100  # steps; as often the speed is measured that --minutes is held with
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class TrainingConfig:
     """Everything the result depends on, beside the code and the data."""
 
     steps: int = 12000
-    batch_size: int = 64  # rows of 430 to 1100 tokens
+    batch_size: int = 64  # rows of 280 to 800 tokens
     learning_rate: float = 2e-3
     warmup_steps: int = 300
     final_share: float = 0.02  # of the learning rate, at the end of the cosine
@@ -134,16 +133,23 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def build_tokenizer(catalog: ToolCatalog, seed: int) -> PreTrainedTokenizerFast:
-    """Trained on the fixed texts of every prompt, and on what questions, thoughts and answers look like."""
+    """Trained on the fixed texts of every prompt, on every part of a value, and on what conversations look like."""
     rng = Random(f"{seed} tokenizer")
-    fixed = [OWN_SYSTEM_PROMPT, *map(str, catalog.documentation.values()), *(f"{n:02}" for n in range(100))]
     samples = [training_sample(rng) for _ in range(_TOKENIZER_SAMPLES)]
+    fixed = [
+        OWN_SYSTEM_PROMPT,
+        DOCUMENTATION_HINT,
+        *(hint for layout in LAYOUTS.values() for hint in (layout.hint, layout.history_hint)),
+        *_CHAT_WORDS,
+        *map(str, catalog.documentation.values()),
+        *lexicon(),
+    ]
     turns = [turn for sample in samples for turn in sample.turns]
     varied = [
         *(sample.question for sample in samples),
         *(f"{turn.thought}\n{turn.arguments}\n{turn.observation or ''}" for turn in turns),
     ]
-    return train_tokenizer(itertools.chain(fixed * _TEXT_WEIGHT, varied), catalog.actions, _VOCAB_SIZE)
+    return train_tokenizer(fixed, varied, catalog.actions, _VOCAB_SIZE)
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, config: TrainingConfig) -> LlamaForCausalLM:
@@ -169,8 +175,8 @@ def train(
 ) -> dict[str, float]:
     """Train in place; steps, tokens and the last loss.
 
-    `deadline` is a time of `time.monotonic`. When the speed of the first steps shows that it would be
-    missed, the number of steps, and with it the learning rate's cosine, is shortened once.
+    `deadline` is a time of `time.monotonic`. Where the speed of the last steps shows that it would be missed,
+    the number of steps, and with it the learning rate's cosine, is made as long as the time that is left.
     """
     device = model.device
     decayed = [weight for weight in model.parameters() if weight.dim() >= 2]
@@ -180,17 +186,16 @@ def train(
         {"params": others, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=device.type == "cuda")
-    steps, num_tokens = config.steps, 0
+    steps, num_tokens, log_tokens, waited = config.steps, 0, 0, 0.0
     losses = torch.zeros(_LOG_EVERY, device=device)
-    started = probe_started = time.monotonic()
+    started = log_started = time.monotonic()
     model.train()
-    for step, batch in enumerate(batches):
-        if step == _PROBE_STEPS[0]:
-            probe_started = _now(device)
-        elif step == _PROBE_STEPS[1]:
-            steps = min(steps, _steps_until(deadline, step, probe_started, _now(device)))
-        if step >= steps:
-            break
+    batches = iter(batches)
+    step = 0
+    while step < steps:
+        asked = time.monotonic()
+        batch = next(batches)
+        waited += time.monotonic() - asked
         rate = learning_rate(config, step, steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -200,16 +205,26 @@ def train(
         optimizer.step()
         optimizer.zero_grad()
         losses[step % _LOG_EVERY] = loss.detach()
-        num_tokens += batch.ids.size
-        if step % _LOG_EVERY == _LOG_EVERY - 1:
-            seconds = time.monotonic() - started
+        log_tokens += batch.ids.size
+        step += 1
+        if step % _LOG_EVERY == 0:
+            mean_loss = losses.mean().item()  # waits for the device
+            now = time.monotonic()
+            seconds = now - log_started
+            steps = min(config.steps, step + max(0, int((deadline - now) / seconds * _LOG_EVERY)))
             print(
-                f"step {step + 1}/{steps}  loss {losses.mean().item():.4f}  lr {rate:.2e}  "
-                f"{num_tokens / seconds / 1e6:.2f} M tokens/s  {seconds:.0f} s",
+                f"step {step}/{steps}  loss {mean_loss:.4f}  lr {rate:.2e}  "
+                f"{log_tokens / seconds / 1e6:.2f} M tokens/s  "
+                f"{_LOG_EVERY / seconds:.1f} steps/s  {waited / seconds:.0%} waiting for data  {now - started:.0f} s",
                 flush=True,
             )
+            num_tokens, log_tokens, waited, log_started = num_tokens + log_tokens, 0, 0.0, now
     model.eval()
-    return {"steps": steps, "tokens": num_tokens, "loss": round(losses[: min(steps, _LOG_EVERY)].mean().item(), 5)}
+    return {
+        "steps": step,
+        "tokens": num_tokens + log_tokens,
+        "loss": round(losses[: min(step, _LOG_EVERY)].mean().item(), 5),
+    }
 
 
 def batch_loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
@@ -249,19 +264,6 @@ def _solved(verdicts: list[Verdict]) -> dict[str, str]:
     for verdict in verdicts:
         groups.setdefault(verdict.split, []).append(verdict.solved)
     return {split: f"{sum(solved)}/{len(solved)}" for split, solved in groups.items()}
-
-
-def _now(device: torch.device) -> float:
-    """The time after all work that is under way on `device`."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.monotonic()
-
-
-def _steps_until(deadline: float, step: int, probe_started: float, now: float) -> int:
-    """How many steps in all fit before `deadline` at the speed since `probe_started`."""
-    seconds_per_step = (now - probe_started) / (_PROBE_STEPS[1] - _PROBE_STEPS[0])
-    return step + max(1, int((deadline - now) / seconds_per_step))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,19 @@ Split = Literal["seen", "held_out"]
 
 _REFERENCE = re.compile(r"\{([^{}]+)\}")
 _ALTERNATIVES = re.compile(r"\(([^()]*)\)")
+_FRAME = re.compile(r"<(\w+)>")
+
+# What questions of every kind begin with, so that it tells nothing about the task.
+_FRAMES = {
+    "tell": "Tell me|Give me|Show me|Find|Find me|Look up|Get me|I need|I want|I would like|Please tell me|Please find|"
+    "Can you find|Could you tell me|Let me have|I have to know",
+    "know": "I want to know|I would like to know|I need to know|I have to know|Tell me|Can you tell me|"
+    "Could you tell me|Please tell me|Do you know|I wonder|I ask myself|Find out",
+    "want": "want to|need to|have to|plan to|would like to|am going to|must|will",
+    "trip": "I am going|I travel|I am off|I fly|I drive|I want to go|I plan to go|We are going|We travel|We fly",
+    "at": "I am in|I am now in|I live in|I stay in|I have arrived in|We are in|We live in|We have arrived in",
+    "near": "I am at|I wait at|I am waiting at|I have arrived at|We are at|We wait at|We have arrived at",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ def number(name: str, description: str) -> Parameter:
 
 @dataclass(frozen=True)
 class Api:
-    """One API. `answer` maps each field to a kind of `values.py`, or to `=parameter`, which repeats an argument."""
+    """One API. `answer` maps each field to a kind of `values.py`."""
 
     name: str
     description: str
@@ -58,10 +71,7 @@ class Api:
         """The answer to `arguments`: the same for the same arguments, whenever and wherever it is asked for."""
         seed = hashlib.sha256(f"{self.name} {json.dumps(arguments, sort_keys=True)}".encode()).hexdigest()
         rng = Random(seed)
-        return {
-            name: arguments[kind[1:]] if kind.startswith("=") else sample_value(kind, rng)
-            for name, kind in self.answer.items()
-        }
+        return {name: sample_value(kind, rng) for name, kind in self.answer.items()}
 
     def as_json(self) -> dict[str, Any]:
         """The API in the layout of `tools.json`."""
@@ -99,9 +109,9 @@ class Call:
 class Task:
     """A family of questions.
 
-    `slots` maps slot names to kinds of `values.py`. `wordings` are trained on, one a line, `(a|b)` stands
-    for either; `held_out` wordings are not. `answer` is the final answer; `facts` are the references
-    whose values it must contain, from the answers of the calls.
+    `slots` maps slot names to kinds of `values.py`. `wordings` are trained on, one a line; `(a|b)` stands for
+    either, `<tell>` for any of the frames of that name. `held_out` wordings are not trained on. `answer` is the
+    final answer; `facts` are the references whose values it must contain, from the answers of the calls.
     """
 
     name: str
@@ -120,7 +130,7 @@ class Task:
     def lines(self, split: Split) -> list[str]:
         """The wordings of `split`, alternatives not yet chosen."""
         block = self.wordings if split == "seen" else self.held_out
-        return [line.strip() for line in block.strip().splitlines()]
+        return [_FRAME.sub(lambda match: f"({_FRAMES[match[1]]})", line.strip()) for line in block.strip().splitlines()]
 
 
 @dataclass(frozen=True)

@@ -1,131 +1,168 @@
 """The values that fill a question's slots and an API's answers: one sampler per kind.
 
-Sampled values are invented (syllables, letters, digits), so that a question can only be solved by copying
-them. `HELD_OUT` lists the values that are never sampled; the held-out demo queries use these.
+Values are short combinations of parts from small lists (words, pairs of letters, pairs of digits), so that a
+question can only be solved by copying them and a tiny model can learn to. No part occurs twice in a value.
+`HELD_OUT` lists the values that are never sampled; the held-out demo queries use these. Their parts are known:
+"Amber Falls" is held out, "Amber Valley" and "Copper Falls" are not.
 """
 
-# ruff: noqa: SIM905  (lists of syllables read better as one string)
+# ruff: noqa: SIM905  (lists of words read better as one string)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from itertools import cycle, islice
 from random import Random
 
 Value = str | int
 
-_ONSETS = "b bl br c ch cl d dr f fl g gl gr h j k kl kr l m n p pl pr qu r s sh sk sl st t th tr v w y z".split()
-_VOWELS = "a a e e i i o o u ai au ea ee ei ia ie oa oo ou".split()
-_CODAS = [*([""] * 12), *"n r l s t m k d x nd rt st lm ng ck".split()]
-_CHUNKS = (
-    "ter har bour land ing ment ver sil ent win mar ket gar den riv light moon dark gold stone wood field "
-    "ber man son ton ville burg stad mont val san por nor sud bel lin del cor ran mil hol ster ford wick dale "
-    "ham mor bre ad oli pep per gin ger lem tom ato sou ste cur pas try bird song dan cer tra vel ler ket"
+_ADJECTIVES = (
+    "Amber Ancient Autumn Azure Black Blue Brave Bright Bronze Calm Cedar Clear Cloudy Copper Coral Crimson Crystal "
+    "Distant Eastern Emerald Fair Foggy Frozen Gentle Golden Grand Granite Gray Green Happy Hidden Hollow Iron Ivory "
+    "Jade Little Lonely Lucky Marble Merry Misty Noble Northern Olive Opal Orange Pearl Pink Proud Purple Quiet Rapid "
+    "Red Rocky Royal Ruby Rusty Sandy Scarlet Secret Shady Silent Silver Southern Spring Steel Stormy Summer Sunny "
+    "Swift Thunder Velvet Violet Warm Western White Wild Winter Wooden Yellow"
 ).split()
-# Everyday words, whole or in part in names: their tokens are not only those of fixed texts.
-_STEMS = (
-    "over under since found write read close open price table street city word train team league film book paper "
-    "author parcel phone ticket room night cost money rate date time day long short old new high low red green blue "
-    "place plan ride home house water fire snow rain sun star north south east west king queen round small tall "
-    "this that they are what when where which make take give tell find show look need want call play work well"
+_NAMES: Mapping[str, tuple[list[str], list[str]]] = {  # kind -> first and second words
+    "place": (
+        _ADJECTIVES,
+        "Falls Valley Harbour Bay Hills Bridge Castle Creek Forest Island Lake Mountain Port River Springs".split(),
+    ),
+    "venue": (
+        _ADJECTIVES,
+        "Palace Kettle Teapot Garden Lighthouse Corner Lantern Mill Tavern Terrace Tower Villa Lodge Arcade".split(),
+    ),
+    "title": (
+        _ADJECTIVES,
+        "Letters Dreams Secrets Shadows Voices Mirrors Promises Stories Thieves Wishes Journeys Songs Nights".split(),
+    ),
+    "team": (_ADJECTIVES, "Rovers Falcons Badgers Wanderers Tigers Wolves Eagles Sharks Bears Hawks Lions".split()),
+    "league": (_ADJECTIVES, "League Cup Division Series Trophy Tournament Championship Shield".split()),
+    "dish": (
+        (
+            "Lentil Apple Pumpkin Walnut Saffron Tomato Potato Mushroom Onion Garlic Pepper Lemon Ginger Cheese "
+            "Chicken Carrot Spinach Coconut Almond Cherry Peach Plum Honey Bean"
+        ).split(),
+        "Soup Strudel Curry Bread Rice Salad Stew Cake Tart Pudding Noodles Pie".split(),
+    ),
+    "person": (
+        (
+            "Maria Samuel Yuki Clara Anna Peter Laura Simon Elena Oscar Nadia Victor Julia Martin Rosa David Emma "
+            "Felix Greta Hugo Irene Jonas Karin Leo"
+        ).split(),
+        (
+            "Okafor Tanabe Whitfield Lindqvist Moreno Fischer Novak Silva Rossi Larsen Dubois Keller Santos Petrov "
+            "Jensen Murphy Costa Weber Lopez Haddad"
+        ).split(),
+    ),
+    "language": (
+        "Modern Formal Medieval Coastal Rural Classical Colloquial Insular".split(),
+        "Norwegian Portuguese Swahili Estonian Italian Polish Turkish Danish Korean Greek Finnish Hindi".split(),
+    ),
+    "sky": ("Light Heavy Some Strong Patchy".split(), "Rain Snow Clouds Wind Sunshine Fog Hail".split()),
+    "air": ("Very Rather Mostly".split(), "Good Bad Poor Healthy".split()),
+    "parcel_status": ("Still Already Safely".split(), "Waiting Travelling Stored Delivered".split()),
+    "mail_status": ("Surely Probably Possibly".split(), "Deliverable Unknown Blocked".split()),
+    "street": (_ADJECTIVES, "Street Road Lane Avenue Square".split()),
+    "ingredients": ("Wheat Brown Fresh Dried Salted".split(), "Flour Sugar Butter Raisins Eggs Milk Oats".split()),
+}
+_WORDS = (
+    "lantern meadow whisper pebble voyage anchor basket blanket bottle branch bucket button candle canyon carpet "
+    "circle cliff clock cloud compass cottage cradle desert diamond drum eagle engine feather fence flame flower "
+    "forest fountain garden glacier hammer harbour hazel helmet island jacket jungle kettle ladder leaf lemon magnet "
+    "maple market mirror monkey morning needle ocean orchard paddle palace parrot pencil pepper pillow planet pocket "
+    "puzzle rabbit ribbon river rocket saddle shadow shelter shield silver spider spoon stone storm summer temple "
+    "thunder ticket tiger tunnel turtle valley velvet village violin window winter wizard"
 ).split()
-_CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LETTERS = _CAPITALS.lower()
+_CODE_PAIRS = [first + second for first in "BHMQTVWXZ" for second in "XZWTBQV" if first != second]
+_CURRENCY_PAIRS = "US EU JP CH NO GB SE DK PL CA AU NZ BR IN KR SG HK ZA".split()
+_CURRENCY_LETTERS = "DRYFKPLC"
+_YEARS = (2026, 2027)
+_TOP_DOMAIN = "example"  # reserved for this purpose, so every domain ends in it
 
 HELD_OUT: Mapping[str, tuple[Value, ...]] = {
-    "place": ("Lisbon", "Nairobi", "Reykjavik", "Osaka", "Valparaiso", "Krakow", "Dakar", "Hobart", "Quito", "Bergen"),
+    "place": (
+        *("Amber Falls", "Silver Harbour", "Misty Valley", "Golden Bay", "Quiet Lake"),
+        *("Northern Port", "Cedar Creek", "Frozen River", "Lucky Island", "Crystal Springs"),
+    ),
     "person": ("Maria Lindqvist", "Samuel Okafor", "Yuki Tanabe", "Clara Whitfield"),
-    "title": ("Silent Harbour", "Winter Bread", "Seven Lanterns", "Orchard Thieves", "Paper Bridges"),
+    "title": ("Silent Letters", "Winter Dreams", "Crimson Secrets", "Autumn Thieves", "Velvet Shadows"),
     "dish": ("Lentil Soup", "Apple Strudel", "Pumpkin Curry", "Walnut Bread", "Saffron Rice"),
-    "venue": ("Blue Teapot", "Grand Palace", "Copper Kettle", "Royal Garden", "Old Lighthouse"),
-    "team": ("Harbour Rovers", "Desert Falcons", "Northside Wanderers", "Iron Badgers"),
-    "word": ("lantern", "meadow", "whisper", "cobble", "voyage"),
-    "language": ("Norwegian", "Portuguese", "Swahili", "Estonian"),
-    "email": ("maria.lindqvist@harbour.example", "okafor@postbox.example", "yuki.tanabe@meadow.example"),
-    "domain": ("harbour.example", "postbox.example", "lanterns.example"),
-    "phone": ("0552318847", "0714490263", "0938875120"),
-    "code": ("QX-48213", "BZ-90657", "MW-31774", "HT-62580"),
+    "venue": ("Blue Teapot", "Grand Palace", "Copper Kettle", "Royal Garden", "Green Lighthouse"),
+    "team": ("Coral Rovers", "Sandy Falcons", "Western Wanderers", "Iron Badgers"),
+    "league": ("Emerald League", "Ivory Cup", "Southern Division"),
+    "word": ("lantern", "meadow", "whisper", "pebble", "voyage"),
+    "language": ("Modern Norwegian", "Coastal Portuguese", "Rural Swahili", "Formal Estonian"),
+    "email": ("maple@ocean.example", "candle@river.example", "tiger@village.example"),
+    "domain": ("harbour.example", "orchard.example", "compass.example"),
+    "phone": ("552318", "714963", "938275"),
+    "code": ("QX-4821", "BZ-9065", "MW-3174", "HT-6258"),
     "date": ("2026-03-14", "2027-11-28", "2026-08-05", "2027-02-19"),
-    "count": (5, 9, 14, 21),
-    "amount": (847, 1290, 3655, 476),
+    "count": (12, 14, 21, 27),
+    "amount": (75, 1290, 3655, 4876),
     "currency": ("USD", "EUR", "JPY", "CHF", "NOK"),
 }
-_TOP_DOMAIN = "example"  # reserved for this purpose, so every domain ends in it
-_HELD_OUT_WORDS = frozenset(re.findall(r"[^\W\d_]+", str(list(HELD_OUT.values())))) - {_TOP_DOMAIN}
 
 
 def sample_value(kind: str, rng: Random) -> Value:
-    """A value of `kind` that is none of the held-out ones; names share not even a word with them."""
+    """A value of `kind` that is none of the held-out ones."""
     while True:
         value = _SAMPLERS[kind](rng)
-        words = re.findall(r"[^\W\d_]+", str(value))
-        if value not in HELD_OUT.get(kind, ()) and _HELD_OUT_WORDS.isdisjoint(words):
+        if value not in HELD_OUT.get(kind, ()):
             return value
 
 
-def _syllables(rng: Random) -> str:
-    count = rng.choice((1, 2, 2, 2, 3))
-    return "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(count))
+def lexicon() -> list[str]:
+    """Values that between them have every part that a value can have."""
+    names = [f"{one} {two}" for words in _NAMES.values() for one, two in _pairs(*words)]
+    words = [f"{word}@{word}.{_TOP_DOMAIN}" for word in _WORDS]
+    codes = [f"{pair}-48" for pair in _CODE_PAIRS]
+    currencies = [pair + letter for pair in _CURRENCY_PAIRS for letter in _CURRENCY_LETTERS]
+    numbers = [*map(str, range(10)), *(f"{pair:02}" for pair in range(100)), *(f"{hour:02}:00" for hour in range(24))]
+    dates = [f"{year}-{month:02}-01" for year in _YEARS for month in range(1, 13)]
+    return [*names, *words, *codes, *currencies, *numbers, *dates]
 
 
-def _letters(rng: Random) -> str:
-    return "".join(rng.choices(_LETTERS, k=rng.randint(3, 8)))
+def _pairs(ones: list[str], twos: list[str]) -> list[tuple[str, str]]:
+    """Every word of either list in one pair at least."""
+    longest = max(len(ones), len(twos))
+    return list(islice(zip(cycle(ones), cycle(twos), strict=False), longest))
 
 
-def _chunks(rng: Random) -> str:
-    return "".join(rng.choices(_CHUNKS, k=rng.choice((1, 2, 2, 3))))
-
-
-def _stems(rng: Random) -> str:
-    stem = rng.choice(_STEMS)
-    return rng.choice((stem, stem + rng.choice(_CHUNKS), rng.choice(_CHUNKS) + stem, stem + rng.choice(_LETTERS)))
-
-
-def _word(rng: Random) -> str:
-    """An invented word. Four styles, so that hardly any sequence of a tokenizer's pieces stays unseen."""
-    style = rng.choices((_syllables, _letters, _chunks, _stems), weights=(5, 2, 3, 2))[0]
-    return style(rng)
-
-
-def _name(rng: Random) -> str:
-    return _word(rng).capitalize()
-
-
-def _two_names(rng: Random) -> str:
-    return f"{_name(rng)} {_name(rng)}"
-
-
-def _one_or_two_names(rng: Random) -> str:
-    return _name(rng) if rng.random() < 0.75 else _two_names(rng)
-
-
-def _two_or_three_names(rng: Random) -> str:
-    return _two_names(rng) if rng.random() < 0.8 else f"{_two_names(rng)} {_name(rng)}"
+def _name(kind: str) -> Callable[[Random], Value]:
+    ones, twos = _NAMES[kind]
+    return lambda rng: f"{rng.choice(ones)} {rng.choice(twos)}"
 
 
 def _domain(rng: Random) -> str:
-    return f"{_word(rng)}.{_TOP_DOMAIN}"
+    return f"{rng.choice(_WORDS)}.{_TOP_DOMAIN}"
 
 
 def _email(rng: Random) -> str:
-    user = _word(rng) if rng.random() < 0.4 else f"{_word(rng)}.{_word(rng)}"
-    return f"{user}@{_domain(rng)}"
+    """Its domain is none that is held out."""
+    user = rng.choice(_WORDS)
+    domain = str(sample_value("domain", rng))
+    return f"{user}@{domain}" if not domain.startswith(user) else _email(rng)
 
 
-def _digits(rng: Random, count: int) -> str:
-    return "".join(rng.choices("0123456789", k=count))
+def _pairs_of_digits(rng: Random, count: int) -> str:
+    """Different pairs, the first without a leading zero."""
+    first = rng.randint(10, 99)
+    others = rng.sample([pair for pair in range(100) if pair != first], count - 1)
+    return f"{first}{''.join(f'{pair:02}' for pair in others)}"
 
 
 def _date(rng: Random) -> str:
-    return f"{rng.choice((2026, 2027))}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
+    month, day = rng.randint(1, 12), rng.randint(1, 28)
+    return f"{rng.choice(_YEARS)}-{month:02}-{day:02}"
 
 
 def _clock(rng: Random) -> str:
     return f"{rng.randint(5, 22):02}:{rng.randint(0, 59):02}"
 
 
-def _choice(*options: str) -> Callable[[Random], Value]:
-    return lambda rng: rng.choice(options)
+def _amount(rng: Random) -> int:
+    return int(_pairs_of_digits(rng, rng.choice((1, 2))))
 
 
 def _integer(low: int, high: int) -> Callable[[Random], Value]:
@@ -133,34 +170,18 @@ def _integer(low: int, high: int) -> Callable[[Random], Value]:
 
 
 _SAMPLERS: Mapping[str, Callable[[Random], Value]] = {
-    # in questions and in answers
-    "place": _one_or_two_names,
-    "person": _two_names,
-    "title": _two_or_three_names,
-    "dish": _two_names,
-    "venue": _two_names,
-    "team": _two_names,
-    "word": _word,
-    "language": _name,
+    **{kind: _name(kind) for kind in _NAMES},
+    "word": lambda rng: rng.choice(_WORDS),
     "email": _email,
     "domain": _domain,
-    "phone": lambda rng: "0" + _digits(rng, 9),
-    "code": lambda rng: "".join(rng.choices(_CAPITALS, k=2)) + "-" + _digits(rng, 5),
+    "phone": lambda rng: _pairs_of_digits(rng, 3),
+    "code": lambda rng: f"{rng.choice(_CODE_PAIRS)}-{_pairs_of_digits(rng, 2)}",
     "date": _date,
     "count": _integer(2, 40),
-    "amount": _integer(11, 9999),
-    "currency": lambda rng: "".join(rng.choices(_CAPITALS, k=3)),
-    # in answers only
+    "amount": _amount,
+    "currency": lambda rng: rng.choice(_CURRENCY_PAIRS) + rng.choice(_CURRENCY_LETTERS),
     "clock": _clock,
-    "degrees": _integer(1, 39),
-    "number": _integer(2, 999),
+    "degrees": _integer(10, 39),
+    "number": _integer(10, 99),
     "year": _integer(1950, 2025),
-    "sky": _choice("clear sky", "light rain", "heavy rain", "thick fog", "strong wind", "some snow"),
-    "air": _choice("good", "fair", "poor", "very poor"),
-    "parcel_status": _choice("in transit", "at customs", "out for delivery", "delivered", "waiting"),
-    "mail_status": _choice("deliverable", "not deliverable", "unknown"),
-    "street": lambda rng: f"{_name(rng)} Street {rng.randint(1, 199)}",
-    "ingredients": lambda rng: ", ".join(
-        rng.sample("flour salt butter sugar milk eggs onions garlic rice beans cream honey oats pepper".split(), 3)
-    ),
 }
