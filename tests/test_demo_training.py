@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from evaluation.toolbench.demo import DATA_DIR
 from evaluation.toolbench.demo.conversations import Renderer
-from evaluation.toolbench.demo.corpus import Batch, demo_catalog, pad_rows, sample_row
+from evaluation.toolbench.demo.corpus import Batch, Corpus, demo_catalog, pad_rows, sample_row
 from evaluation.toolbench.demo.samples import as_sample, demo_queries, training_sample
 from evaluation.toolbench.demo.train import TrainingConfig, build_model, build_tokenizer, learning_rate, train
 from evaluation.toolbench.demo.world.values import HELD_OUT, lexicon
@@ -104,6 +104,14 @@ def test_tokenizer_is_the_same_when_it_is_loaded(tokenizer, tmp_path):
 
 def test_every_action_is_one_token(tokenizer):
     assert all(len(tokenizer(action, add_special_tokens=False)["input_ids"]) == 1 for action in CATALOG.actions)
+
+
+def test_batches_are_as_many_as_asked_for_and_come_in_order(tokenizer, renderer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    corpus = Corpus(DATA_DIR, tmp_path, seed=1, batch_size=2)
+    batches = list(corpus.batches(num_batches=100, num_workers=1))
+    expected = [batch for number in range(7) for batch in corpus.chunk(renderer, number)][:100]
+    assert [batch.ids.tolist() for batch in batches] == [batch.ids.tolist() for batch in expected]
 
 
 def test_padding_is_never_written(renderer):

@@ -6,8 +6,10 @@ A chunk depends on the seed and its number alone, so the batches are the same fo
 from __future__ import annotations
 
 import multiprocessing
+from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -20,13 +22,14 @@ from evaluation.toolbench.inference.toolgen.catalog import ToolCatalog, load_cat
 from evaluation.toolbench.inference.toolgen.prompts import LAYOUTS, PromptTexts
 
 _CHUNK_BATCHES = 16  # batches that are sorted by length together
+_WIDTH_STEP = 64  # of batches: GPU libraries choose their kernels anew for every shape, so there are few shapes
 _TRAINED_SHARE = 0.5  # of the rows
 _WHOLE_SHARE = 0.5  # of the rows of a layout that words a step in progress differently: they end with the last step
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded on the right; both arrays are (rows, longest row)."""
+    """Rows padded on the right; both arrays are (rows, longest row or a little more)."""
 
     ids: npt.NDArray[np.int16]
     written: npt.NDArray[np.bool_]
@@ -43,12 +46,27 @@ class Corpus:
 
     def batches(self, num_batches: int, num_workers: int) -> Generator[Batch, None, None]:
         """The first `num_batches` batches, made by `num_workers` processes."""
-        num_chunks = -(-num_batches // _CHUNK_BATCHES)
         context = multiprocessing.get_context("spawn")
+        numbers = iter(range(-(-num_batches // _CHUNK_BATCHES)))
         with context.Pool(num_workers, initializer=_start_worker, initargs=(self,)) as pool:
-            made = (batch for chunk in pool.imap(_make_chunk, range(num_chunks)) for batch in chunk)
-            for _, batch in zip(range(num_batches), made, strict=False):
-                yield batch
+            ahead = deque(pool.apply_async(_make_chunk, (number,)) for number in islice(numbers, 2 * num_workers))
+            left = num_batches
+            while ahead:
+                chunk = ahead.popleft().get()
+                # One more only now: workers that run far ahead fill the memory and keep the trainer's process busy.
+                ahead.extend(pool.apply_async(_make_chunk, (number,)) for number in islice(numbers, 1))
+                yield from chunk[:left]
+                left -= len(chunk[:left])
+
+    def chunk(self, renderer: Renderer, number: int) -> list[Batch]:
+        """The batches with the numbers from `number * 16` on."""
+        rng = Random(f"{self.seed} chunk {number}")
+        size = self.batch_size
+        rows = [sample_row(renderer, rng) for _ in range(_CHUNK_BATCHES * size)]
+        rows.sort(key=lambda row: len(row.ids))
+        batches = [pad_rows(rows[start : start + size]) for start in range(0, len(rows), size)]
+        rng.shuffle(batches)
+        return batches
 
 
 def demo_catalog(data_dir: Path) -> ToolCatalog:
@@ -79,18 +97,13 @@ def _start_worker(corpus: Corpus) -> None:
 
 
 def _make_chunk(number: int) -> list[Batch]:
-    rng = Random(f"{_corpus.seed} chunk {number}")
-    size = _corpus.batch_size
-    rows = [sample_row(_renderer, rng) for _ in range(_CHUNK_BATCHES * size)]
-    rows.sort(key=lambda row: len(row.ids))
-    batches = [pad_rows(rows[start : start + size]) for start in range(0, len(rows), size)]
-    rng.shuffle(batches)
-    return batches
+    return _corpus.chunk(_renderer, number)
 
 
 def pad_rows(rows: list[Row]) -> Batch:
     """Any id will do as padding: it comes last, so no token sees it, and nothing is to be written there."""
-    shape = (len(rows), max(len(row.ids) for row in rows))
+    longest = max(len(row.ids) for row in rows)
+    shape = (len(rows), -(-longest // _WIDTH_STEP) * _WIDTH_STEP)
     batch = Batch(np.zeros(shape, np.int16), np.zeros(shape, np.bool_))
     for index, row in enumerate(rows):
         batch.ids[index, : len(row.ids)] = row.ids
