@@ -20,7 +20,7 @@ from evaluation.toolbench.inference.Downstream_tasks.answers import AnswerFolder
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import service_url
 from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
 from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
-from evaluation.toolbench.inference.errors import ConfigError, OutputError
+from evaluation.toolbench.inference.errors import ConfigError, EngineStoppedError, OutputError
 from tests.environment_helpers import ANSWER, FORECAST, FakeApi, ScriptedModel, ScriptedToolGen, calls
 from tests.pipeline_helpers import CITIES, ROOT, SCRIPT, World, query
 
@@ -281,6 +281,23 @@ def test_replacement_texts_are_the_ones_that_are_asked_and_kept(world, runner_of
     record = json.loads((tmp_path / "answers" / "0_CoT@1.json").read_text())
     assert record["answer_generation"]["query"] == "Sunny on the moon?"
     assert "moon" in record["answer_generation"]["final_answer"]
+
+
+def test_an_engine_that_stops_ends_the_run_and_leaves_its_queries(runner_of, tmp_path, caplog):
+    """There is no second process to go on in; what was answered stays, and nothing is called a failed query."""
+
+    class Breaks(FewSteps):
+        def parse(self, process_id, tools=None, *, functions=None, function_call=None):
+            if "Oslo" in self.messages[1]["content"]:
+                raise EngineStoppedError("the paged engine has stopped: CUDA error")
+            return super().parse(process_id, tools)
+
+    summary = runner_of(Breaks()).run()
+    assert (summary.exit_code, summary.now.failed) == (1, 0)
+    assert summary.num_left >= 1
+    assert not (tmp_path / "answers" / "failures.json").exists()
+    assert "EngineStoppedError: the paged engine has stopped: CUDA error; it is not started again" in caplog.text
+    assert runner_of(FewSteps()).run().exit_code == 0
 
 
 def test_a_generation_that_never_ends_does_not_hold_up_a_ctrl_c(runner_of):

@@ -201,7 +201,7 @@ class Supervisor:
     def _take_in(self, replica: _Replica, message: FromReplica) -> None:
         number = replica.spec.number
         if isinstance(message, Beat):
-            if message.progress != replica.beat.progress or replica.state == "loading":
+            if message.progress != replica.beat.progress:
                 replica.last_progress = time.monotonic()
             replica.beat = message
         elif isinstance(message, Loaded):
@@ -237,8 +237,7 @@ class Supervisor:
             if replica.handle.ended() is not None and not replica.handle.connection.poll():
                 self._lose(replica, self._reason_of_end(replica))
             elif replica.state == "loading":
-                longest = _LOADING_PATIENCE * self._patience.replica_s
-                if silent_s > self._patience.replica_s or now - replica.started > longest:
+                if now - replica.started > _LOADING_PATIENCE * self._patience.replica_s:
                     self._lose(replica, f"it did not load within {now - replica.started:.0f} s")
             elif self._ledger.held_by(replica.spec.number) and silent_s > self._patience_with(replica):
                 self._lose(replica, f"it made no progress for {silent_s:.0f} s (--replica_timeout)")

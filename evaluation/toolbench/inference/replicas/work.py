@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evaluation.toolbench.inference.Downstream_tasks.interruption import StopBetweenSteps
 from evaluation.toolbench.inference.Downstream_tasks.queries import Task
 from evaluation.toolbench.inference.engine.kv_cache import PAGE_SIZE
@@ -108,6 +110,15 @@ def _serve_work(line: ParentLine, work: Work, watch: Watch, stop: threading.Even
         return ReplicaServer(line, run_query, stop, watch.is_broken).serve()
 
 
+def keep_to_share(spec: ReplicaSpec) -> None:
+    """Before the model loads, in a process that sees this replica's GPUs only: on a GPU that others use too,
+    torch takes no more than this replica's share, so that running out of memory is its own affair."""
+    for index, shard in enumerate(spec.placement.shards if spec.placement else ()):
+        if shard.target.share > 1:
+            fraction = shard.target.budget_bytes / shard.target.gpu.total_bytes
+            torch.cuda.set_per_process_memory_fraction(fraction, index)
+
+
 def conversations_for(watch: Watch, spec: ReplicaSpec, max_tokens: int) -> int | None:
     """How many conversations of up to `max_tokens` the engine's KV cache serves well; None for one without."""
     if watch.engine is None:
@@ -121,8 +132,6 @@ def conversations_for(watch: Watch, spec: ReplicaSpec, max_tokens: int) -> int |
 
 def _gpus_are_lost() -> bool:
     """Whether CUDA answers every call in this process with an error, as it does after a fault of a kernel."""
-    import torch
-
     if not torch.cuda.is_initialized():
         return False
     try:

@@ -34,11 +34,12 @@ def main() -> int:
 def _serve(line: ParentLine, setup: Setup) -> int:
     from evaluation.toolbench.inference.Downstream_tasks.rapidapi_multithread import pipeline_runner
     from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
-    from evaluation.toolbench.inference.replicas.work import Watch, Work, serve
+    from evaluation.toolbench.inference.replicas.work import Watch, Work, keep_to_share, serve
 
     watch = Watch()
 
     def load() -> Work:
+        keep_to_share(setup.spec)
         seed_everything(setup.args.seed)
         runner = pipeline_runner(setup.args, setup.add_retrieval, setup.process_id, server=True)
         backbone = runner.load_backbone(setup.spec, watch)
