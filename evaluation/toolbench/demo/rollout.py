@@ -17,7 +17,7 @@ from evaluation.toolbench.demo.score import Call, Verdict, final_answer_of, judg
 from evaluation.toolbench.inference.toolgen.chat_format import Conversation
 from evaluation.toolbench.inference.toolgen.prompts import PromptLayout
 
-_MAX_NEW_TOKENS = 160
+_MAX_NEW_TOKENS = 64  # a right text has half as many at most
 _EXTRA_STEPS = 1  # beyond the expected ones, Finish included
 
 
