@@ -8,6 +8,7 @@ Prints: GPUs, tensor parallel size, pipeline parallel size, longest conversation
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 
 def parallel_sizes(num_gpus: int, num_heads: int, num_kv_heads: int, num_layers: int) -> tuple[int, int]:
@@ -29,6 +30,9 @@ def parallel_sizes(num_gpus: int, num_heads: int, num_kv_heads: int, num_layers:
 
 
 def main(model_path: str, max_model_len: int) -> int:
+    if model_path.startswith((".", "/", "~")) and not Path(model_path).is_dir():
+        print(f"no model folder {model_path}: set MODEL_PATH to a checkpoint", file=sys.stderr)
+        return 2
     import torch
     from transformers import AutoConfig
 
