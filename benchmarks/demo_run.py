@@ -59,6 +59,9 @@ def start_pipeline(
         "output_answer_file": output,
         "function_provider": "all",
         "method": METHOD,
+        # The demo's answers are short: a query that rambles would be the whole run's tail.
+        "max_new_tokens": 96,
+        "single_chain_max_step": 12,
         **flags,
     }
     command = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
