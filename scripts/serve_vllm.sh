@@ -82,10 +82,10 @@ stop() {
         kill -0 "$server_pid" 2>/dev/null || break
         sleep 0.1
     done
-    kill -KILL -- "-$server_pid" 2>/dev/null || true # whatever is left of it after 30 s
-    wait "$server_pid" 2>/dev/null || true
     exit 0
 }
+# Whatever is left of it: a server that was killed leaves its engine behind, with the GPUs' memory.
+trap 'kill -KILL -- "-$server_pid" 2>/dev/null || true' EXIT
 trap stop INT TERM HUP
 
 reach=$host

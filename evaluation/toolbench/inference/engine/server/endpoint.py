@@ -125,7 +125,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, httpx.ConnectTimeout):
         return "no connection within the time limit"
     if isinstance(error, httpx.RemoteProtocolError):
-        return f"it does not speak HTTP ({error}): is it https://, or gone?"
+        return "it closed it without an answer in HTTP: is it https://, or gone?"
     return " ".join(str(error).split()) or type(error).__name__
 
 
