@@ -34,10 +34,10 @@ def error_answer(status: int, message: str) -> Answer:
 HTML = (200, "text/html; charset=utf-8", b"<html><body>Sign in to the network</body></html>")
 
 
-def made_up_token(ids: list[int], allowed: list[int] | None = None) -> int:
+def made_up_token(ids: list[int], allowed: list[int] | None = None, vocab_size: int = VOCAB_SIZE) -> int:
     """The model: what follows `ids`, the same every time."""
     number = int.from_bytes(hashlib.blake2b(repr(ids).encode(), digest_size=8).digest(), "big")
-    return allowed[number % len(allowed)] if allowed else number % VOCAB_SIZE
+    return allowed[number % len(allowed)] if allowed else number % vocab_size
 
 
 @dataclass
@@ -47,6 +47,8 @@ class FakeServer:
     name: str = "toolgen"
     root: str = "/checkpoints/toolgen"
     max_model_len: int = 256
+    vocab_size: int = VOCAB_SIZE
+    texts: dict[str, int] = field(default_factory=lambda: {t: i[0] for t, i in SPELLINGS.items()} | dict([SEPARATOR]))
     version: str = "0.32.0"
     api_key: str = ""
     ignored_fields: frozenset[str] = frozenset()
@@ -76,9 +78,8 @@ class FakeServer:
         if (method, path) == ("GET", "/version"):
             return json_answer({"version": self.version})
         if (method, path) == ("POST", "/tokenize"):
-            texts = {text: ids[0] for text, ids in SPELLINGS.items()} | dict([SEPARATOR])
-            found = re.findall("|".join(map(re.escape, texts)), body["prompt"])
-            return self.tokenize or json_answer({"tokens": [texts[text] + self.token_shift for text in found]})
+            found = re.findall("|".join(map(re.escape, self.texts)), body["prompt"])
+            return self.tokenize or json_answer({"tokens": [self.texts[text] + self.token_shift for text in found]})
         if (method, path) == ("POST", "/v1/completions"):
             return self._complete(body)
         return error_answer(404, "Not Found")
@@ -111,7 +112,7 @@ class FakeServer:
         ids: list[int] = []
         reason = "length"
         while len(ids) < count and reason == "length":
-            ids.append(made_up_token([*body["prompt"], *ids], allowed))
+            ids.append(made_up_token([*body["prompt"], *ids], allowed, self.vocab_size))
             if ids[-1] in body.get("stop_token_ids", ()):
                 reason = "stop"
         returned = {"token_ids": ids} if body.get("return_token_ids") else {}

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
+from transformers import AutoTokenizer
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.request import GenerationRequest
@@ -29,6 +30,7 @@ from tests.fake_generation_server import (
     made_up_token,
     running,
 )
+from tests.pipeline_helpers import TOKENS, World, api_server, run_pipeline, start_pipeline
 
 END = TokenSet([2000])
 MANY = TokenSet(range(500, 2900))
@@ -203,7 +205,7 @@ def mortal():
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.01)
@@ -413,3 +415,31 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_until_it_is_trusted(tm
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         with engine_over(fake) as engine:
             assert engine.generate(request()).token_ids == expected()
+
+
+def test_a_run_that_loses_its_only_server_ends_after_its_patience_and_the_same_command_goes_on(tmp_path):
+    world = World(tmp_path)
+    world.make_checkpoint()
+    tokenizer = AutoTokenizer.from_pretrained(world.model)
+    texts = {text: tokenizer.convert_tokens_to_ids(text) for text in (*TOKENS, "<|eot_id|>")}
+    knobs = {"name": "model", "max_model_len": 4096, "vocab_size": len(tokenizer), "texts": texts, "delay_s": 0.02}
+    server = Mortal(**knobs)
+    flags = world.flags(
+        tmp_path / "answers", engine="server", engine_url=server.url, engine_wait=1, num_thread=2, dtype=None
+    )
+    with api_server(tmp_path) as service_url:
+        run = start_pipeline(flags, service_url)
+        wait_for(lambda: list((tmp_path / "answers").glob("*_CoT@1.json")) or run.poll() is not None)
+        server.die()
+        _, stderr = run.communicate(timeout=60)
+        assert run.returncode == 2, stderr
+        assert "no generation server for 1 s (--engine_wait)" in stderr.splitlines()[-1]
+        assert stderr.splitlines()[-1].endswith("start a server and run the same command again")
+        written = set(world.answer_names(tmp_path / "answers"))
+        assert not world.all_answers <= written
+        server.start(**knobs)
+        again = run_pipeline(flags, service_url)
+        server.die()
+    assert again.returncode == 0, again.stderr
+    assert world.all_answers <= world.answer_names(tmp_path / "answers")
+    assert "failures.json" not in world.answer_names(tmp_path / "answers")
