@@ -15,7 +15,7 @@ from evaluation.toolbench.inference.multi_gpu.placement import Layout, budgets_o
 from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Workload, fill_in_order
 from evaluation.toolbench.inference.multi_gpu.units import GIB, MIB
 
-WORKING = 256 * MIB  # what a plan keeps on every GPU for workspaces
+WORKING = 512 * MIB  # what a plan keeps on every GPU for workspaces
 SHORT = Workload(conversations=4, max_tokens=10)
 untimed = settings(deadline=None)  # a misfit tries remedies; and how long a plan takes is no promise of these tests
 
@@ -278,9 +278,9 @@ def test_a_misfit_says_what_is_needed_what_each_gpu_offers_and_what_would_help()
     message = str(caught.value)
     assert message.startswith(
         "ToolGen-Llama-3-8B (bfloat16) does not fit: weights 15.7 GiB, KV cache 1.0 GiB "
-        "(one conversation of 8,192 tokens) and working room 1.0 GiB make 17.6 GiB; "
+        "(one conversation of 8,192 tokens) and working room 1.5 GiB make 18.1 GiB; "
         "GPU 0 (Card) offers 6.0 GiB of its 8.0 GiB (8.0 GiB free); "
-        "GPU 1 (Card) offers 5.0 GiB of its 24.0 GiB (6.0 GiB free, 18.0 GiB by pid 977, python); 6.6 GiB are missing."
+        "GPU 1 (Card) offers 5.0 GiB of its 24.0 GiB (6.0 GiB free, 18.0 GiB by pid 977, python); 7.1 GiB are missing."
     )
     assert "What would help: ending what holds GPU 1, or 2 more GPUs like GPU 0, or layers on the CPU" in message
     assert "\n" not in message
@@ -326,7 +326,7 @@ def test_a_float32_model_that_would_fit_in_half_precision_says_so():
 
 def test_nothing_goes_to_the_cpu_unless_asked():
     model = footprint(weight=GIB)
-    targets = [budget(0, 7 * GIB // 2)]
+    targets = [budget(0, 7 * GIB // 2 + WORKING // 2)]
     with pytest.raises(PlacementError):
         plan_placement(model, targets, SHORT)
 
@@ -335,7 +335,7 @@ def test_nothing_goes_to_the_cpu_unless_asked():
     [replica] = layout.replicas
     on_cpu = [name for name, place in replica.device_map.items() if place == "cpu"]
     assert on_cpu == ["layers.2", "layers.3", "norm", "head"]  # one layer's room is kept for those in use
-    assert replica.used_bytes(replica.shards[0]) <= 7 * GIB // 2  # with the KV cache of the offloaded layers
+    assert replica.used_bytes(replica.shards[0]) <= 7 * GIB // 2 + WORKING // 2  # with the KV cache of the offloaded layers
     assert "2.0 GiB of weights lie on the CPU" in layout.reasons
 
 

@@ -35,7 +35,7 @@ PAGE_SIZE = 4
 class ReplayedStep:
     """A graph's contract on the CPU: one input buffer for good, and the same operations at every replay."""
 
-    def __init__(self, layout, device, pool, forward, hidden) -> None:
+    def __init__(self, layout, device, pool, stream, forward, hidden) -> None:
         self.layout = layout
         self._input = torch.zeros(layout.size, dtype=torch.int32, device=device)
         self._hidden = hidden
@@ -54,6 +54,7 @@ def test_an_engine_over_padded_steps_gives_the_tokens_of_the_reference(monkeypat
     monkeypatch.setattr(stage_runner, "StepGraph", ReplayedStep)
     monkeypatch.setattr(paged, "stages_of", lambda model: split(model, starts))
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
     rng = random.Random(0)
     asked = [
         GenerationRequest(

@@ -42,7 +42,8 @@ class StageRunner:
         self._tokens = tokens
         self._devices = devices
         self._is_on_host = set(devices) == {torch.device("cpu")}
-        self._pool: Any = None  # an opaque handle of PyTorch's
+        self._pool: Any = None  # of the graphs; an opaque handle of PyTorch's
+        self._capture_stream: Any = None
 
     def graph(self, shape: StepShape, hidden: torch.Tensor | None) -> StepGraph | None:
         """The graph for steps of `shape`, captured at its first use; None, for good, once a capture has failed."""
@@ -50,9 +51,12 @@ class StageRunner:
             return None
         if shape not in self.graphs:
             try:
+                device = self.stage.device
                 if self._pool is None:
                     self._pool = torch.cuda.graph_pool_handle()
-                graph = StepGraph(StepLayout(shape), self.stage.device, self._pool, self.forward, hidden)
+                if self._capture_stream is None:
+                    self._capture_stream = torch.cuda.Stream(device)
+                graph = StepGraph(StepLayout(shape), device, self._pool, self._capture_stream, self.forward, hidden)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:

@@ -18,7 +18,8 @@ class StepGraph:
 
     `hidden` is what the stage before hands over (num_tokens, hidden size), only for its shape and type;
     None in the first stage. Graphs that share `pool` share what memory their steps need, so they take
-    turns: the result of one is to be used before another is replayed.
+    turns: the result of one is to be used before another is replayed. `stream`, of this device, is what they are
+    captured on: one for all, since libraries keep a workspace for each stream that they have seen.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class StepGraph:
         layout: StepLayout,
         device: torch.device,
         pool: Any,
+        stream: torch.cuda.Stream,
         forward: Forward,
         hidden: torch.Tensor | None,
     ) -> None:
@@ -40,9 +42,7 @@ class StepGraph:
         # Once as usual: kernels are compiled and libraries set up at their first use, which cannot be captured.
         forward(layout, self._input, self._hidden)
         torch.cuda.synchronize(device)
-        # A stream of this device: the default one for captures is made once, on whatever device comes first.
         # thread_local: what other threads do with the GPU meanwhile is no error.
-        stream = torch.cuda.Stream(device)
         with (
             torch.cuda.device(device),
             torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"),

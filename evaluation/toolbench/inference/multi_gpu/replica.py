@@ -17,7 +17,7 @@ from evaluation.toolbench.inference.multi_gpu.units import MIB
 
 _BUSY_SHARE = 0.5  # of a GPU's memory in others' hands
 _LOGITS_COPIES = 3  # float32 logits, their masked copy, and the probabilities or the sort of the sampler
-_RUNTIME_BYTES = 256 * MIB  # on every GPU: cuBLAS workspaces, CUDA graphs, what the allocator cannot reuse
+_RUNTIME_BYTES = 512 * MIB  # on every GPU: cuBLAS workspaces, CUDA graphs, what the allocator cannot reuse
 _ASSUMED_BANDWIDTH = 1.0e12  # bytes per second where NVML tells nothing: an RTX 4090's
 _LAYER_OVERHEAD_S = 0.2e-3  # launching one layer of one decode step (CUDA graph, measured on an H200)
 _HOP_S = 0.1e-3  # handing a step's hidden states to the next GPU
