@@ -80,13 +80,13 @@ def test_every_query_is_answered_once_and_no_process_is_left(tmp_path):
 @pytest.mark.parametrize("seed", range(20))
 def test_killed_replicas_lose_nothing(tmp_path, seed):
     """Replicas die at random moments, while they start, run and end; what is over after three tries runs again."""
-    rng, query_ids, over = random.Random(seed), numbers(150), threading.Event()
+    rng, query_ids, over = random.Random(seed), numbers(300), threading.Event()
     run = Run(tmp_path, query_ids)
     num_kills = 0
 
     def kill_now_and_then():
         nonlocal num_kills
-        while not over.wait(rng.uniform(0.05, 0.6)):
+        while not over.wait(rng.uniform(0.02, 0.4)):
             alive = [handle for handle in run.begun if handle.ended() is None]
             if alive:
                 os.kill(rng.choice(alive).pid, signal.SIGKILL)
