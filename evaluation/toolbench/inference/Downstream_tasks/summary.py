@@ -77,6 +77,9 @@ class RunSummary:
         if self.num_left:
             console.print(f"{self.num_left} queries are left: the same command goes on with them.")
         console.print(f"Answers: {self.folder}", markup=False)
+        report = self.folder / "report.html"
+        if report.is_file():
+            console.print(f"Report: {report}", markup=False)
 
     def _table(self) -> Table:
         seconds = time.monotonic() - self._started
