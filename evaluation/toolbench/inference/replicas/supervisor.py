@@ -114,10 +114,13 @@ class Supervisor:
         """
         try:
             while not self._is_over():
-                self._start_replicas()
-                self._hand_out()
-                self._listen()
-                self._look_after()
+                try:
+                    self._start_replicas()
+                    self._hand_out()
+                    self._listen()
+                    self._look_after()
+                except ToolGenError as error:  # what is in flight still comes to the end of its step
+                    self._error = self._error or error
                 if stop.is_set() or self._error:
                     self._ask_to_stop()
                 self._hooks.show()
