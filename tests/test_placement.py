@@ -335,7 +335,8 @@ def test_nothing_goes_to_the_cpu_unless_asked():
     [replica] = layout.replicas
     on_cpu = [name for name, place in replica.device_map.items() if place == "cpu"]
     assert on_cpu == ["layers.2", "layers.3", "norm", "head"]  # one layer's room is kept for those in use
-    assert replica.used_bytes(replica.shards[0]) <= 7 * GIB // 2 + WORKING // 2  # with the KV cache of the offloaded layers
+    # With the KV cache of the offloaded layers.
+    assert replica.used_bytes(replica.shards[0]) <= 7 * GIB // 2 + WORKING // 2
     assert "2.0 GiB of weights lie on the CPU" in layout.reasons
 
 
