@@ -20,6 +20,7 @@ _OLDEST = {"torch": (2, 11), "transformers": (5, 17), "accelerate": (1, 15)}  # 
 def check_versions(machine: Machine) -> list[Finding]:
     """Driver, CUDA, torch, transformers, accelerate; and whether torch can use the driver's GPUs."""
     versions = {name: _version(name) for name in (*_OLDEST, "nvidia-ml-py")}
+    versions["torch"] = torch.__version__  # the package's own says nothing of the build, such as +cpu
     found = machine.found
     facts = {
         "driver": found.driver_version,
