@@ -185,7 +185,7 @@ def test_a_terminal_that_is_closed_ends_the_display_and_not_the_run(tmp_path, li
         program = program.replace(f"        {line}", f"        if number < 2: {line}")
     program = program.replace("float(number)", "30.0 * number") + f"\nopen({str(tmp_path / 'end')!r}, 'w').close()\n"
     code, _ = run_on_terminal(program, closed_after=b"told [b]1")
-    assert code == 0
+    assert code in (0, 120)  # 120: at its very end Python still had something for the terminal
     assert (tmp_path / "end").exists()
 
 
