@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from evaluation.toolbench.inference.Downstream_tasks.options import AUTO, server_settings
+from evaluation.toolbench.inference.engine import ENGINES
 from evaluation.toolbench.inference.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -105,8 +106,6 @@ def _toolgen_class(module: str, name: str) -> Any:
 
 def _toolgen_arguments(args: Any, serving: Serving | None) -> dict[str, Any]:
     """What the command line says of an agent; ConfigError, before minutes of loading, for an unknown engine."""
-    from evaluation.toolbench.inference.engine.factory import ENGINES
-
     if args.engine not in ENGINES:
         raise ConfigError(f"unknown --engine {args.engine}: use {', '.join(ENGINES)}")
     return {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from evaluation.toolbench.inference.Downstream_tasks.methods import parse_method
+from evaluation.toolbench.inference.engine import ENGINES
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS, default_data_dir
@@ -23,7 +24,6 @@ LOCAL_BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama")  # thos
 TOOLGEN_BACKBONES = ("toolgen_atomic", "toolgen")
 PROVIDERS = ("truth", "retriever", "all")
 
-ENGINES = ("auto", "paged", "generate", "server")
 
 # Conversations at once for --num_thread auto where no KV cache of ours says how many it holds. `generate` serves
 # one request at a time, so a few are enough to have one ready while others wait for an API.

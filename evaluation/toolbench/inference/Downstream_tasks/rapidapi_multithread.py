@@ -243,9 +243,8 @@ class pipeline_runner:
         """Run what is left and print what came of it. A query that fails is recorded, and the rest runs."""
         with self._lock:
             if self.task_list:
-                from evaluation.toolbench.inference.replicas.run import (
-                    run_tasks,
-                )  # torch: not for a run with nothing left
+                # It imports torch: not for a run with nothing left.
+                from evaluation.toolbench.inference.replicas.run import run_tasks
 
                 run_tasks(self, self.task_list, self._watch)
             self.summary.print()

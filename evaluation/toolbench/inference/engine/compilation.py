@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from evaluation.toolbench.inference.engine.attention.availability import triton_works
-from evaluation.toolbench.inference.engine.stages import NoAttention, Stage
+from evaluation.toolbench.inference.engine.stages import Stage, try_out
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,6 @@ def is_worth_compiling(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
     )
 
 
-@torch.inference_mode()
 def compile_layers(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
     """Compile them, for steps of any size; False, with a warning and all as it was, where that does not work.
 
@@ -39,11 +38,8 @@ def compile_layers(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
     layers: Any = model.base_model.layers
     for layer in layers:
         layer.compile(dynamic=True)  # one compilation serves all layers
-    hidden = torch.tensor([1, 0], device=stages[0].device)
     try:
-        for stage in stages:
-            positions = torch.tensor([0, 1], device=stage.device)
-            hidden = stage.forward(hidden.to(stage.device), positions, NoAttention())
+        try_out(stages)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from evaluation.toolbench.inference.engine import ENGINES
 from evaluation.toolbench.inference.engine.generate import GenerateEngine
 from evaluation.toolbench.inference.engine.paged import PagedEngine
 from evaluation.toolbench.inference.engine.paging import CannotBePagedError
@@ -15,8 +16,6 @@ from evaluation.toolbench.inference.engine.server.engine import ServerEngine
 from evaluation.toolbench.inference.errors import ConfigError
 
 logger = logging.getLogger(__name__)
-
-ENGINES = ("auto", "paged", "generate", "server")
 
 
 def make_engine(name: str, model: PreTrainedModel | None, **options: Any) -> Engine:

@@ -55,7 +55,7 @@ class PagedEngine(Engine):
     page_size          tokens a page; a power of two on a GPU
     max_running        sequences in a step at most
     max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces
-    use_graphs         CUDA graphs, where all layers are on one GPU
+    use_graphs         CUDA graphs, one for each GPU's part of the layers; not where weights are offloaded
     capture_at_start   capture them all before the first step (seconds), not each at its first use
     compile_layers     torch.compile of the decoder's layers (half a minute for a large model): see `compilation`.
                        None: of large models on GPUs
@@ -95,13 +95,13 @@ class PagedEngine(Engine):
                     max_bytes=max_kv_bytes,
                 )
             cache = KvCache(layers, num_pages, page_size)
+            stages = stages_of(model)
+            if compilation.is_worth_compiling(model, stages) if compile_layers is None else compile_layers:
+                compilation.compile_layers(model, stages)
         except BaseException:
             detach(model, self._attention_before)
             raise
         self.max_length = min(context, num_pages * page_size)
-        stages = stages_of(model)
-        if compilation.is_worth_compiling(model, stages) if compile_layers is None else compile_layers:
-            compilation.compile_layers(model, stages)
         self._devices = [stage.device for stage in stages]
         self._scheduler = Scheduler(PagePool(num_pages, page_size), limits, num_batches=len(stages))
         self._runner: ModelRunner | None = ModelRunner(

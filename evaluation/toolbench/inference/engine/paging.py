@@ -56,7 +56,7 @@ def attach(model: PreTrainedModel) -> tuple[str, list[LayerShape]]:
     """
     _check_config(model)
     before = model.config._attn_implementation
-    probe = _Probe()
+    probe = Probe()
     try:
         model.set_attn_implementation(ATTENTION_NAME)
         token = torch.zeros(1, 1, dtype=torch.int64, device=embedding_device(model))
@@ -91,7 +91,9 @@ def last_hidden(
     return hidden
 
 
-class _Probe:
+class Probe:
+    """Stands for the pages where only the rest of the model matters, and notes the shape of each layer."""
+
     def __init__(self) -> None:
         self.layers: dict[int, LayerShape] = {}
 

@@ -93,8 +93,6 @@ class ModelRunner:
             )
             for stage in stages
         ]
-        self._hidden_size = int(model.config.get_text_config().hidden_size)
-        self._dtype = model.dtype
         self._links = [Link(here.device, there.device) for here, there in pairwise(stages)]
         # With several stages, the tokens come back by a way that does not hold up the steps in between.
         self._to_head = Link(stages[-1].device, self._head_device)
@@ -187,11 +185,7 @@ class ModelRunner:
         """One graph a stage; None where some stage has none."""
         graphs = []
         for runner in self.stages:
-            hidden = None
-            if not runner.stage.is_first:
-                size = (shape.num_tokens, self._hidden_size)
-                hidden = torch.empty(size, dtype=self._dtype, device=runner.stage.device)
-            graph = runner.graph(shape, hidden)
+            graph = runner.graph(shape)
             if graph is None:
                 return None
             graphs.append(graph)

@@ -8,9 +8,9 @@ Pure bookkeeping: no tensors, no threads, no clock. The caller alternates
     scheduler.read(plan, tokens)     # the tokens it drew
 
 and may plan and launch the next step before it reads the tokens of the last one. Where several devices
-share the model, the running sequences are divided over several batches, and each has a step of its own on its
-way: `plan(batch)`. A plan that could not
-be launched is simply forgotten: what it took stays with the sequences, and the next plan repeats the work.
+share the model, the running sequences are divided over several batches, and each has a step of its own
+on its way: `plan(batch)`. A plan that could not be launched is simply forgotten: what it took stays with
+the sequences, and the next plan repeats the work.
 
 Order of arrival is the order of service. A sequence joins when its whole prompt has pages; when a
 running one needs a page and none is free, idle conversations lose theirs first (the longest idle one
@@ -98,6 +98,7 @@ class Scheduler:
     counts: Counts = field(default_factory=Counts)
     waiting: list[Sequence] = field(default_factory=list)  # by arrival
     running: list[Sequence] = field(default_factory=list)  # by arrival
+    num_rows: int = field(init=False)  # row numbers are below this
     _rows: list[list[int]] = field(init=False)  # free row numbers, a batch's own each
     _copies: list[tuple[int, int]] = field(default_factory=list)
     _promised: dict[bytes, Sequence] = field(default_factory=dict)  # pages that a running sequence is about to fill
@@ -106,12 +107,8 @@ class Scheduler:
     def __post_init__(self) -> None:
         self.store = PrefixStore(self.pool)
         size = -(-self.limits.max_running // self.num_batches)
+        self.num_rows = size * self.num_batches
         self._rows = [list(reversed(range(size * batch, size * (batch + 1)))) for batch in range(self.num_batches)]
-
-    @property
-    def num_rows(self) -> int:
-        """Row numbers are below this."""
-        return self.num_batches * -(-self.limits.max_running // self.num_batches)
 
     @property
     def has_work(self) -> bool:
@@ -216,8 +213,8 @@ class Scheduler:
     def _admit(self) -> None:
         """Let waiting sequences join, in order of arrival, as far as rows and pages go."""
         num_reading = sum(sequence.num_pending > 1 for sequence in self.running)
+        most_reading = self.limits.max_prefill_rows * self.num_batches
         for sequence in list(self.waiting):
-            most_reading = self.limits.max_prefill_rows * self.num_batches
             if len(self.running) >= self.limits.max_running or num_reading >= most_reading:
                 return
             if sequence.num_unknown:
@@ -273,16 +270,18 @@ class Scheduler:
         conversations that asked at the same time do not go on in step with each other: some decode, which
         a GPU's memory limits, while others are read, which its arithmetic limits.
         """
-        budget = self.limits.max_prefill_tokens
+        left = self.limits.max_prefill_tokens
         counts: dict[Sequence, int] = {}
         if reading:
-            counts[reading[0]] = min(reading[0].num_pending, max(1, budget // 2))
+            counts[reading[0]] = min(reading[0].num_pending, max(1, left // 2))
+            left -= counts[reading[0]]
         for sequence in sorted(reading, key=lambda s: (s.num_pending, s.number)):
-            taken = sum(counts.values())
-            if taken == budget or (sequence not in counts and len(counts) == self.limits.max_prefill_rows):
+            if not left or (sequence not in counts and len(counts) == self.limits.max_prefill_rows):
                 break
             already = counts.get(sequence, 0)
-            counts[sequence] = already + min(sequence.num_pending - already, budget - taken)
+            more = min(sequence.num_pending - already, left)
+            counts[sequence] = already + more
+            left -= more
         return [_row(sequence, counts[sequence]) for sequence in reading if sequence in counts]
 
     def _publish(self, sequence: Sequence) -> None:

@@ -45,7 +45,7 @@ class StageRunner:
         self._pool: Any = None  # of the graphs; an opaque handle of PyTorch's
         self._capture_stream: Any = None
 
-    def graph(self, shape: StepShape, hidden: torch.Tensor | None) -> StepGraph | None:
+    def graph(self, shape: StepShape) -> StepGraph | None:
         """The graph for steps of `shape`, captured at its first use; None, for good, once a capture has failed."""
         if not self.can_capture:
             return None
@@ -56,7 +56,9 @@ class StageRunner:
                     self._pool = torch.cuda.graph_pool_handle()
                 if self._capture_stream is None:
                     self._capture_stream = torch.cuda.Stream(device)
-                graph = StepGraph(StepLayout(shape), device, self._pool, self._capture_stream, self.forward, hidden)
+                graph = StepGraph(
+                    StepLayout(shape), device, self._pool, self._capture_stream, self.forward, self._room_for(shape)
+                )
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
@@ -88,6 +90,14 @@ class StageRunner:
         assert hidden is not None  # what the stage before has made
         hidden = self.stage.forward(hidden, arrays.positions.long(), step)
         return hidden[arrays.logit_tokens.to(hidden.device).long()] if self.stage.is_last else hidden
+
+    def _room_for(self, shape: StepShape) -> torch.Tensor | None:
+        """(num_tokens, hidden size) for what the stage before hands over; None in the first stage."""
+        if self.stage.is_first:
+            return None
+        decoder = self.stage.decoder
+        size = (shape.num_tokens, decoder.config.get_text_config().hidden_size)
+        return torch.zeros(size, dtype=decoder.dtype, device=self.stage.device)
 
     def release_memory(self) -> None:
         """Graphs can be captured again; those that a step still runs have to have ended."""

@@ -19,7 +19,7 @@ from accelerate.hooks import remove_hook_from_module
 from torch import nn
 from transformers import PreTrainedModel
 
-from evaluation.toolbench.inference.engine.paging import Paging
+from evaluation.toolbench.inference.engine.paging import Paging, Probe
 from evaluation.toolbench.inference.multi_gpu.loading import embedding_device
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,16 @@ def split(model: PreTrainedModel, starts: Sequence[int]) -> list[Stage]:
     ]
 
 
+@torch.inference_mode()
+def try_out(stages: Sequence[Stage]) -> torch.Tensor:
+    """(2, hidden size): what comes out of the last stage for two tokens, without attention."""
+    hidden = torch.tensor([1, 0])
+    for stage in stages:
+        positions = torch.tensor([0, 1], device=stage.device)
+        hidden = stage.forward(hidden.to(stage.device), positions, Probe())
+    return hidden
+
+
 def _run_of_layers(decoder: Any, start: int, end: int) -> Any:
     """A base model that has the layers from `start` to `end` and, past the first and before the last, no ends."""
     part = copy.copy(decoder)
@@ -105,24 +115,11 @@ def _starts_of_devices(model: PreTrainedModel) -> list[int]:
     return [0, *(index for index, (before, here) in enumerate(pairwise(devices), start=1) if before != here)]
 
 
-@torch.inference_mode()
 def _agree(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
     """Whether two tokens come out of the stages as they come out of the model."""
-    ids = torch.tensor([1, 0], device=stages[0].device)
-    positions = torch.tensor([0, 1])
-    paging = NoAttention()
-    whole = Stage(model.base_model, stages[0].device).forward(ids, positions.to(ids.device), paging)
-    hidden = ids
-    for stage in stages:
-        hidden = stage.forward(hidden.to(stage.device), positions.to(stage.device), paging)
+    whole = try_out([Stage(model.base_model, stages[0].device)])
+    hidden = try_out(stages)
     return torch.allclose(hidden, whole.to(hidden.device))
-
-
-class NoAttention:
-    """Stands for the attention where only the rest of the layers matters."""
-
-    def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
-        return torch.zeros_like(q)
 
 
 def _device_of(layer: nn.Module) -> torch.device:

@@ -16,8 +16,8 @@ Forward = Callable[[StepLayout, torch.Tensor, torch.Tensor | None], torch.Tensor
 class StepGraph:
     """`forward` over static inputs; its result lies in the graph's own memory.
 
-    `hidden` is what the stage before hands over (num_tokens, hidden size), only for its shape and type;
-    None in the first stage. Graphs that share `pool` share what memory their steps need, so they take
+    `hidden` (num_tokens, hidden size) is where what the stage before hands over is put; None in the first
+    stage. Graphs that share `pool` share what memory their steps need, so they take
     turns: the result of one is to be used before another is replayed. `stream`, of this device, is what they are
     captured on: one for all, since libraries keep a workspace for each stream that they have seen.
     """
@@ -34,7 +34,7 @@ class StepGraph:
         self.layout = layout
         self._device = device
         self._input = torch.zeros(layout.size, dtype=torch.int32, device=device)
-        self._hidden = None if hidden is None else torch.zeros_like(hidden)
+        self._hidden = hidden
         arrays = layout.views(self._input)
         arrays.slots.fill_(-1)  # the runs below are all padding: they write nothing into the pages
         arrays.token_rows.fill_(-1)
