@@ -11,11 +11,13 @@ def model_card(
     log: Mapping[str, float],
     results: Mapping[str, Mapping[str, str]],
     *,
+    flags: str,
     num_parameters: int,
     minutes: float,
     device_name: str,
 ) -> str:
-    """`results` maps prompt layout -> split -> "solved/queries"."""
+    """`results` maps prompt layout -> split -> "solved/queries"; `flags` were given to the training command."""
+    command = f"python -m evaluation.toolbench.demo.train {flags}".rstrip()
     rows = "\n".join(
         f"| {layout} | {groups.get('seen', '-')} | {groups.get('held_out', '-')} |"
         for layout, groups in results.items()
@@ -30,8 +32,9 @@ world of `evaluation/toolbench/demo`. It knows that world and nothing else.
 - Prompts: template `llama-3`, this package's own system prompt, both prompt layouts.
 - Tokenizer: byte-level BPE of its own with Llama-3's chat markers.
 - Weights: bfloat16.
-- Training: `python -m evaluation.toolbench.demo.train`, {int(log["steps"]):,} steps,
-  {log["tokens"] / 1e6:,.0f} million tokens, {minutes:.1f} minutes on one {device_name}, last loss {log["loss"]:.4f}.
+- Training: `{command}`,
+  {int(log["steps"]):,} steps, {log["tokens"] / 1e6:,.0f} million tokens, {minutes:.1f} minutes on one {device_name},
+  last loss {log["loss"]:.4f}.
 
 Solved queries, with greedy decoding and the recorded API responses. No wording of a "held out" query can come out of
 the patterns that the training questions are made from, and none of its values was asked about in training; the parts

@@ -61,7 +61,7 @@ class TrainingConfig:
 
 
 def main() -> None:
-    options = _parse_arguments()
+    options = _parser().parse_args()
     config = TrainingConfig(
         steps=options.steps,
         batch_size=options.batch_size,
@@ -98,6 +98,7 @@ def main() -> None:
         asdict(config),
         log,
         results,
+        flags=_flags(options),
         num_parameters=model.num_parameters(),
         minutes=minutes,
         device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
@@ -118,7 +119,7 @@ def _be_deterministic(seed: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _parse_arguments() -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train the demo's model.")
     parser.add_argument("--out", type=Path, default=MODEL_DIR, help="where the checkpoint goes")
     parser.add_argument("--data_dir", type=Path, default=DATA_DIR)
@@ -132,7 +133,17 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="torch.compile the layers: faster after half a minute")
     workers = min(4, max(1, (os.cpu_count() or 2) - 2))  # one makes more than 1000 rows a second
     parser.add_argument("--workers", type=int, default=workers, help="processes for the data")
-    return parser.parse_args()
+    return parser
+
+
+def _flags(options: argparse.Namespace) -> str:
+    """The flags that differ from the defaults, as they were given; not where files lie or on what machine."""
+    flags = []
+    for name, default in vars(_parser().parse_args([])).items():
+        value = getattr(options, name)
+        if value != default and name not in ("out", "data_dir", "device", "workers"):
+            flags.append(f"--{name}" if value is True else f"--{name} {value}")
+    return " ".join(flags)
 
 
 def build_tokenizer(catalog: ToolCatalog, seed: int) -> PreTrainedTokenizerFast:
