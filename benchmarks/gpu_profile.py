@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 # Parts of kernel names, in lower case; the first kind with a match counts.
@@ -20,23 +21,28 @@ _OTHER = "element by element"
 
 
 def gpu_time_table(work: Callable[[], object]) -> str:
-    """Runs `work`; seconds and shares of each kind of kernel, and of the time in which the GPU had nothing to do.
+    """Runs `work`; seconds and shares of each kind of kernel on each GPU, and of the time in which it is idle.
 
     Profiling takes time of its own, which counts as idle: it is an upper limit.
     """
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         start = time.perf_counter()
         work()
-        torch.cuda.synchronize()
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(index)
         seconds = time.perf_counter() - start
-    busy_s: dict[str, float] = {}
-    for event in profiler.key_averages():
-        kind = kind_of_kernel(event.key)
-        busy_s[kind] = busy_s.get(kind, 0.0) + event.self_device_time_total / 1e6
-    busy_s["idle"] = max(0.0, seconds - sum(busy_s.values()))
-    lines = [f"{'part of the GPU time':<26}{'seconds':>9}{'share':>8}"]
-    for kind, part in sorted(busy_s.items(), key=lambda item: -item[1]):
-        lines.append(f"{kind:<26}{part:>9.2f}{part / seconds:>8.1%}")
+    busy_s: dict[int, dict[str, float]] = {}
+    for event in profiler.events():
+        if event.device_type == DeviceType.CUDA:
+            parts = busy_s.setdefault(event.device_index, {})
+            kind = kind_of_kernel(event.name)
+            parts[kind] = parts.get(kind, 0.0) + event.self_device_time_total / 1e6
+    lines = []
+    for index, parts in sorted(busy_s.items()):
+        parts["idle"] = max(0.0, seconds - sum(parts.values()))
+        lines.append(f"{f'part of the time of cuda:{index}':<26}{'seconds':>9}{'share':>8}")
+        for kind, part in sorted(parts.items(), key=lambda item: -item[1]):
+            lines.append(f"{kind:<26}{part:>9.2f}{part / seconds:>8.1%}")
     return "\n".join(lines)
 
 

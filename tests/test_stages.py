@@ -8,6 +8,7 @@ import random
 
 import pytest
 import torch
+from accelerate import dispatch_model
 from engine_helpers import VOCAB_SIZE, tiny_llama, tiny_qwen2, tiny_qwen3
 from transformers import LlamaModel
 
@@ -64,16 +65,26 @@ def test_a_model_on_one_device_is_one_stage_and_is_left_as_it_is():
     assert stage.is_last
 
 
-def test_stages_have_the_models_own_layers_and_leave_the_model_whole():
+def test_stages_have_the_models_own_weights_and_leave_the_model_whole():
     model = tiny_llama(num_hidden_layers=4)
     before = [name for name, _ in model.named_modules()]
     first, second = split(model, [0, 3])
-    assert [*first.decoder.layers, *second.decoder.layers] == list(model.model.layers)
+    weights = [*first.decoder.layers.parameters(), *second.decoder.layers.parameters()]
+    assert all(ours is theirs for ours, theirs in zip(weights, model.model.layers.parameters(), strict=True))
     assert [name for name, _ in model.named_modules()] == before
     ids = torch.tensor([[3, 1, 4]])
     assert torch.equal(model(ids).logits, model(ids).logits)
     assert isinstance(first.decoder.norm, torch.nn.Identity)
     assert second.decoder.norm is model.model.norm
+
+
+def test_layers_of_stages_run_without_accelerates_hooks_which_the_model_keeps():
+    model = dispatch_model(tiny_llama(), {"": "cpu"}, force_hooks=True)
+    first, second = split(model, [0, 1])
+    assert any(hasattr(module, "_hf_hook") for module in model.model.layers.modules())
+    for stage in (first, second):
+        assert not any(hasattr(module, "_hf_hook") for module in stage.decoder.layers.modules())
+        assert not any("forward" in module.__dict__ for module in stage.decoder.layers.modules())
 
 
 class DoublingDecoder(LlamaModel):

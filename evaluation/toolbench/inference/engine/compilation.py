@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+import torch._dynamo.config as dynamo
 from transformers import PreTrainedModel
 
 from evaluation.toolbench.inference.engine.attention.availability import triton_works
@@ -18,6 +18,7 @@ from evaluation.toolbench.inference.engine.stages import Stage, try_out
 logger = logging.getLogger(__name__)
 
 _WORTH_IT = 10**9  # parameters: below, what is saved does not make up for half a minute of compilation
+_PER_DEVICE = 4  # compilations of the same code, on the generous side: it is compiled for each device
 
 
 def is_worth_compiling(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
@@ -29,17 +30,18 @@ def is_worth_compiling(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
     )
 
 
-def compile_layers(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
+def compile_layers(stages: Sequence[Stage]) -> bool:
     """Compile them, for steps of any size; False, with a warning and all as it was, where that does not work.
 
     Takes half a minute the first time; PyTorch keeps what it has compiled for the next process. The
     layers stay compiled after the engine is closed.
     """
-    layers: Any = model.base_model.layers
+    layers = [layer for stage in stages for layer in stage.decoder.layers]
     for layer in layers:
-        layer.compile(dynamic=True)  # one compilation serves all layers
+        layer.compile(dynamic=True)  # one compilation serves all layers of a device
     try:
-        try_out(stages)
+        with dynamo.patch(recompile_limit=max(dynamo.recompile_limit, _PER_DEVICE * len(stages))):
+            try_out(stages)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

@@ -97,7 +97,7 @@ class PagedEngine(Engine):
             cache = KvCache(layers, num_pages, page_size)
             stages = stages_of(model)
             if compilation.is_worth_compiling(model, stages) if compile_layers is None else compile_layers:
-                compilation.compile_layers(model, stages)
+                compilation.compile_layers(stages)
         except BaseException:
             detach(model, self._attention_before)
             raise

@@ -1,7 +1,7 @@
 """A model whose layers lie on several devices, as stages: on each device the same model with a run of its layers.
 
-A stage is a real model of the same class (its layers are the model's own, not copies), so model code
-stays as it is, and what serves a model on one device serves each stage: CUDA graphs, for example, which
+A stage is a real model of the same class with the model's own weights, so model code stays as it is, and
+what serves a model on one device serves each stage: CUDA graphs and compilation, for example, which
 cannot span devices. While one conversation's step is in the second stage, another's can be in the first.
 """
 
@@ -89,15 +89,32 @@ def try_out(stages: Sequence[Stage]) -> torch.Tensor:
 
 def _run_of_layers(decoder: Any, start: int, end: int) -> Any:
     """A base model that has the layers from `start` to `end` and, past the first and before the last, no ends."""
-    part = copy.copy(decoder)
-    part.__dict__ = {name: value for name, value in decoder.__dict__.items() if name not in _OF_HOOKS}
-    part._modules = dict(decoder._modules)
-    part.layers = nn.ModuleList(decoder.layers[start:end])
+    part = _without_hook(decoder)
+    part.layers = nn.ModuleList(_without_hooks(layer) for layer in decoder.layers[start:end])
     device = _device_of(decoder.layers[start])
     part.rotary_emb = remove_hook_from_module(copy.deepcopy(decoder.rotary_emb)).to(device)
     if end < len(decoder.layers):
         part.norm = nn.Identity()
     return part
+
+
+def _without_hooks(module: nn.Module) -> nn.Module:
+    """A twin of `module` and all within it that shares their weights, without what accelerate has hung on them.
+
+    Everything of a stage is on one device: hooks would only cost time, and keep layers from being compiled.
+    """
+    twin = _without_hook(module)
+    children = twin._modules.items()
+    twin._modules = {name: None if child is None else _without_hooks(child) for name, child in children}
+    return twin
+
+
+def _without_hook(module: nn.Module) -> Any:
+    """A twin with the same weights and children."""
+    twin = copy.copy(module)
+    twin.__dict__ = {name: value for name, value in module.__dict__.items() if name not in _OF_HOOKS}
+    twin._modules = dict(module._modules)
+    return twin
 
 
 _OF_HOOKS = {"forward", "_hf_hook", "_old_forward"}  # what accelerate puts on a module: bound to that very module
