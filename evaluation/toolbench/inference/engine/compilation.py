@@ -18,7 +18,7 @@ from evaluation.toolbench.inference.engine.stages import Stage, try_out
 logger = logging.getLogger(__name__)
 
 _WORTH_IT = 10**9  # parameters: below, what is saved does not make up for half a minute of compilation
-_PER_DEVICE = 4  # compilations of the same code, on the generous side: it is compiled for each device
+_PER_DEVICE = 8  # compilations of the same code: for one token, for several, without pages, in each of two callers
 
 
 def is_worth_compiling(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
@@ -37,11 +37,12 @@ def compile_layers(stages: Sequence[Stage]) -> bool:
     layers stay compiled after the engine is closed.
     """
     layers = [layer for stage in stages for layer in stage.decoder.layers]
+    # PyTorch gives up on code that it had to compile too often; each device is a compilation of its own, now or later.
+    dynamo.recompile_limit = max(dynamo.recompile_limit, _PER_DEVICE * len(stages))
     for layer in layers:
         layer.compile(dynamic=True)  # one compilation serves all layers of a device
     try:
-        with dynamo.patch(recompile_limit=max(dynamo.recompile_limit, _PER_DEVICE * len(stages))):
-            try_out(stages)
+        try_out(stages)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from evaluation.toolbench.inference.engine import compilation
+from evaluation.toolbench.inference.engine import compilation, joined_linear
 from evaluation.toolbench.inference.engine.checks import check_request, context_of, vocabulary_of
 from evaluation.toolbench.inference.engine.kv_cache import PAGE_SIZE, KvCache, count_pages
 from evaluation.toolbench.inference.engine.pages import PagePool
@@ -32,7 +32,7 @@ from evaluation.toolbench.inference.engine.request import Engine, GenerationRequ
 from evaluation.toolbench.inference.engine.runner import Launched, ModelRunner
 from evaluation.toolbench.inference.engine.scheduler import Counts, Limits, Plan, Scheduler
 from evaluation.toolbench.inference.engine.sequence import Sequence
-from evaluation.toolbench.inference.engine.stages import stages_of
+from evaluation.toolbench.inference.engine.stages import Stage, stages_of, with_own_modules
 from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError
 
 logger = logging.getLogger(__name__)
@@ -54,11 +54,12 @@ class PagedEngine(Engine):
     max_kv_bytes       limits those to so many bytes on each device, for a GPU that is not ours alone
     page_size          tokens a page; a power of two on a GPU
     max_running        sequences in a step at most
-    max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces
+    max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces. None: see `Limits`
     use_graphs         CUDA graphs, one for each GPU's part of the layers; not where weights are offloaded
     capture_at_start   capture them all before the first step (seconds), not each at its first use
     compile_layers     torch.compile of the decoder's layers (half a minute for a large model): see `compilation`.
                        None: of large models on GPUs
+    join_linears       layers that are given the same tensor run as one product: see `joined_linear`. None: likewise
     overlap            launch a step before reading the last one's tokens; None: on a GPU
 
     While the engine lives it owns the model's attention; `close` gives that back. A future can be
@@ -74,18 +75,20 @@ class PagedEngine(Engine):
         max_kv_bytes: int | None = None,
         page_size: int = PAGE_SIZE,
         max_running: int = 128,
-        max_prefill_tokens: int = 512,
+        max_prefill_tokens: int | None = None,
         use_graphs: bool = True,
         capture_at_start: bool = False,
         compile_layers: bool | None = None,
+        join_linears: bool | None = None,
         overlap: bool | None = None,
     ) -> None:
         self.vocab_size = vocabulary_of(model)
         context = context_of(model)
         pages_per_sequence = -(-context // page_size)
-        limits = Limits(max_running=max_running, max_prefill_tokens=max_prefill_tokens)
         self._attention_before, layers = attach(model)
         try:
+            stages = _prepared_stages(model, compile_layers, join_linears)
+            limits = Limits.of(len(stages), max_running=max_running, max_prefill_tokens=max_prefill_tokens)
             if num_pages is None:
                 num_pages = count_pages(
                     layers,
@@ -95,9 +98,6 @@ class PagedEngine(Engine):
                     max_bytes=max_kv_bytes,
                 )
             cache = KvCache(layers, num_pages, page_size)
-            stages = stages_of(model)
-            if compilation.is_worth_compiling(model, stages) if compile_layers is None else compile_layers:
-                compilation.compile_layers(stages)
         except BaseException:
             detach(model, self._attention_before)
             raise
@@ -303,6 +303,20 @@ class PagedEngine(Engine):
 class _Job:
     sequence: Sequence
     future: Future[GenerationResult]
+
+
+def _prepared_stages(model: PreTrainedModel, compile_layers: bool | None, join_linears: bool | None) -> list[Stage]:
+    """The stages of `model`, made faster as asked for, or, where nothing is said, if the model is worth it."""
+    stages = stages_of(model)
+    is_worth_it = compilation.is_worth_compiling(model, stages)
+    if is_worth_it if join_linears is None else join_linears:
+        own = with_own_modules(model, stages)
+        if own is not None:
+            stages = own
+            joined_linear.join_linears(stages)
+    if is_worth_it if compile_layers is None else compile_layers:
+        compilation.compile_layers(stages)
+    return stages
 
 
 def _working_bytes(model: PreTrainedModel, vocab_size: int, limits: Limits) -> int:

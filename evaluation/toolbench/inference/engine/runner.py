@@ -20,6 +20,7 @@ from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.engine.device_constraint import allowed_tokens, step_nodes
 from evaluation.toolbench.inference.engine.kv_cache import KvCache
 from evaluation.toolbench.inference.engine.links import Link, Transfer
+from evaluation.toolbench.inference.engine.output_head import logits_of
 from evaluation.toolbench.inference.engine.request import Sampling
 from evaluation.toolbench.inference.engine.sampling import SamplingRows, sample, to_device
 from evaluation.toolbench.inference.engine.scheduler import Limits, Plan, Row
@@ -134,12 +135,12 @@ class ModelRunner:
             return Launched(plan, torch.empty(0, dtype=torch.int64), None)
         hidden = hidden[: len(drawing)]
         if len(self.stages) == 1:
-            drawn = self._draw(drawing, self._head(hidden))
+            drawn = self._draw(drawing, logits_of(self._head, hidden))
             self._tokens.index_copy_(0, to_device(_rows(drawing), torch.int64, self._device), drawn.to(self._device))
             return self._launched(plan, drawn)
         transfer = self._to_head.start(hidden)
         with _on(self._head_stream):
-            drawn = self._draw(drawing, self._head(transfer.wait()))
+            drawn = self._draw(drawing, logits_of(self._head, transfer.wait()))
             self._coming[plan.batch] = _rows(drawing), self._to_start.start(drawn)
             return self._launched(plan, drawn)
 

@@ -27,6 +27,7 @@ from evaluation.toolbench.inference.engine.pages import PagePool, extend_names
 from evaluation.toolbench.inference.engine.prefix import Prefix, PrefixStore
 from evaluation.toolbench.inference.engine.sequence import Sequence
 
+_PREFILL_TOKENS = 384
 _SMALLEST_CHUNK = 32  # tokens: a step's fixed costs are shared by at least so many tokens of a long prompt
 
 
@@ -35,8 +36,18 @@ class Limits:
     """How large a step may become."""
 
     max_running: int = 128  # sequences with a part in the steps
-    max_prefill_tokens: int = 512  # prompt tokens a step, all sequences together
+    max_prefill_tokens: int = _PREFILL_TOKENS  # prompt tokens a step, all sequences together
     max_prefill_rows: int = 16  # sequences that read more than one token in a step
+
+    @classmethod
+    def of(cls, num_batches: int, *, max_running: int, max_prefill_tokens: int | None) -> Limits:
+        """Where nothing is said of prompt tokens, the default is divided among the batches that are on their way.
+
+        Steps of equal size keep several GPUs equally busy: a little of the prompts in each is better than much in some.
+        """
+        if max_prefill_tokens is None:
+            max_prefill_tokens = max(_SMALLEST_CHUNK, _PREFILL_TOKENS // num_batches)
+        return cls(max_running, max_prefill_tokens)
 
     def halved(self) -> Limits | None:
         """For a device that ran out of memory; None when there is nothing left to halve."""

@@ -62,6 +62,13 @@ def stages_of(model: PreTrainedModel) -> list[Stage]:
     return stages
 
 
+def with_own_modules(model: PreTrainedModel, stages: Sequence[Stage]) -> list[Stage] | None:
+    """The same stages with modules that can be changed without changing the model's; None where there can be none."""
+    if len(stages) > 1:
+        return list(stages)
+    return split(model, [0]) if _can_be_split(model) else None
+
+
 def split(model: PreTrainedModel, starts: Sequence[int]) -> list[Stage]:
     """Stages that begin at the layers `starts`, the first of them 0, each where its first layer lies."""
     decoder: Any = model.base_model
@@ -123,13 +130,18 @@ _OF_HOOKS = {"forward", "_hf_hook", "_old_forward"}  # what accelerate puts on a
 def _starts_of_devices(model: PreTrainedModel) -> list[int]:
     """The layers at which a new device begins, 0 first; only [0] where the model cannot be split there."""
     decoder: Any = model.base_model
-    if set(dict(decoder.named_children())) != _PARTS or any(tensor.is_meta for tensor in model.parameters()):
+    if not _can_be_split(model):
         return [0]
     devices = [{tensor.device for tensor in layer.parameters()} for layer in decoder.layers]
     ends = (decoder.embed_tokens.weight.device, decoder.norm.weight.device)
     if any(len(places) != 1 for places in devices) or [{ends[0]}, {ends[1]}] != [devices[0], devices[-1]]:
         return [0]
     return [0, *(index for index, (before, here) in enumerate(pairwise(devices), start=1) if before != here)]
+
+
+def _can_be_split(model: PreTrainedModel) -> bool:
+    children = dict(model.base_model.named_children())
+    return set(children) == _PARTS and not any(tensor.is_meta for tensor in model.parameters())
 
 
 def _agree(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
