@@ -12,7 +12,6 @@ from torch import nn
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.generate import GenerateEngine
 from evaluation.toolbench.inference.engine.joined_linear import JoinedLinear, LinearPart, join_linears
-from evaluation.toolbench.inference.engine.output_head import aligned_product, logits_of
 from evaluation.toolbench.inference.engine.paged import PagedEngine
 from evaluation.toolbench.inference.engine.paging import attach
 from evaluation.toolbench.inference.engine.request import GenerationRequest
@@ -88,14 +87,3 @@ def test_an_engine_with_joined_layers_gives_the_tokens_of_the_reference_and_the_
             assert [future.result(60) for future in futures] == expected
     with contextlib.closing(GenerateEngine(model)) as reference:
         assert [reference.generate(request) for request in asked] == expected
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("vocab_size", [7, 8, 97])
-def test_aligned_logits_are_the_heads_and_their_rows_begin_at_16_bytes(dtype, vocab_size):
-    head = nn.Linear(8, vocab_size, bias=False).to(dtype)
-    hidden = torch.randn(3, 8).to(dtype)
-    logits = aligned_product(hidden, head.weight.detach())
-    torch.testing.assert_close(logits, head(hidden).detach())
-    torch.testing.assert_close(logits_of(head, hidden), head(hidden))
-    assert logits.stride(0) * logits.element_size() % 16 == 0

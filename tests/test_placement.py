@@ -12,7 +12,7 @@ from placement_helpers import TOOLGEN_8B, budget, footprint, gpu
 from evaluation.toolbench.inference.errors import ConfigError, PlacementError
 from evaluation.toolbench.inference.multi_gpu.footprint import Block, Footprint
 from evaluation.toolbench.inference.multi_gpu.placement import Layout, budgets_of, plan_placement
-from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Workload, fill_in_order
+from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Workload
 from evaluation.toolbench.inference.multi_gpu.units import GIB, MIB
 
 WORKING = 512 * MIB  # what a plan keeps on every GPU for workspaces
@@ -117,22 +117,6 @@ def test_gaps_between_the_ids_make_no_difference(model, targets, workload):
         ]
 
 
-@given(st.lists(st.integers(0, 9), max_size=8), st.lists(st.integers(-3, 20), max_size=4))
-def test_filling_in_order_finds_a_split_whenever_there_is_one(costs, room):
-    def exists(position: int, gpu_number: int) -> bool:
-        if position == len(costs) or gpu_number == len(room):
-            return position == len(costs)
-        ends = range(position, len(costs) + 1)
-        return any(
-            exists(end, gpu_number + 1)
-            for end in ends
-            if end == position or sum(costs[position:end]) <= room[gpu_number]
-        )
-
-    ends = fill_in_order(costs, room)
-    assert (ends is not None) == exists(0, 0)
-
-
 # ---- known examples
 
 
@@ -145,6 +129,12 @@ def test_three_24_gb_cards_share_the_8b_model():
     assert sum(r.conversations for r in plan_8b(24, 24, 24, num_replicas=3).replicas) == 9
     assert (replica.device_map["model.embed_tokens"], replica.device_map["lm_head"]) == (0, 2)
     assert [shard.num_layers for shard in replica.shards] == [11, 11, 10]
+
+
+def test_where_memory_is_ample_the_gpu_with_the_head_has_fewer_layers():
+    [replica] = plan_8b(140, 140, num_replicas=1).replicas
+    assert [shard.num_layers for shard in replica.shards] == [17, 15]
+    assert replica.conversations == 64
 
 
 @pytest.mark.parametrize(

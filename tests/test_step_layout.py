@@ -107,11 +107,12 @@ def test_the_padding_of_a_step_stores_nothing_and_is_never_drawn_from(rows):
     [
         ([(5, 1, True)], StepShape(1, 0, 0, 10)),
         ([(5, 1, True)] * 65, StepShape(80, 0, 0, 10)),
-        ([(5, 1, True)] * 9 + [(0, 40, True)], StepShape(16, 16, 64, 10)),
+        ([(5, 1, True)] * 9 + [(0, 40, True)], StepShape(16, 16, 48, 10)),
+        ([(5, 1, True)] * 60 + [(0, 448, True)], StepShape(64, 16, 448, 10)),
         ([(0, 40, True)], StepShape(0, 16, 64, 10)),
         ([(5, 1, True)] * 257, None),
         ([(0, 2, True)] * 17, None),
-        ([(0, 1025, True)], None),
+        ([(0, 1281, True)], None),
     ],
 )
 def test_a_step_takes_the_smallest_graph_that_holds_it(rows, shape):

@@ -27,7 +27,7 @@ from evaluation.toolbench.inference.engine.pages import PagePool, extend_names
 from evaluation.toolbench.inference.engine.prefix import Prefix, PrefixStore
 from evaluation.toolbench.inference.engine.sequence import Sequence
 
-_PREFILL_TOKENS = 384
+_PREFILL_TOKENS = 448  # with 64 sequences that decode, a step of 512 tokens
 _SMALLEST_CHUNK = 32  # tokens: a step's fixed costs are shared by at least so many tokens of a long prompt
 
 

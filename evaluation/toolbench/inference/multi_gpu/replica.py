@@ -5,21 +5,21 @@ Pure: sizes and budgets in, a `Replica` out. Nothing here knows how many replica
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 from evaluation.toolbench.inference.multi_gpu.footprint import Block, Footprint
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
+from evaluation.toolbench.inference.multi_gpu.splits import fastest_in_order, fill_in_order, has_room
 from evaluation.toolbench.inference.multi_gpu.units import MIB
 
 _BUSY_SHARE = 0.5  # of a GPU's memory in others' hands
 _LOGITS_COPIES = 3  # float32 logits, their masked copy, and the probabilities or the sort of the sampler
 _RUNTIME_BYTES = 512 * MIB  # on every GPU: cuBLAS workspaces, CUDA graphs, what the allocator cannot reuse
 _ASSUMED_BANDWIDTH = 1.0e12  # bytes per second where NVML tells nothing: an RTX 4090's
-_LAYER_OVERHEAD_S = 0.2e-3  # launching one layer of one decode step (CUDA graph, measured on an H200)
+_LAYER_OVERHEAD_S = 0.1e-3  # of a layer of a step, beside reading memory (CUDA graph, compiled, measured on an H100)
 _HOP_S = 0.1e-3  # handing a step's hidden states to the next GPU
 _UNEVENNESS = 0.05  # of a step, for each further GPU: batches are not equally long, so GPUs wait for one another
 
@@ -149,17 +149,10 @@ class Replica:
         return running / cycle if cycle else 0.0
 
     def _batch_seconds(self, position: int, rows: float) -> float:
-        """What one batch takes on the GPU at `position`: its weights and the rows' KV cache are read once.
-
-        The embedding is a look-up and is not read.
-        """
+        """What one batch takes on the GPU at `position`."""
         shard = self.shards[position]
-        first = shard.blocks[0]
-        is_look_up = position == 0 and not first.kv_bytes_per_token and not first.makes_logits
-        read_bytes = shard.weight_bytes - first.weight_bytes * is_look_up
-        read_bytes += int(shard.kv_bytes_per_token * self.max_tokens / 2 * rows)
-        hop = _HOP_S if position else 0.0
-        return read_bytes / shard.target.bandwidth + _LAYER_OVERHEAD_S * shard.num_layers + hop
+        seconds = sum(block_seconds(block, shard.target, rows * self.max_tokens / 2) for block in shard.blocks)
+        return seconds + (_HOP_S if position else 0.0)
 
 
 def fit_replica(
@@ -170,9 +163,10 @@ def fit_replica(
     conversations: int,
     cpu_bytes: int = 0,
 ) -> Replica | None:
-    """The split over `targets` (in their order) with the most KV room; None when one conversation is too much.
+    """A split over `targets` (in their order); None when one conversation is too much.
 
-    As many of `conversations` as fit run at once. With `cpu_bytes`, as few trailing blocks as possible
+    As many of `conversations` as fit run at once. Where they all do, it is the split whose slowest GPU takes
+    least for a step, elsewhere the one with the most KV room. With `cpu_bytes`, as few trailing blocks as possible
     go to the CPU when the GPUs alone do not suffice.
     """
     for kept in range(len(footprint.blocks), 0, -1):
@@ -197,7 +191,8 @@ def _fit_blocks(
     streamed = max((block.weight_bytes for block in offloaded), default=0)
     working = working_bytes(footprint, workload)
 
-    def split(rows: int, kv_tokens: int) -> list[int] | None:
+    def needs(rows: int, kv_tokens: int) -> tuple[list[int], list[int]]:
+        """Bytes of each block, and room on each GPU, when so many rows are drawn and tokens kept."""
         costs = [
             block.weight_bytes
             + block.kv_bytes_per_token * kv_tokens
@@ -207,14 +202,23 @@ def _fit_blocks(
         room = [target.budget_bytes - working for target in targets]
         room[0] -= streamed + offloaded_kv * kv_tokens
         room[0] -= logits_bytes(footprint, rows) * any(block.makes_logits for block in offloaded)
-        return fill_in_order(costs, room)
+        return costs, room
 
-    if not targets or split(1, workload.max_tokens) is None:
+    def fits(rows: int, kv_tokens: int) -> bool:
+        return fill_in_order(*needs(rows, kv_tokens)) is not None
+
+    if not targets or not fits(1, workload.max_tokens):
         return None
-    rows = _largest(1, conversations, lambda count: split(count, count * workload.max_tokens) is not None)
+    rows = _largest(1, conversations, lambda count: fits(count, count * workload.max_tokens))
     most = sum(target.budget_bytes for target in targets) // max(footprint.kv_bytes_per_token, 1)
-    kv_tokens = _largest(rows * workload.max_tokens, most, lambda tokens: split(rows, tokens) is not None)
-    ends = split(rows, kv_tokens)
+    kv_tokens = _largest(rows * workload.max_tokens, most, lambda tokens: fits(rows, tokens))
+    ends = fill_in_order(*needs(rows, kv_tokens))
+    if rows == conversations and not offloaded:  # memory is ample: let no GPU wait for another
+        stored = rows / len(targets) * workload.max_tokens / 2
+        seconds = [[block_seconds(block, target, stored) for block in blocks] for target in targets]
+        even = fastest_in_order(*needs(rows, rows * workload.max_tokens), seconds)
+        kv_tokens = _largest(rows * workload.max_tokens, most, lambda tokens: has_room(even, *needs(rows, tokens)))
+        ends = even
     assert ends is not None
     if offloaded and not ends[0]:
         return None  # what lies on the CPU is computed where the model begins, and that has to be the first GPU
@@ -239,22 +243,14 @@ def logits_bytes(footprint: Footprint, rows: int) -> int:
     return rows * footprint.logits_bytes_per_row * _LOGITS_COPIES
 
 
-def fill_in_order(costs: Sequence[int], room: Sequence[int]) -> list[int] | None:
-    """Where each GPU's run of blocks ends, when each in turn takes as many as it has room for.
+def block_seconds(block: Block, target: GpuBudget, stored_tokens: float) -> float:
+    """What a step takes for `block`, whose weights and `stored_tokens` of KV cache are read once.
 
-    None when blocks are left over. No other split in this order does better: whatever block it has
-    reached after some GPUs, this one has reached it too. So more room never turns a fit into a misfit.
-
-    >>> fill_in_order([3, 2, 2, 3], [5, 4, 9]), fill_in_order([3, 2, 2, 3], [5, 4, 2])
-    ([2, 3, 4], None)
+    The embedding is a look-up and is not read.
     """
-    reached = [0, *accumulate(costs)]
-    ends: list[int] = []
-    position = 0
-    for bytes_here in room:
-        position = max(position, bisect_right(reached, reached[position] + bytes_here) - 1)
-        ends.append(position)
-    return ends if position == len(costs) else None
+    is_look_up = not block.kv_bytes_per_token and not block.makes_logits
+    read_bytes = block.weight_bytes * (not is_look_up) + block.kv_bytes_per_token * stored_tokens
+    return read_bytes / target.bandwidth + _LAYER_OVERHEAD_S * (block.kv_bytes_per_token > 0)
 
 
 def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
