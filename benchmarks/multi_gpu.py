@@ -5,7 +5,7 @@
     shards     one replica over 2 (and 4) GPUs against one GPU, and how many GPUs are busy at the same time; before
                that, the tokens of a small float32 model
     cards      CUDA_VISIBLE_DEVICES as "1", "1,0" and UUIDs: which cards NVML sees in use, and the map
-    demo       the bundled demo through the main script, with one replica and with auto
+    demo       the bundled demo through the main script, with one replica and with auto (two on a single GPU)
 
 Each part has a time limit of its own and ends alone when it fails. Weights are random and made on the GPUs. With one
 GPU two replicas share it. Tables, and a JSON line after each part; the last line has all rows. Exit code 0 when
@@ -68,6 +68,9 @@ class Load:
 
     in_flight: int
     queries: int
+
+
+_SHARED_LOAD = Load(32, 64)  # of each of two replicas on one GPU: half a card has no room for the pages of more
 
 
 @dataclass
@@ -187,6 +190,8 @@ def replicas_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
     """As many processes as the largest number of replicas; fewer of them work when fewer are measured."""
     counts = [count for count in (1, 2, 4) if count <= max(2, len(bench.gpus))]
     sharers = counts[-1] if len(bench.gpus) == 1 else 1
+    heavy = _SHARED_LOAD if sharers > 1 else bench.heavy
+    light = [] if sharers > 1 else [bench.light]
     with contextlib.ExitStack() as stack:
         workers = [
             stack.enter_context(serving(bench, [number % len(bench.gpus)] if bench.gpus else [], number, sharers))
@@ -195,16 +200,17 @@ def replicas_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
         for number, worker in enumerate(workers):
             ready = worker.answer(deadline)
             yield Row(f"replica {number} ready", f"{ready['seconds']} s, {ready['kv_tokens']:,} tokens of KV cache")
-        warm_up(workers, bench.heavy, deadline)
-        warm_up(workers[:1], bench.light, deadline)
-        yield from one_gpu_rows(bench, workers[0], deadline)
+        warm_up(workers, heavy, deadline)
+        for load in light:
+            warm_up(workers[:1], load, deadline)
+        yield from one_gpu_rows(bench, workers[0], [*light, heavy], deadline)
         for count in counts[1:]:
             with watching([gpu.uuid for gpu in bench.gpus[:count]]) as use:
-                results = ask(workers[:count], bench.heavy, deadline)
+                results = ask(workers[:count], heavy, deadline)
             rate = sum(result["queries_per_min"] for result in results)
-            times = rate / bench.one_gpu[bench.heavy.in_flight]
+            times = rate / bench.one_gpu[heavy.in_flight]
             target = None if sharers > 1 or not bench.gpus else _TARGETS[f"{count} replicas"]
-            what = f"{count} replicas{' on one GPU' if sharers > 1 else ''}, {bench.heavy.in_flight} conversations each"
+            what = f"{count} replicas{' on one GPU' if sharers > 1 else ''}, {heavy.in_flight} conversations each"
             yield throughput_row(what, rate, times, target, use.busy_gpus)
             if sharers > 1:
                 yield share_row(budget_of(bench.gpus, sharers), [result["peak_bytes"] for result in results])
@@ -218,8 +224,8 @@ def share_row(budget_bytes: int, peaks: Sequence[int]) -> Row:
     )
 
 
-def one_gpu_rows(bench: Bench, worker: Worker, deadline: Deadline) -> Iterator[Row]:
-    for load in (bench.light, bench.heavy):
+def one_gpu_rows(bench: Bench, worker: Worker, loads: Sequence[Load], deadline: Deadline) -> Iterator[Row]:
+    for load in loads:
         if load.in_flight not in bench.one_gpu:
             [result] = ask([worker], load, deadline)
             bench.one_gpu[load.in_flight] = result["queries_per_min"]
@@ -245,7 +251,7 @@ def shards_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
         with serving(bench, [0] if bench.gpus else [], 0) as worker:
             worker.answer(deadline)
             warm_up([worker], bench.heavy, deadline)
-            yield from one_gpu_rows(bench, worker, deadline)
+            yield from one_gpu_rows(bench, worker, (bench.light, bench.heavy), deadline)
     for count in counts or [1]:
         chosen = list(range(count)) if bench.gpus else []
         with serving(bench, chosen, 0) as worker:
@@ -324,7 +330,7 @@ def demo_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
     queries = json.loads(DEMO_QUERIES.read_text(encoding="utf-8"))[: None if bench.gpus else _CPU_QUERIES]
     query_file = bench.folder / "queries.json"
     query_file.write_text(json.dumps(queries), encoding="utf-8")
-    for replicas in ("1", "auto"):
+    for replicas in ("1", "2" if len(bench.gpus) == 1 else "auto"):
         began = time.monotonic()
         output = bench.folder / f"demo_{replicas}"
         printed = run_demo(bench, deadline, query_file, output, replicas)

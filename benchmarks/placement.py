@@ -208,7 +208,7 @@ def memory_rows(name: str, checks: Sequence[Mapping[str, Any]]) -> list[Row]:
 def holder_rows(name: str, checks: Sequence[Mapping[str, Any]], holder: int, held_bytes: int) -> list[Row]:
     """The other process is seen, named and planned around."""
     facts = {check["check"]: check["facts"] for check in checks}
-    gpu = facts["GPUs"]["gpus"][0]
+    gpu = next(gpu for gpu in facts["GPUs"]["gpus"] if gpu["uuid"] == facts["GPUs"]["visible"][0])
     free, held_by = gpu["free_bytes"], gpu["held_by"]
     named = str(holder) in re.findall(r"pid (\d+)", held_by)
     # In a container the driver may know it by another number, but tells how much it holds.

@@ -47,7 +47,7 @@ def requests(count: int, seed: int = 0) -> list[GenerationRequest]:
         {"use_graphs": False},
         {"overlap": False},
         {"num_pages": 9, "page_size": 16, "max_prefill_tokens": 32},
-        {"compile_layers": True},
+        {"compile_layers": True, "join_linears": True},
     ],
     ids=["graphs", "eager", "in-turn", "tiny-pool", "compiled"],
 )

@@ -28,11 +28,10 @@ def test_random_weights_are_a_checkpoint(tmp_path, monkeypatch, tied):
 
 def checks(*, taken: float, peak: float, free: float = 80, held_by: str = "") -> list[dict]:
     longest = {"budget_bytes": {"0": 60 * GIB}, "peak_bytes": {"0": peak * GIB}, "conversations": 40}
+    ours = {"uuid": "GPU-1", "free_bytes": free * GIB, "total_bytes": 141 * GIB, "held_by": held_by}
+    hidden = {"uuid": "GPU-0", "free_bytes": GIB, "total_bytes": 141 * GIB, "held_by": "pid 77, python"}
     return [
-        {
-            "check": "GPUs",
-            "facts": {"gpus": [{"free_bytes": free * GIB, "total_bytes": 141 * GIB, "held_by": held_by}]},
-        },
+        {"check": "GPUs", "facts": {"gpus": [hidden, ours], "visible": ["GPU-1"]}},
         {"check": "loading", "facts": {"predicted_bytes": {"0": 16 * GIB}, "taken_bytes": {"0": taken * GIB}}},
         {"check": "longest conversation", "facts": {**longest, "kv_tokens": 9, "planned_kv_tokens": 10}},
     ]
