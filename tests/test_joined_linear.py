@@ -44,6 +44,19 @@ def test_weights_are_kept_once():
     assert not layers[1].weight.any()
 
 
+@pytest.mark.parametrize("has_bias", [False, True], ids=["plain", "bias"])
+def test_joining_again_takes_no_memory(has_bias):
+    layers = [nn.Linear(8, size, bias=has_bias) for size in (6, 2, 3)]
+    once, again = JoinedLinear(layers), JoinedLinear(layers)
+    assert again.weight.data_ptr() == once.weight.data_ptr()
+    assert torch.equal(again.weight, once.weight)
+    if has_bias:
+        assert again.bias.data_ptr() == once.bias.data_ptr()
+    swapped = JoinedLinear([layers[1], layers[0]])
+    assert swapped.weight.data_ptr() != once.weight.data_ptr()
+    assert torch.equal(swapped.weight, torch.cat([once.weight[6:8], once.weight[:6]]))
+
+
 def test_no_result_is_kept_once_all_have_been_handed_out():
     joined = JoinedLinear([nn.Linear(8, 6), nn.Linear(8, 2)])
     for part in joined.parts():

@@ -75,8 +75,8 @@ def join_linears(stages: Sequence[Stage]) -> int:
             for call, part in zip(group, joined.parts(), strict=True):
                 call.parent._modules[call.name] = part
             saved += len(group) - 1
-    if saved and torch.cuda.is_available():
-        torch.cuda.empty_cache()  # where the weights were before
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # where the weights were before: at no time is there a second copy of many
     return saved
 
 
@@ -134,10 +134,24 @@ def _can_join(one: _Call, other: _Call) -> bool:
 
 @torch.no_grad()
 def _join(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One after another in a new tensor, of which `tensors` become views."""
+    """One after another in a new tensor, of which `tensors` become views; where they are that already, as they lie."""
+    first = tensors[0]
+    size = (sum(map(len, tensors)), *first.shape[1:])
+    if _lie_in_a_row(tensors):
+        return first.detach().as_strided(size, first.stride())
     joined = torch.cat([tensor.detach() for tensor in tensors])
     start = 0
     for tensor in tensors:
         tensor.data = joined[start : start + len(tensor)]
         start += len(tensor)
     return joined
+
+
+def _lie_in_a_row(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether each begins where the one before ends, as an engine before this one may have left them."""
+    ends = [tensor.storage_offset() + tensor.numel() for tensor in tensors]
+    return (
+        all(tensor.is_contiguous() for tensor in tensors)
+        and len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1
+        and all(end == tensor.storage_offset() for end, tensor in zip(ends, tensors[1:], strict=False))
+    )
