@@ -8,18 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import multi_gpu, multi_gpu_worker
+from benchmarks import multi_gpu_worker
 from benchmarks.gpu_use import watching
-from benchmarks.multi_gpu import (
-    Bench,
-    Load,
-    Row,
-    forms_of,
-    judge_cards,
-    main,
-    run_part,
-    throughput_row,
-)
+from benchmarks.multi_gpu import main, run_part
+from benchmarks.multi_gpu_bench import Bench, Load, Row
+from benchmarks.multi_gpu_checks import demo_part, forms_of, judge_cards
+from benchmarks.multi_gpu_throughput import throughput_row
 from benchmarks.processes import Deadline, PartError, Worker, end, start
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 
@@ -73,7 +67,7 @@ def test_a_part_that_fails_keeps_its_rows_and_ends_alone(bench, capsys):
 
 
 def test_a_part_does_not_begin_when_the_run_is_out_of_time(bench):
-    [row] = run_part("demo", multi_gpu.demo_part, bench, Deadline(0))
+    [row] = run_part("demo", demo_part, bench, Deadline(0))
     assert (row.measured, row.is_ok) == ("out of time", False)
 
 

@@ -12,6 +12,7 @@ from scheduler_helpers import PretendDevice, assert_pages_add_up, next_token
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.pages import PagePool
+from evaluation.toolbench.inference.engine.prefix import Prefix, PrefixStore
 from evaluation.toolbench.inference.engine.request import GenerationRequest
 from evaluation.toolbench.inference.engine.scheduler import Limits, Plan, Scheduler
 from evaluation.toolbench.inference.engine.sequence import Sequence
@@ -246,6 +247,16 @@ def test_idle_conversations_make_way_before_running_ones_do():
     [ended] = run_all(scheduler, device)
     assert ended.number == 1
     assert (scheduler.counts.evictions, scheduler.counts.preemptions) == (1, 0)
+
+
+def test_idle_conversations_that_are_wanted_again_make_way_last_and_the_last_wanted_first():
+    store = PrefixStore(PagePool(8, 4))
+    for name in "abcd":
+        store.keep(name, [], Prefix())
+    left = []
+    while store.evict_one(spare="b", wanted=["a", "b", "c"]):
+        left.append({name for name in "abcd" if name in store._idle})
+    assert left == [{"a", "b", "c"}, {"a", "b"}, {"b"}]
 
 
 def test_after_a_failed_step_its_sequences_run_one_at_a_time():

@@ -105,10 +105,15 @@ class PrefixStore:
         if idle is not None:
             self._pool.give_back(idle.prefix.pages)
 
-    def evict_one(self, spare: str | None) -> bool:
-        """Give back the pages of the conversation that has been idle longest, `spare` excepted; False when none is."""
-        for conversation_id in self._idle:
-            if conversation_id != spare:
+    def evict_one(self, spare: str | None, *, wanted: Sequence[str] = ()) -> bool:
+        """Give back the pages of a conversation that is idle, `spare` excepted; False when there is none.
+
+        The one that has been idle longest comes first. Those `wanted` again, in that order, come after the others,
+        and the one wanted last before those wanted sooner.
+        """
+        victims = [*(name for name in self._idle if name not in wanted), *reversed(wanted)]
+        for conversation_id in victims:
+            if conversation_id != spare and conversation_id in self._idle:
                 self.end(conversation_id)
                 return True
         return False

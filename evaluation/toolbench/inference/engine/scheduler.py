@@ -214,9 +214,7 @@ class Scheduler:
                 continue  # preempted for an older one, or done but for reading
             missing = self.pool.pages_for(sequence.length) - len(sequence.prefix.pages)
             while missing > self.pool.num_free and sequence.row is not None:
-                if self.store.evict_one(spare=None):
-                    self.counts.evictions += 1
-                else:
+                if not self._evict_one(spare=None):
                     self._preempt(self.running[-1])
             if sequence.row is not None and missing > 0:
                 sequence.prefix.pages += self.pool.take(missing)
@@ -254,9 +252,15 @@ class Scheduler:
             if needed <= self.pool.num_free:
                 return found
             # With nothing running, the newcomer's own idle pages are the last that could stand in its way.
-            if not self.store.evict_one(spare=conversation_id if self.running or len(self.store) > 1 else None):
+            if not self._evict_one(spare=conversation_id if self.running or len(self.store) > 1 else None):
                 return None
-            self.counts.evictions += 1
+
+    def _evict_one(self, spare: str | None) -> bool:
+        """Take the pages of an idle conversation, of those that are wanted again the one that is wanted last."""
+        wanted = [s.request.conversation_id for s in self.waiting if s.request.conversation_id is not None]
+        has_evicted = self.store.evict_one(spare, wanted=wanted)
+        self.counts.evictions += has_evicted
+        return has_evicted
 
     def _join(self, sequence: Sequence, stored: Prefix) -> None:
         sequence.prefix, copy = self.store.claim(sequence.request.conversation_id, stored)
