@@ -27,7 +27,7 @@ from evaluation.toolbench.inference.toolgen.language import ToolLanguage
 from evaluation.toolbench.inference.toolgen.loading import load_tokenizer, read_config
 from evaluation.toolbench.inference.toolgen.options import AgentOptions
 from evaluation.toolbench.inference.toolgen.server_needs import needs_of
-from tests.pipeline_helpers import ROOT, contents, run_pipeline, start_pipeline, wait_for
+from tests.pipeline_helpers import ROOT, run_pipeline, start_pipeline, wait_for
 from tests.vllm_helpers import ScriptedServer, VllmServer, require_vllm, start_all
 
 REAL_DATA = ROOT.parent / "shared" / "real_data"
@@ -90,7 +90,7 @@ def reference(demo_flags, service_url, tmp_path_factory):
 
 
 def answers_in(folder):
-    return {name: content for name, content in contents(folder).items() if name.endswith("_CoT@1.json")}
+    return {path.name: path.read_bytes() for path in folder.glob("*_CoT@1.json")}
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,8 @@ def test_the_demo_gives_the_answers_of_generate(
 @needs_demo
 def test_one_of_two_servers_is_killed_and_the_run_completes(demo_servers, demo_flags, reference, service_url, tmp_path):
     first, second = demo_servers
-    run = start_pipeline(demo_flags(tmp_path, engine="server", engine_url=urls_of(first, second)), service_url)
+    flags = demo_flags(tmp_path, engine="server", engine_url=urls_of(first, second), num_thread=2)  # some are left then
+    run = start_pipeline(flags, service_url)
     wait_for(lambda: answers_in(tmp_path) or run.poll() is not None, 120)
     second.kill()
     _, stderr = run.communicate(timeout=240)
@@ -146,7 +147,7 @@ def test_the_only_server_is_told_to_end_and_started_again_and_the_run_completes(
 ):
     """SIGTERM ends generations in the middle, under status 200: nothing of them may become an action."""
     server = demo_servers[0]
-    run = start_pipeline(demo_flags(tmp_path, engine="server", engine_url=server.url), service_url)
+    run = start_pipeline(demo_flags(tmp_path, engine="server", engine_url=server.url, num_thread=1), service_url)
     wait_for(lambda: answers_in(tmp_path) or run.poll() is not None, 120)
     server.end()
     server.start()
