@@ -22,11 +22,12 @@ _PER_DEVICE = 8  # compilations of the same code: for one token, for several, wi
 
 
 def is_worth_compiling(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
-    """Whether a run of minutes gains by it: a large model, all of it on GPUs that Triton knows."""
+    """Whether a run of minutes gains by it: a large model, each stage of it on one GPU that Triton knows."""
+    devices = {stage.device for stage in stages}
     return (
         sum(parameter.numel() for parameter in model.parameters()) >= _WORTH_IT
-        and not any(parameter.is_meta for parameter in model.parameters())
-        and all(stage.device.type == "cuda" and triton_works(stage.device) for stage in stages)
+        and {parameter.device for parameter in model.parameters()} == devices
+        and all(device.type == "cuda" and triton_works(device) for device in devices)
     )
 
 
