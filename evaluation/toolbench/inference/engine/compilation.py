@@ -13,7 +13,7 @@ import torch._dynamo.config as dynamo
 from transformers import PreTrainedModel
 
 from evaluation.toolbench.inference.engine.attention.availability import triton_works
-from evaluation.toolbench.inference.engine.stages import Stage, try_out
+from evaluation.toolbench.inference.engine.stages import Stage, devices_of, try_out
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def is_worth_compiling(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
     devices = {stage.device for stage in stages}
     return (
         sum(parameter.numel() for parameter in model.parameters()) >= _WORTH_IT
-        and {parameter.device for parameter in model.parameters()} == devices
+        and devices_of(model) == devices
         and all(device.type == "cuda" and triton_works(device) for device in devices)
     )
 

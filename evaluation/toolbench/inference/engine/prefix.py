@@ -111,7 +111,8 @@ class PrefixStore:
         The one that has been idle longest comes first. Those `wanted` again, in that order, come after the others,
         and the one wanted last before those wanted sooner.
         """
-        victims = [*(name for name in self._idle if name not in wanted), *reversed(wanted)]
+        soon = set(wanted)
+        victims = [*(name for name in self._idle if name not in soon), *reversed(wanted)]
         for conversation_id in victims:
             if conversation_id != spare and conversation_id in self._idle:
                 self.end(conversation_id)

@@ -25,7 +25,7 @@ from evaluation.toolbench.inference.engine.request import Sampling
 from evaluation.toolbench.inference.engine.sampling import SamplingRows, sample, to_device
 from evaluation.toolbench.inference.engine.scheduler import Limits, Plan, Row
 from evaluation.toolbench.inference.engine.stage_runner import StageRunner
-from evaluation.toolbench.inference.engine.stages import Stage
+from evaluation.toolbench.inference.engine.stages import Stage, devices_of
 from evaluation.toolbench.inference.engine.step_graph import StepGraph
 from evaluation.toolbench.inference.engine.step_layout import (
     StepLayout,
@@ -83,7 +83,7 @@ class ModelRunner:
         self._head_device = stages[-1].device if len(stages) == 1 else self._head.weight.device
         self._tokens = torch.zeros(num_rows, dtype=torch.int64, device=self._device)
         self._nodes = torch.full((num_rows,), TokenTrie.ROOT, dtype=torch.int64, device=self._head_device)
-        is_whole = len(stages) > 1 or _devices(model) == {self._device}
+        is_whole = len(stages) > 1 or devices_of(model) == {self._device}
         self.stages = [
             StageRunner(
                 stage,
@@ -246,8 +246,3 @@ def _on(stream: torch.cuda.Stream | None) -> Iterator[None]:
     """With `stream` as its device's current one; on the CPU there are none."""
     with torch.cuda.stream(stream) if stream is not None else contextlib.nullcontext():
         yield
-
-
-def _devices(model: PreTrainedModel) -> set[torch.device]:
-    """Where its weights lie; those that are offloaded count as elsewhere."""
-    return {tensor.device for tensor in model.parameters()}

@@ -66,7 +66,12 @@ def with_own_modules(model: PreTrainedModel, stages: Sequence[Stage]) -> list[St
     """The same stages with modules that can be changed without changing the model's; None where there can be none."""
     if len(stages) > 1:
         return list(stages)
-    return split(model, [0]) if _can_be_split(model) else None
+    return split(model, [0]) if _can_be_split(model) and devices_of(model) == {stages[0].device} else None
+
+
+def devices_of(model: PreTrainedModel) -> set[torch.device]:
+    """Where its weights lie; those that are offloaded count as elsewhere."""
+    return {tensor.device for tensor in model.parameters()}
 
 
 def split(model: PreTrainedModel, starts: Sequence[int]) -> list[Stage]:

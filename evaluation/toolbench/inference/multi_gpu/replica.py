@@ -211,14 +211,16 @@ def _fit_blocks(
         return None
     rows = _largest(1, conversations, lambda count: fits(count, count * workload.max_tokens))
     most = sum(target.budget_bytes for target in targets) // max(footprint.kv_bytes_per_token, 1)
-    kv_tokens = _largest(rows * workload.max_tokens, most, lambda tokens: fits(rows, tokens))
-    ends = fill_in_order(*needs(rows, kv_tokens))
+    least = rows * workload.max_tokens
+    ends: list[int] | None
     if rows == conversations and not offloaded:  # memory is ample: let no GPU wait for another
         stored = rows / len(targets) * workload.max_tokens / 2
         seconds = [[block_seconds(block, target, stored) for block in blocks] for target in targets]
-        even = fastest_in_order(*needs(rows, rows * workload.max_tokens), seconds)
-        kv_tokens = _largest(rows * workload.max_tokens, most, lambda tokens: has_room(even, *needs(rows, tokens)))
-        ends = even
+        even = ends = fastest_in_order(*needs(rows, least), seconds)
+        kv_tokens = _largest(least, most, lambda tokens: has_room(even, *needs(rows, tokens)))
+    else:
+        kv_tokens = _largest(least, most, lambda tokens: fits(rows, tokens))
+        ends = fill_in_order(*needs(rows, kv_tokens))
     assert ends is not None
     if offloaded and not ends[0]:
         return None  # what lies on the CPU is computed where the model begins, and that has to be the first GPU
