@@ -25,7 +25,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.attention_steps import SHAPES, Shape, Work, page_tables, works
-from benchmarks.ceilings import Ceilings, describe_machine, measure_ceilings, median_seconds
+from benchmarks.ceilings import Ceilings, captured, describe_machine, measure_ceilings, median_seconds
 from evaluation.toolbench.inference.engine.attention import paged_attention, reference, varlen, write_kv
 
 _DTYPE = torch.bfloat16
@@ -167,15 +167,12 @@ def _sdpa(layers: Layers, i: int) -> torch.Tensor:
 def layer_seconds(layers: Layers, attend: Attention) -> float:
     """Seconds of one layer, with all layers in one CUDA graph."""
     count = layers.shape.num_layers
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):  # compiled and set up before the capture
-        attend(layers, 0)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
+
+    def attend_all() -> None:
         for i in range(count):
             attend(layers, i)
-    return median_seconds(graph.replay, layers.device) / count
+
+    return median_seconds(captured(attend_all, lambda: attend(layers, 0)), layers.device) / count
 
 
 def relative_error(layers: Layers) -> float:

@@ -45,6 +45,18 @@ def median_seconds(work: Callable[[], object], device: torch.device, repeats: in
     return statistics.median(time_once(work) for _ in range(repeats))
 
 
+def captured(work: Callable[[], object], warm_up: Callable[[], object]) -> Callable[[], object]:
+    """`work` as a CUDA graph, so that launching its kernels costs little; `warm_up` sets them up before."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        warm_up()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        work()
+    return graph.replay
+
+
 def _copy_rate(device: torch.device) -> float:
     source = torch.empty(2**30 if device.type == "cuda" else 2**24, dtype=_dtype(device), device=device).uniform_()
     target = torch.empty_like(source)

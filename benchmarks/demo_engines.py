@@ -15,7 +15,7 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
-from benchmarks.demo_run import METHOD, queries_per_minute, slow_api, start_pipeline, write_queries
+from benchmarks.demo_run import measured_run, slow_api, write_queries
 
 _ENGINES, _CONVERSATIONS = ("generate", "paged"), (1, 8)
 
@@ -31,12 +31,9 @@ def main() -> int:
         write_queries(folder / "queries.json", num_queries)
         for count, engine in product(_CONVERSATIONS, _ENGINES):
             output = folder / f"{engine}-{count}"
-            flags = {"engine": engine, "num_thread": count, "dtype": "float32"}
-            run = start_pipeline(folder / "queries.json", output, url, {"CUDA_VISIBLE_DEVICES": ""}, **flags)
-            if run.wait() != 0:
-                raise RuntimeError(f"the run with --engine {engine} ended with exit code {run.returncode}")
-            rates[f"{engine}, {count} at a time"] = round(queries_per_minute(output)[0], 1)
-            answers.append({path.name: path.read_bytes() for path in output.glob(f"*_{METHOD}.json")})
+            run = measured_run(folder / "queries.json", output, url, engine=engine, num_thread=count)
+            rates[f"{engine}, {count} at a time"] = round(run.queries_per_minute, 1)
+            answers.append(run.answers)
     for name, rate in rates.items():
         print(f"{name}: {rate:.0f} queries/min")
     times = {n: round(rates[f"paged, {n} at a time"] / rates[f"generate, {n} at a time"], 2) for n in _CONVERSATIONS}

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,24 @@ def start_pipeline(
         text=True,
         stdout=subprocess.DEVNULL,
     )
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """What came of a whole run on the CPU."""
+
+    queries_per_minute: float
+    num_counted: int  # queries that the rate is taken from
+    answers: dict[str, bytes]  # by file name
+
+
+def measured_run(queries: Path, output: Path, service_url: str, **flags: Any) -> MeasuredRun:
+    """Runs the command line on the CPU in float32 to its end. RuntimeError when it fails."""
+    run = start_pipeline(queries, output, service_url, {"CUDA_VISIBLE_DEVICES": ""}, dtype="float32", **flags)
+    if run.wait() != 0:
+        raise RuntimeError(f"the run with {flags} ended with exit code {run.returncode}")
+    answers = {path.name: path.read_bytes() for path in output.glob(f"*_{METHOD}.json")}
+    return MeasuredRun(*queries_per_minute(output), answers)
 
 
 def queries_per_minute(output: Path) -> tuple[float, int]:

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from benchmarks.multi_gpu_bench import Bench, Row, environment_of
 from benchmarks.multi_gpu_worker import ALLOCATED_BYTES
-from benchmarks.processes import ROOT, Deadline, PartError, end, run_json, start
+from benchmarks.processes import ROOT, Deadline, PartError, end, printed_by, run_json, start
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
 from evaluation.toolbench.inference.multi_gpu.units import GIB, gib
 
@@ -150,12 +150,9 @@ def run_demo(bench: Bench, deadline: Deadline, query_file: Path, output: Path, r
             text=True,
             start_new_session=True,
         )
-        try:
-            printed = process.communicate(timeout=deadline.require())[0]
-        except subprocess.TimeoutExpired as error:
-            raise PartError(f"NUM_REPLICAS={replicas} was not done in time: {_last_line(messages)}") from error
-        finally:
-            end(process)
+        printed = printed_by(process, deadline)
+        if printed is None:
+            raise PartError(f"NUM_REPLICAS={replicas} was not done in time: {_last_line(messages)}")
         if process.returncode:
             raise PartError(f"NUM_REPLICAS={replicas}: exit code {process.returncode}: {_last_line(messages)}")
     return printed

@@ -60,6 +60,16 @@ def end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
+def printed_by(process: subprocess.Popen[str], deadline: Deadline) -> str | None:
+    """What it prints until it ends; None when that takes too long. Nothing of it is left."""
+    try:
+        return process.communicate(timeout=deadline.require())[0]
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        end(process)
+
+
 def run_json(
     arguments: Sequence[str],
     environment: Mapping[str, str],
@@ -70,12 +80,9 @@ def run_json(
 ) -> dict[str, Any]:
     """What Python with `arguments` prints: its last line as JSON, or all of it."""
     process = start(*arguments, environment=environment)
-    try:
-        printed = process.communicate(timeout=deadline.require())[0]
-    except subprocess.TimeoutExpired as error:
-        raise PartError(f"{' '.join(arguments)} was not done in time") from error
-    finally:
-        end(process)
+    printed = printed_by(process, deadline)
+    if printed is None:
+        raise PartError(f"{' '.join(arguments)} was not done in time")
     if process.returncode not in codes or not printed.strip():
         raise PartError(f"{' '.join(arguments)} ended with code {process.returncode}")
     answer: dict[str, Any] = json.loads(printed if whole_output else printed.strip().splitlines()[-1])

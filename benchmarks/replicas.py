@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.demo_run import METHOD, queries_per_minute, slow_api, start_pipeline, write_queries
+from benchmarks.demo_run import measured_run, slow_api, write_queries
 
 _NUM_CORES = 2
 
@@ -51,25 +51,13 @@ def measure(folder: Path, url: str, num_replicas: int, options: argparse.Namespa
     """One run with so many replicas."""
     output = folder / f"answers-{num_replicas}"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = {"CUDA_VISIBLE_DEVICES": ""}
-    run = start_pipeline(
-        folder / "queries.json",
-        output,
-        url,
-        environment,
-        num_replicas=num_replicas,
-        num_thread=options.num_thread,
-        dtype="float32",
-    )
-    if run.wait() != 0:
-        raise RuntimeError(f"the run with {num_replicas} replicas ended with exit code {run.returncode}")
+    run = measured_run(folder / "queries.json", output, url, num_replicas=num_replicas, num_thread=options.num_thread)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    rate, num_counted = queries_per_minute(output)
     return {
-        "queries_per_minute": round(rate, 1),
-        "num_counted": num_counted,
+        "queries_per_minute": round(run.queries_per_minute, 1),
+        "num_counted": run.num_counted,
         "cpu_s": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
-        "answers": {path.name: path.read_bytes() for path in output.glob(f"*_{METHOD}.json")},
+        "answers": run.answers,
     }
 
 

@@ -1,0 +1,106 @@
+"""What the matrix products of a step cost, by the number of its rows: each layer's by themselves, and joined.
+
+    python -m benchmarks.matrix_products          # ToolGen-Llama-3-8B's shape on a GPU: half a minute
+    python -m benchmarks.matrix_products --tiny   # tries the command on the CPU
+
+A few layers run one after another in one CUDA graph, each with weights of its own, so that the L2 cache helps no
+more than in a model; times are scaled to all 32 layers. Then the output embedding, whole and in two pieces. JSON last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import date
+
+import torch
+from torch import nn
+
+from benchmarks.ceilings import captured, describe_machine, median_seconds
+from evaluation.toolbench.inference.engine.joined_linear import JoinedLinear
+from evaluation.toolbench.inference.engine.output_head import product_in_pieces
+
+ROWS = (64, 128, 192, 256, 288, 320, 384, 416, 448, 512, 576)
+HEAD_ROWS = (1, 16, 64, 128)
+_MODEL_LAYERS, _TIMED_LAYERS = 32, 6
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="small matrices on the CPU")
+    is_tiny = parser.parse_args(argv).tiny
+    if not is_tiny and not torch.cuda.is_available():
+        print("needs 1 GPU, found 0: give --tiny to try the command", file=sys.stderr)
+        return 2
+    device = torch.device("cpu" if is_tiny else "cuda")
+    hidden, kv, wide, vocabulary = (64, 16, 224, 1001) if is_tiny else (4096, 1024, 14336, 175241)
+    print(f"{date.today()}, {describe_machine(device)}", flush=True)
+    with torch.inference_mode():
+        layers = [_layer(hidden, kv, wide, device) for _ in range(_TIMED_LAYERS)]
+        separate = {rows: _layers_ms(layers, rows) for rows in ROWS}
+        layers = [_joined(layer) for layer in layers]
+        joined = {rows: _layers_ms(layers, rows) for rows in ROWS}
+        layers.clear()
+        head = _linear(hidden, vocabulary, device)
+        whole = {rows: _ms(head, _inputs(head, rows)) for rows in HEAD_ROWS}
+        pieces = {rows: _ms(lambda x: product_in_pieces(x, head.weight), _inputs(head, rows)) for rows in HEAD_ROWS}
+    print("rows of a step   separate ms   joined ms")
+    for rows in ROWS:
+        print(f"{rows:>14}   {separate[rows]:>11.2f}   {joined[rows]:>9.2f}")
+    print("rows drawn from   whole ms   in pieces ms")
+    for rows in HEAD_ROWS:
+        print(f"{rows:>15}   {whole[rows]:>8.3f}   {pieces[rows]:>12.3f}")
+    print(json.dumps({"separate_ms": separate, "joined_ms": joined, "head_whole_ms": whole, "head_pieces_ms": pieces}))
+    return 0
+
+
+def _layer(hidden: int, kv: int, wide: int, device: torch.device) -> list[list[nn.Module]]:
+    """The linear layers of a decoder layer: those in one list are given the same tensor."""
+    shapes = [
+        [(hidden, hidden), (hidden, kv), (hidden, kv)],
+        [(hidden, hidden)],
+        [(hidden, wide)] * 2,
+        [(wide, hidden)],
+    ]
+    return [[_linear(inputs, outputs, device) for inputs, outputs in group] for group in shapes]
+
+
+def _joined(layer: Sequence[Sequence[nn.Module]]) -> list[list[nn.Module]]:
+    return [[*JoinedLinear(group).parts()] if len(group) > 1 else [*group] for group in layer]
+
+
+def _linear(inputs: int, outputs: int, device: torch.device) -> nn.Linear:
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    return nn.Linear(inputs, outputs, bias=False, device=device, dtype=dtype)
+
+
+def _inputs(linear: nn.Module, rows: int) -> torch.Tensor:
+    weight = linear.joined.weight if hasattr(linear, "joined") else linear.weight
+    return torch.randn(rows, weight.shape[1], device=weight.device, dtype=weight.dtype)
+
+
+def _layers_ms(layers: Sequence[Sequence[Sequence[nn.Module]]], rows: int) -> float:
+    """Of all layers of the model, in ms."""
+    given = [_inputs(group[0], rows) for group in layers[0]]
+
+    def run(_: torch.Tensor) -> None:
+        for layer in layers:
+            for group, inputs in zip(layer, given, strict=True):
+                for linear in group:
+                    linear(inputs)
+
+    return _ms(run, given[0]) * _MODEL_LAYERS / len(layers)
+
+
+def _ms(work: Callable[[torch.Tensor], object], inputs: torch.Tensor) -> float:
+    def once() -> object:
+        return work(inputs)
+
+    timed = captured(once, once) if inputs.is_cuda else once
+    return round(1e3 * median_seconds(timed, inputs.device), 3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
