@@ -26,6 +26,8 @@ ROWS = (64, 128, 192, 256, 288, 320, 384, 416, 448, 512, 576)
 HEAD_ROWS = (1, 16, 64, 128)
 _MODEL_LAYERS, _TIMED_LAYERS = 32, 6
 
+Layer = Sequence[Sequence[nn.Module]]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,13 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{date.today()}, {describe_machine(device)}", flush=True)
     with torch.inference_mode():
         layers = [_layer(hidden, kv, wide, device) for _ in range(_TIMED_LAYERS)]
-        separate = {rows: _layers_ms(layers, rows) for rows in ROWS}
-        layers = [_joined(layer) for layer in layers]
-        joined = {rows: _layers_ms(layers, rows) for rows in ROWS}
-        layers.clear()
+        weights = [group[0].weight for group in layers[0]]
+        separate = {rows: _layers_ms(layers, weights, rows) for rows in ROWS}
+        joined_layers = [_joined(layer) for layer in layers]
+        joined = {rows: _layers_ms(joined_layers, weights, rows) for rows in ROWS}
         head = _linear(hidden, vocabulary, device)
-        whole = {rows: _ms(head, _inputs(head, rows)) for rows in HEAD_ROWS}
-        pieces = {rows: _ms(lambda x: product_in_pieces(x, head.weight), _inputs(head, rows)) for rows in HEAD_ROWS}
+        whole = {rows: _ms(head, _inputs(head.weight, rows)) for rows in HEAD_ROWS}
+        pieces = {
+            rows: _ms(lambda x: product_in_pieces(x, head.weight), _inputs(head.weight, rows)) for rows in HEAD_ROWS
+        }
     print("rows of a step   separate ms   joined ms")
     for rows in ROWS:
         print(f"{rows:>14}   {separate[rows]:>11.2f}   {joined[rows]:>9.2f}")
@@ -56,19 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _layer(hidden: int, kv: int, wide: int, device: torch.device) -> list[list[nn.Module]]:
+def _layer(hidden: int, kv: int, wide: int, device: torch.device) -> list[list[nn.Linear]]:
     """The linear layers of a decoder layer: those in one list are given the same tensor."""
-    shapes = [
-        [(hidden, hidden), (hidden, kv), (hidden, kv)],
-        [(hidden, hidden)],
-        [(hidden, wide)] * 2,
-        [(wide, hidden)],
-    ]
+    attention = [[(hidden, hidden), (hidden, kv), (hidden, kv)], [(hidden, hidden)]]
+    shapes = [*attention, [(hidden, wide)] * 2, [(wide, hidden)]]
     return [[_linear(inputs, outputs, device) for inputs, outputs in group] for group in shapes]
 
 
-def _joined(layer: Sequence[Sequence[nn.Module]]) -> list[list[nn.Module]]:
-    return [[*JoinedLinear(group).parts()] if len(group) > 1 else [*group] for group in layer]
+def _joined(layer: Layer) -> Layer:
+    return [JoinedLinear(group).parts() if len(group) > 1 else group for group in layer]
 
 
 def _linear(inputs: int, outputs: int, device: torch.device) -> nn.Linear:
@@ -76,14 +76,13 @@ def _linear(inputs: int, outputs: int, device: torch.device) -> nn.Linear:
     return nn.Linear(inputs, outputs, bias=False, device=device, dtype=dtype)
 
 
-def _inputs(linear: nn.Module, rows: int) -> torch.Tensor:
-    weight = linear.joined.weight if hasattr(linear, "joined") else linear.weight
+def _inputs(weight: torch.Tensor, rows: int) -> torch.Tensor:
     return torch.randn(rows, weight.shape[1], device=weight.device, dtype=weight.dtype)
 
 
-def _layers_ms(layers: Sequence[Sequence[Sequence[nn.Module]]], rows: int) -> float:
-    """Of all layers of the model, in ms."""
-    given = [_inputs(group[0], rows) for group in layers[0]]
+def _layers_ms(layers: Sequence[Layer], weights: Sequence[torch.Tensor], rows: int) -> float:
+    """Of all layers of the model, in ms; `weights` has one of each group's."""
+    given = [_inputs(weight, rows) for weight in weights]
 
     def run(_: torch.Tensor) -> None:
         for layer in layers:
@@ -91,7 +90,7 @@ def _layers_ms(layers: Sequence[Sequence[Sequence[nn.Module]]], rows: int) -> fl
                 for linear in group:
                     linear(inputs)
 
-    return _ms(run, given[0]) * _MODEL_LAYERS / len(layers)
+    return round(_ms(run, given[0]) * _MODEL_LAYERS / len(layers), 2)
 
 
 def _ms(work: Callable[[torch.Tensor], object], inputs: torch.Tensor) -> float:
