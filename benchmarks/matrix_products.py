@@ -67,7 +67,7 @@ def _layer(hidden: int, kv: int, wide: int, device: torch.device) -> list[list[n
     return [[_linear(inputs, outputs, device) for inputs, outputs in group] for group in shapes]
 
 
-def _joined(layer: Layer) -> Layer:
+def _joined(layer: Sequence[Sequence[nn.Linear]]) -> Layer:
     return [JoinedLinear(group).parts() if len(group) > 1 else group for group in layer]
 
 
