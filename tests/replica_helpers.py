@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -48,7 +49,7 @@ def main() -> int:
 
 
 def run_query(query_id: str, folder: AnswerFolder, meter: Meter, stop: threading.Event) -> None:
-    """Three short steps and an answer, unless the id asks for something else."""
+    """Three short steps and an answer, unless the id asks for something else; "waits…" goes on until `let_go`."""
     if query_id == "poison":
         os.kill(os.getpid(), signal.SIGKILL)
     if query_id == "wrong":
@@ -57,12 +58,34 @@ def run_query(query_id: str, folder: AnswerFolder, meter: Meter, stop: threading
         raise OutputError("the disk is full", path="x")
     if query_id == "stuck":
         time.sleep(600)
-    for _ in range(10**9 if query_id.startswith("endless") else 3):
+    if query_id == "freezes" and first_time(folder.folder.parent / "has frozen"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    steps = itertools.count() if query_id.startswith("waits") else range(3)
+    for _ in steps:
         if stop.is_set():
             raise StopRequested
+        if query_id.startswith("waits") and may_go(folder.folder.parent):
+            break
         time.sleep(STEP_S)
         meter.generation_ended(5)
     folder.write(query_id, answer_of(query_id))
+
+
+def first_time(mark: Path) -> bool:
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def let_go(folder: Path) -> None:
+    """Queries that wait come to their end, in runs whose answers go to a folder in `folder`."""
+    (folder / "go").touch()
+
+
+def may_go(folder: Path) -> bool:
+    return (folder / "go").exists()
 
 
 def answer_of(query_id: str) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from evaluation.toolbench.inference.engine.device_constraint import (
 VOCAB_SIZE = 23
 END = 0
 CPU = torch.device("cpu")
-tries = st.lists(
-    st.lists(st.integers(1, VOCAB_SIZE - 1), min_size=1, max_size=4), min_size=1, max_size=15
-).map(lambda sequences: TokenTrie(sequences, END))
+tries = st.lists(st.lists(st.integers(1, VOCAB_SIZE - 1), min_size=1, max_size=4), min_size=1, max_size=15).map(
+    lambda sequences: TokenTrie(sequences, END)
+)
 
 
 @given(tries)

@@ -8,6 +8,8 @@ import random
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -18,7 +20,7 @@ from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayou
 from evaluation.toolbench.inference.replicas.process import ProcessHandle
 from evaluation.toolbench.inference.replicas.supervisor import LOST, Patience, RunHooks, Supervisor
 from tests.pipeline_helpers import wait_for
-from tests.replica_helpers import METHOD, expected_answers, files_in
+from tests.replica_helpers import METHOD, expected_answers, files_in, let_go
 
 
 class Run:
@@ -61,6 +63,19 @@ class Run:
     def left_over(self):
         """Processes that should not be there any more."""
         return [handle.pid for handle in self.begun if psutil.pid_exists(handle.pid)]
+
+
+@contextmanager
+def running(run):
+    """`run` goes on beside the block, and is over at its end."""
+    with ThreadPoolExecutor(1) as pool:
+        over = pool.submit(run.go)
+        try:
+            yield
+        except BaseException:
+            run.stop.set()
+            raise
+        over.result()
 
 
 def numbers(count):
@@ -143,18 +158,14 @@ def test_a_query_that_fails_keeps_its_own_error_and_costs_no_replica(tmp_path):
     assert files_in(tmp_path) == expected_answers(numbers(10))
 
 
-def test_a_replica_that_hangs_is_replaced_and_its_queries_are_run_by_others(tmp_path):
-    run = Run(tmp_path, numbers(300), replica_s=2.0)
-    done = threading.Thread(target=run.go)
-    done.start()
-    wait_for(lambda: len(run.ended) > 5)
-    frozen = run.begun[0]
-    os.kill(frozen.pid, signal.SIGSTOP)
-    done.join(60)
-    assert files_in(tmp_path) == expected_answers(numbers(300))
+def test_a_replica_that_hangs_is_replaced_and_its_queries_are_run_by_others(tmp_path, caplog):
+    query_ids = ["freezes", *numbers(60)]
+    run = Run(tmp_path / "answers", query_ids, replica_s=3.0).go()
+    assert files_in(tmp_path / "answers") == expected_answers(query_ids)
     assert run.failed == {}
     assert run.left_over() == []
-    assert len(run.begun) == 4
+    assert "it made no progress for" in caplog.text
+    assert len(run.begun) > 3
 
 
 def test_a_replica_whose_queries_do_not_go_on_is_replaced_although_it_still_speaks(tmp_path):
@@ -164,10 +175,13 @@ def test_a_replica_whose_queries_do_not_go_on_is_replaced_although_it_still_spea
 
 
 def test_a_replica_that_dies_at_its_start_is_tried_three_times_and_the_others_do_its_work(tmp_path, caplog):
-    run = Run(tmp_path, numbers(600), load={1: "die"}).go()
-    assert files_in(tmp_path) == expected_answers(numbers(600))
-    assert len(run.begun) == 2 + 3
-    assert run.supervisor.statuses()[1].state == "failed"
+    query_ids = ["waits", *numbers(60)]
+    run = Run(tmp_path / "answers", query_ids, num_replicas=2, load={1: "die"})
+    with running(run):
+        wait_for(lambda: run.supervisor.statuses()[1].state == "failed")
+        let_go(tmp_path)
+    assert files_in(tmp_path / "answers") == expected_answers(query_ids)
+    assert len(run.begun) == 1 + 3
     assert "replica 1 was lost with 0 queries in flight: it ended with exit code 7" in caplog.text
 
 
@@ -198,14 +212,14 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_written(tmp_path):
 
 
 def test_a_run_that_is_stopped_ends_its_steps_and_leaves_no_process(tmp_path):
-    run = Run(tmp_path, ["endless", "endless2", *numbers(2000)], stopping_s=3.0)
-    timer = threading.Timer(2.0, run.stop.set)
-    timer.start()
-    started = time.monotonic()
-    run.go()
-    timer.join()
-    assert time.monotonic() - started < 2.0 + 3.0  # the endless query ended between two steps
+    run = Run(tmp_path / "answers", ["waits", "waits too", *numbers(2000)], stopping_s=60.0)
+    with running(run):
+        wait_for(lambda: len(run.ended) > 5)
+        run.stop.set()
+        stopped = time.monotonic()
+    assert time.monotonic() - stopped < 60.0  # what goes on for ever ended between two steps
     assert run.failed == {}
+    assert {"waits", "waits too"}.isdisjoint(dict(run.ended))
     assert run.left_over() == []
 
 
