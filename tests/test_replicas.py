@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import Pipe
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from evaluation.toolbench.inference.Downstream_tasks.answers import AnswerFolder
 from evaluation.toolbench.inference.errors import DataError, OutputError
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
+from evaluation.toolbench.inference.replicas.messages import Dropped, Ended, Loaded, RunQuery, Stop
 from evaluation.toolbench.inference.replicas.process import ProcessHandle
 from evaluation.toolbench.inference.replicas.supervisor import LOST, Patience, RunHooks, Supervisor
 from tests.pipeline_helpers import wait_for
@@ -221,6 +223,43 @@ def test_a_run_that_is_stopped_ends_its_steps_and_leaves_no_process(tmp_path):
     assert run.failed == {}
     assert {"waits", "waits too"}.isdisjoint(dict(run.ended))
     assert run.left_over() == []
+
+
+class PlayedReplica:
+    """A replica whose part the test plays."""
+
+    can_restart = True
+
+    def __init__(self):
+        self.connection, self.line = Pipe()
+
+    def ended(self):
+        return None
+
+    def end(self, *, by_force):
+        self.connection.close()
+
+    def hear(self):
+        assert self.line.poll(20), "the parent says nothing"
+        return self.line.recv()
+
+
+def test_a_replica_that_has_loaded_once_the_run_is_being_stopped_is_told_so():
+    replicas = [PlayedReplica(), PlayedReplica()]
+    layout, stop = RunLayout((ReplicaSpec(0), ReplicaSpec(1)), num_loading=2), threading.Event()
+    hooks = RunHooks(lambda spec: replicas[spec.number], lambda _: False, lambda *_: None)
+    supervisor = Supervisor(["a query"], layout, hooks, Patience(stopping_s=20.0))
+    with ThreadPoolExecutor(1) as pool:
+        over = pool.submit(supervisor.run, stop)
+        replicas[0].line.send(Loaded(1))
+        assert replicas[0].hear() == RunQuery("a query")
+        stop.set()
+        assert replicas[0].hear() == Stop()
+        replicas[1].line.send(Loaded(1))
+        assert replicas[1].hear() == Stop()
+        for replica, message in ((0, Dropped("a query")), (0, Ended()), (1, Ended())):
+            replicas[replica].line.send(message)
+        over.result(20)
 
 
 def test_a_query_that_does_not_come_to_a_step_is_dropped_after_a_moment(tmp_path):

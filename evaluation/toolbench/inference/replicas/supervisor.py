@@ -209,6 +209,8 @@ class Supervisor:
             replica.beat = message
         elif isinstance(message, Loaded):
             replica.loaded, replica.state = message, "running"
+            if self._stop_asked is not None:
+                self._send(replica, Stop())
             if not self._is_ready:
                 self._is_ready = True
                 self._hooks.ready()
