@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -153,14 +154,16 @@ def test_a_generation_ends_with_the_tightest_limit_and_is_cancelled(limits, mess
     assert engine.futures[0].cancelled()
 
 
-def test_a_step_gets_its_time_anew_and_the_query_does_not():
-    with query_clock(TimeLimits(step_s=0.2, query_s=0.5)) as clock:
-        for _ in range(3):
+def test_a_step_gets_its_time_anew_and_the_query_does_not(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("evaluation.toolbench.inference.replicas.limits.time", SimpleNamespace(monotonic=lambda: now))
+    with query_clock(TimeLimits(step_s=20, query_s=50)) as clock:
+        for left in ((20, 10), (20, 10), (10, 0)):
             clock.on_chain_start(depth=0, inputs=[])
-            assert 0.1 < clock.tightest()[0] <= 0.2
-            time.sleep(0.1)
-        assert clock.tightest()[0] <= 0.1
-        time.sleep(0.2)
+            assert clock.tightest()[0] == left[0]
+            now += 10
+            assert clock.tightest()[0] == left[1]
+            now += 10
     with pytest.raises(TimeLimitError, match="--query_timeout"), query_clock(TimeLimits(query_s=0)) as clock:
         clock.on_chain_start(depth=0, inputs=[])
 
