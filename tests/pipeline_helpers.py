@@ -103,7 +103,7 @@ def start_pipeline(flags: list[str], service_url: str | None, **options: Any) ->
 def run_pipeline(flags: list[str], service_url: str | None, **options: Any) -> subprocess.CompletedProcess[str]:
     """The same, waited for."""
     process = start_pipeline(flags, service_url, **options)
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
@@ -123,7 +123,7 @@ def api_server(folder: Path) -> Iterator[str]:
         yield ready.read_text()
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -131,7 +131,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if not RUN_FILE.fullmatch(path.name)}
 
 
-def wait_for(condition: Any, seconds: float = 60) -> None:
+def wait_for(condition: Any, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"

@@ -68,7 +68,7 @@ def run_on_terminal(
             if closed_after is not None and closed_after in written:
                 break
         os.close(ours)
-        return process.wait(60), written
+        return process.wait(300), written
     finally:
         process.kill()
         process.wait()

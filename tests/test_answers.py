@@ -152,7 +152,7 @@ def test_two_processes_may_write_into_one_folder(answers):
             failures.record(f"{sys.argv[2]}{i}", ValueError("no"))
     """
     writers = [run_writer(code, answers.folder, name) for name in "ab"]
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [writer.wait(300) for writer in writers] == [0, 0]
     ids = {f"{name}{i}" for name in "ab" for i in range(40)}
     assert names(answers.folder) == {f"{query_id}_CoT@1.json" for query_id in ids} | {"failures.json"}
     assert set(FailureLog(answers.folder, "CoT@1").failed_ids()) == ids

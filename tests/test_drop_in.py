@@ -104,7 +104,7 @@ def checkout(world, tmp_path_factory):
 def python(checkout, *arguments, **variables):
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": "./", "OMP_NUM_THREADS": "1", **variables}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True, timeout=300
     )
 
 

@@ -174,7 +174,7 @@ def test_a_call_is_answered_by_a_running_server(tmp_path, monkeypatch):
     options = ["--cache_dir", str(tmp_path / "cache"), "--ready_file", str(ready)]
     server = subprocess.Popen([*command, *options, "--exit_with_parent", str(os.getpid())])
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not ready.exists() and server.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         monkeypatch.setenv("SERVICE_URL", ready.read_text().strip())
@@ -185,4 +185,4 @@ def test_a_call_is_answered_by_a_running_server(tmp_path, monkeypatch):
             assert (json.loads(observation), code) == ({"error": "", "response": answer}, 0)
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=60)

@@ -34,7 +34,7 @@ def test_the_second_signal_ends_the_process_whatever_its_threads_do(number):
     process.send_signal(number)
     assert process.stdout.readline() == b"asked\n"
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=50)
     assert process.returncode == 128 + number
     assert stderr.strip() == b"Stopping after the running steps; once more stops at once."
 

@@ -99,7 +99,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_to_the_same_answers(world, ser
     stopped = start_pipeline(flags, service_url)
     wait_for(lambda: list(output.glob("*_CoT@1.json")))
     stopped.send_signal(signal.SIGINT)
-    stdout, stderr = stopped.communicate(timeout=60)
+    stdout, stderr = stopped.communicate(timeout=300)
     assert stopped.returncode == 130, stderr
     assert "Stopping after the running steps" in stderr
     assert "queries are left" in stdout
@@ -122,7 +122,7 @@ def test_a_run_ends_with_the_process_that_wanted_it(world, service_url, tmp_path
     time.sleep(0.2)
     parent.kill()
     parent.wait()
-    run.communicate(timeout=60)
+    run.communicate(timeout=300)
     assert run.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
 
 

@@ -106,7 +106,7 @@ def test_locked_stopped_and_killed_a_run_goes_on_to_the_same_answers(world, serv
     for process in processes:
         process.resume()
     stopped.send_signal(signal.SIGTERM)
-    _, stderr = stopped.communicate(timeout=30)
+    _, stderr = stopped.communicate(timeout=300)
     assert stopped.returncode == 128 + signal.SIGTERM, stderr
     assert all(map(is_gone, processes))
     assert locked_out.returncode == 2
@@ -154,7 +154,7 @@ def test_an_api_server_that_dies_and_comes_back_costs_no_query(world, tmp_path):
     server.wait()
     time.sleep(1)
     server = serve()
-    _, stderr = run.communicate(timeout=120)
+    _, stderr = run.communicate(timeout=300)
     server.kill()
     server.wait()
     assert run.returncode == 0, stderr
@@ -168,7 +168,7 @@ def test_a_folder_that_becomes_read_only_ends_the_run_in_one_line(world, service
     wait_for(lambda: answers_in(output))
     output.chmod(0o555)
     try:
-        _, stderr = run.communicate(timeout=60)
+        _, stderr = run.communicate(timeout=300)
     finally:
         output.chmod(0o755)
     assert run.returncode == 2

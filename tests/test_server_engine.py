@@ -205,7 +205,7 @@ def mortal():
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.01)
@@ -431,7 +431,7 @@ def test_a_run_that_loses_its_only_server_ends_after_its_patience_and_the_same_c
         run = start_pipeline(flags, service_url)
         wait_for(lambda: list((tmp_path / "answers").glob("*_CoT@1.json")) or run.poll() is not None)
         server.die()
-        _, stderr = run.communicate(timeout=60)
+        _, stderr = run.communicate(timeout=300)
         assert run.returncode == 2, stderr
         assert "no generation server for 1 s (--engine_wait)" in stderr.splitlines()[-1]
         assert stderr.splitlines()[-1].endswith("start a server and run the same command again")

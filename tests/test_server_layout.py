@@ -52,7 +52,7 @@ def test_without_vllm_the_script_says_how_to_get_it(variables, message):
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert (run.returncode, run.stdout) == (2, "")
     assert message in run.stderr

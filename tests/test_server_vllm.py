@@ -51,7 +51,7 @@ def service_url(tmp_path_factory):
     wait_for(ready.exists)
     yield ready.read_text()
     server.terminate()
-    server.wait(10)
+    server.wait(60)
 
 
 @pytest.fixture(scope="module")
