@@ -28,7 +28,7 @@ def run_on_terminal(
     height: int = 40,
     environment: dict[str, str] | None = None,
     stdout: int | None = None,
-    timeout_s: float = 60,
+    timeout_s: float = 300,
     closed_after: bytes | None = None,
     while_running: Callable[[subprocess.Popen[bytes], bytes], None] | None = None,
 ) -> tuple[int, bytes]:
