@@ -168,3 +168,16 @@ def test_processes_that_have_a_device_file_open_are_found(tmp_path):
 def test_inspection_makes_no_cuda_context():
     inspect_gpus(FakeNvml(FIRST, SECOND), {})
     assert not torch.cuda.is_initialized()
+
+
+def test_cards_of_one_name_that_run_at_other_clocks_leave_the_order_open():
+    nvml = FakeNvml(FakeGpu("GPU-a", bus_id="01", cores=10_000), FakeGpu("GPU-b", bus_id="02", cores=10_100))
+    assert inspect_gpus(nvml, {}).order_is_a_guess
+    assert not inspect_gpus(nvml, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}).order_is_a_guess
+
+
+def test_a_card_that_the_driver_cannot_describe_does_not_shift_the_numbers_of_those_behind_it():
+    nvml = FakeNvml(FakeGpu("GPU-a"), FakeGpu("GPU-b", is_broken=True), FakeGpu("GPU-c"))
+    assert inspect_gpus(nvml, {}).order_is_a_guess  # so CUDA is asked
+    found = inspect_gpus(nvml, {}, cuda_uuids=lambda: ["a", "b", "c"])
+    assert [(gpu.uuid, gpu.cuda_index) for gpu in found.visible] == [("GPU-a", 0), ("GPU-c", 2)]

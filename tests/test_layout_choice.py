@@ -39,6 +39,7 @@ def arguments(**changes):
         "num_thread": 16,
         "max_sequence_length": 8192,
         "dtype": "auto",
+        "cpu_offloading": False,
     }
     return SimpleNamespace(**{**defaults, **changes})
 
@@ -61,16 +62,29 @@ def test_a_planned_replica_over_small_cards_is_loaded_by_its_own_map_in_this_pro
     assert spec.max_kv_bytes == spec.placement.max_kv_bytes
 
 
-def test_one_replica_and_one_that_is_steered_go_where_the_memory_map_puts_them(cards):
+def test_one_replica_goes_where_the_memory_map_puts_it(cards):
     cards(24, 24, 24)
-    for changes in (
-        {"num_replicas": 1},
-        {"num_thread": 64, "max_gpu_memory": "20GiB"},
-        {"num_thread": 64, "num_gpus": 3},
-    ):
-        [spec] = choose_layout(arguments(**changes), num_queries=765).replicas
-        assert (spec.placement, spec.max_kv_bytes) == (None, None)
-        assert spec.gpus == ("cuda:0", "cuda:1", "cuda:2")
+    [spec] = choose_layout(arguments(num_replicas=1), num_queries=765).replicas
+    assert (spec.placement, spec.max_kv_bytes) == (None, None)
+    assert spec.gpus == ("cuda:0", "cuda:1", "cuda:2")
+
+
+def test_a_steered_plan_is_followed(cards):
+    """What is printed before loading is what is loaded."""
+    cards(80, 80)
+    [spec] = choose_layout(arguments(num_gpus=1, max_gpu_memory="40GiB"), num_queries=765).replicas
+    assert spec.gpus == ("cuda:0",)
+    assert spec.placement is not None
+    assert spec.max_kv_bytes + TOOLGEN_8B.weight_bytes < 40 * 2**30
+
+
+def test_layers_go_to_the_cpu_when_that_is_asked_for(cards):
+    cards(8, 8)
+    with pytest.raises(PlacementError, match=r"layers on the CPU, slowly \(--cpu_offloading\)"):
+        choose_layout(arguments(), num_queries=765)
+    [spec] = choose_layout(arguments(cpu_offloading=True), num_queries=765).replicas
+    assert spec.gpus == ("cuda:0", "cuda:1")
+    assert spec.placement.offloaded
 
 
 def test_one_gpu_is_shared_when_asked_and_not_unasked(cards):

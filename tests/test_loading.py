@@ -18,9 +18,12 @@ from evaluation.toolbench.inference.multi_gpu.loading import (
     load_model,
     load_replica,
     place_now,
+    spread,
 )
+from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of as build_map
 from evaluation.toolbench.inference.multi_gpu.placement import budgets_of, plan_placement
-from evaluation.toolbench.inference.multi_gpu.replica import Workload
+from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Workload
+from evaluation.toolbench.inference.multi_gpu.units import GIB
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 
@@ -122,6 +125,33 @@ def two_8_gb_cards(monkeypatch):
 def test_a_model_too_large_is_refused_with_the_numbers_before_it_is_loaded(tmp_path, options, words):
     with pytest.raises(PlacementError, match=words):
         load_model(str(tmp_path), **options)
+
+
+@pytest.mark.parametrize("sizes", [(24, 24, 24), (80, 80)])
+def test_equal_cards_are_left_to_device_map_auto_within_the_memory_map(sizes):
+    targets = budgets_of([gpu(index, size) for index, size in enumerate(sizes)])
+    arguments = spread(TOOLGEN_8B, targets)
+    assert arguments["device_map"] == "auto"
+    assert arguments["max_memory"] == build_map([gpu(index, size) for index, size in enumerate(sizes)], len(sizes))
+
+
+@pytest.mark.parametrize("sizes", [(20, 20, 2), (20, 6), (40, 4, 4)])
+def test_on_cards_that_differ_much_what_fits_leaves_no_layer_over(sizes):
+    """`device_map="auto"` would put the last layers on the disk."""
+    targets = [GpuBudget(gpu(index, size), size * GIB) for index, size in enumerate(sizes)]
+    device_map = spread(TOOLGEN_8B, targets)["device_map"]
+    assert set(device_map.values()) <= set(range(len(sizes)))
+    assert len(device_map) == 36
+
+
+def test_one_card_needs_no_map_of_modules_and_what_does_not_fit_goes_to_the_cpu_when_allowed():
+    assert spread(TOOLGEN_8B, [GpuBudget(gpu(1, 24), 20 * GIB)]) == {"device_map": {"": 1}}
+    small = [GpuBudget(gpu(0, 8), 6 * GIB)]
+    with pytest.raises(PlacementError, match="--cpu_offloading"):
+        spread(TOOLGEN_8B, small)
+    assert spread(TOOLGEN_8B, small, cpu_bytes=64 * GIB)["device_map"]["lm_head"] == "cpu"
+    with pytest.raises(PlacementError, match=r"What would help: .*a larger GPU or more free main memory"):
+        spread(TOOLGEN_8B, small, cpu_bytes=GIB)
 
 
 # ---- the plan, some time later and in another process

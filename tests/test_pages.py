@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluation.toolbench.inference.engine.kv_cache import count_pages
 from evaluation.toolbench.inference.engine.pages import PagePool, extend_names
+from evaluation.toolbench.inference.engine.paging import LayerShape
 from evaluation.toolbench.inference.engine.prefix import common_length
+from evaluation.toolbench.inference.errors import PlacementError
+from evaluation.toolbench.inference.multi_gpu.units import GIB
 
 tokens = st.lists(st.integers(0, 3), max_size=40)
 
@@ -68,3 +75,17 @@ def test_the_common_length_is_what_both_begin_with(first, second, limit):
     assert length <= limit
     assert first[:length] == second[:length]
     assert length == min(limit, len(first), len(second)) or first[length] != second[length]
+
+
+def test_pages_keep_to_what_a_gpu_may_be_used_for_beside_the_weights(monkeypatch):
+    """The card is made up: 40 GiB free, 16 GiB of weights on it, of 20 GiB that are allowed."""
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (40 * GIB, 80 * GIB))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 16 * GIB)
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda _: 16 * GIB)
+    layers = [LayerShape(torch.device("cuda", 0), torch.bfloat16, 8, 128)] * 32
+    room = functools.partial(count_pages, layers, 64, working_bytes=GIB, max_pages=10**9)
+    page_bytes = sum(layer.page_bytes(64) for layer in layers)
+    assert room() * page_bytes > 35 * GIB
+    assert 2 * GIB < room(max_gpu_bytes={0: 20 * GIB}) * page_bytes <= 3 * GIB
+    with pytest.raises(PlacementError, match=r"of 0 MiB free .* raise --max_gpu_memory"):
+        room(max_gpu_bytes={0: 15 * GIB})

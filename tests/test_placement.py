@@ -232,6 +232,22 @@ def test_more_replicas_than_gpus_share_them():
     assert "Chosen: 2 replicas that share GPU 0" in layout.reasons
 
 
+def test_the_largest_gpu_is_shared_by_most():
+    layout = plan_8b(24, 80, num_replicas=3)
+    assert sorted(replica.gpus for replica in layout.replicas) == [(0,), (1,), (1,)]
+
+
+def test_replicas_that_only_fit_on_unequal_cards_together_are_found():
+    layout = plan_8b(18, 8, 16, 10, num_replicas=2)
+    assert {replica.gpus for replica in layout.replicas} == {(0, 1), (2, 3)}
+
+
+def test_weights_on_the_cpu_cost_time_so_gpus_are_used_first():
+    layout = plan_8b(8, 8, cpu_bytes=64 * GIB)
+    assert layout.replicas[0].gpus == (0, 1)
+    assert layout.tokens_per_s < 10
+
+
 def test_max_gpu_memory_steers_the_plan():
     cards = [gpu(i, 80) for i in range(3)]
     [replica] = plan_placement(TOOLGEN_8B, budgets_of(cards, "8GiB")).replicas

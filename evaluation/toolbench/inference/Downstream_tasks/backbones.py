@@ -113,6 +113,7 @@ def _toolgen_arguments(args: Any, serving: Serving | None) -> dict[str, Any]:
         "max_sequence_length": args.max_sequence_length,
         "num_gpus": _num_gpus(args),
         "max_gpu_memory": args.max_gpu_memory,
+        "cpu_offloading": args.cpu_offloading,
         "data_dir": args.data_dir,
         "engine": args.engine,
         "dtype": args.dtype,

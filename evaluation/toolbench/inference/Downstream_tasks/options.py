@@ -188,6 +188,8 @@ def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
         help="GPUs to put the model on (default: all that CUDA sees, see CUDA_VISIBLE_DEVICES)")
     add("--max_gpu_memory", type=_text_or_none, metavar="SIZE",
         help='"20GiB" or "80%%" for every GPU, "20GiB,10GiB" one per GPU (default: 85%% of what is free)')
+    add("--cpu_offloading", action="store_true",
+        help="let layers that do not fit on the GPUs lie in main memory, which makes every token slow")
     add("--num_replicas", type=_auto_or_positive, default=1, metavar="N",
         help="copies of the model, each with its share of the GPUs; auto: as many as promise the most tokens a "
         "second; more than there are GPUs share them")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import psutil  # type: ignore[import-untyped]
 import torch
@@ -49,25 +50,29 @@ def count_pages(
     *,
     working_bytes: int,
     max_pages: int,
-    max_bytes: int | None,
+    max_bytes: int | None = None,
+    max_gpu_bytes: Mapping[int, int] = MappingProxyType({}),
 ) -> int:
     """Pages that fit beside the weights on every device of `layers`, at most `max_pages`.
 
     `working_bytes` stay free on each GPU for activations, logits and graphs; `max_bytes` limits what the
-    pages take of each device. PlacementError when there is no room for a single page.
+    pages take of each device, `max_gpu_bytes` (by CUDA index) what they and the weights take of a GPU.
+    PlacementError when there is no room for a single page.
     """
     room = max_pages
     for device in dict.fromkeys(layer.device for layer in layers):
         page_bytes = sum(layer.page_bytes(page_size) for layer in layers if layer.device == device)
         free = _free_bytes(device)
+        if device.type == "cuda" and device.index in max_gpu_bytes:
+            free = min(free, max(max_gpu_bytes[device.index] - torch.cuda.memory_allocated(device), 0))
         usable = int((free - working_bytes) * _GPU_SHARE) if device.type == "cuda" else int(free * _CPU_SHARE)
         if max_bytes is not None:
             usable = min(usable, max_bytes)
         if usable < page_bytes:
             raise PlacementError(
                 f"no room for a KV cache on {device}: of {free // _MIB} MiB free {max(usable, 0) / _MIB:.1f} MiB may "
-                f"be used, and {page_size} tokens need {page_bytes / _MIB:.1f} MiB; free memory there, lower "
-                "--num_thread or add a GPU",
+                f"be used, and {page_size} tokens need {page_bytes / _MIB:.1f} MiB; free memory there, raise "
+                "--max_gpu_memory, lower --num_thread or add a GPU",
                 free_bytes=free,
                 usable_bytes=usable,
                 page_bytes=page_bytes,

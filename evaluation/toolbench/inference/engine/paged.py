@@ -16,7 +16,7 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -52,6 +52,7 @@ class PagedEngine(Engine):
 
     num_pages          pages of the KV cache; None: what fits beside the weights
     max_kv_bytes       limits those to so many bytes on each device, for a GPU that is not ours alone
+    max_gpu_bytes      limits weights and pages together, by CUDA index: what --max_gpu_memory allows
     page_size          tokens a page; a power of two on a GPU
     max_running        sequences in a step at most
     max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces. None: see `Limits`
@@ -73,6 +74,7 @@ class PagedEngine(Engine):
         *,
         num_pages: int | None = None,
         max_kv_bytes: int | None = None,
+        max_gpu_bytes: Mapping[int, int] | None = None,
         page_size: int = PAGE_SIZE,
         max_running: int = 128,
         max_prefill_tokens: int | None = None,
@@ -96,6 +98,7 @@ class PagedEngine(Engine):
                     working_bytes=_working_bytes(model, self.vocab_size, limits),
                     max_pages=max_running * pages_per_sequence,
                     max_bytes=max_kv_bytes,
+                    max_gpu_bytes=max_gpu_bytes or {},
                 )
             cache = KvCache(layers, num_pages, page_size)
         except BaseException:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.inference.multi_gpu.units import gib
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -122,23 +121,27 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     The file is 8 bytes of header length (little endian), the header (JSON), then the data to which
     the header's `data_offsets` refer. DataError when the file ends before the data do.
     """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        prefix = stream.read(_HEADER_LENGTH_BYTES)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == _HEADER_LENGTH_BYTES else 0
-        if not 0 < length <= min(_MAX_HEADER_BYTES, size - _HEADER_LENGTH_BYTES):
-            raise DataError(f"{file} is not a complete safetensors file ({size} bytes): download it again")
-        try:
-            header = json.loads(stream.read(length))
-            header.pop("__metadata__", None)
-            tensors = {name: _tensor(entry) for name, entry in header.items()}
-            data_bytes = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{file} has an unreadable header ({_first_line(error)}): download it again") from error
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            prefix = stream.read(_HEADER_LENGTH_BYTES)
+            length = struct.unpack("<Q", prefix)[0] if len(prefix) == _HEADER_LENGTH_BYTES else 0
+            if not 0 < length <= min(_MAX_HEADER_BYTES, size - _HEADER_LENGTH_BYTES):
+                raise DataError(f"{file} is not a complete safetensors file ({size} bytes): download it again")
+            text = stream.read(length)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from error
+    try:
+        header = json.loads(text)
+        header.pop("__metadata__", None)
+        tensors = {name: _tensor(entry) for name, entry in header.items()}
+        data_bytes = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{file} has an unreadable header ({_first_line(error)}): download it again") from error
     expected = _HEADER_LENGTH_BYTES + length + data_bytes
     if size < expected:
         raise DataError(
-            f"{file} is cut off: {gib(expected - size)} of its {gib(expected)} are missing; download it again",
+            f"{file} is cut off: {size:,} of its {expected:,} bytes are there; download it again",
             expected_bytes=expected,
             found_bytes=size,
         )

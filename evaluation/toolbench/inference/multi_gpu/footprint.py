@@ -110,17 +110,20 @@ def footprint_of_config(
     from transformers import AutoModelForCausalLM
 
     meta_dtype = dtype or getattr(config, "dtype", None) or torch.float32
+    text = config.get_text_config()
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=meta_dtype)
+        kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        max_length = int(text.max_position_embeddings)
     except Exception as error:  # the model's own code, on numbers that nobody has checked
         what = " ".join(str(error).split())[:200]
-        raise DataError(f"no model can be built from the config of {name}: {type(error).__name__}: {what}") from error
+        raise DataError(
+            f"no model can be built, or planned for, from the config of {name}: {type(error).__name__}: {what}"
+        ) from error
     if checkpoint and not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
         _check_shapes(model, checkpoint)
-    text = config.get_text_config()
-    kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     widest = 3 * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size) + 4 * text.hidden_size
     stored = checkpoint.tensors if checkpoint else {}
     return Footprint(
@@ -129,7 +132,7 @@ def footprint_of_config(
         blocks=_blocks(model, 2 * kv_heads * head_dim * meta_dtype.itemsize, dtype, stored),
         vocab_size=text.vocab_size,
         activation_bytes_per_token=widest * meta_dtype.itemsize,
-        max_length=text.max_position_embeddings,
+        max_length=max_length,
     )
 
 

@@ -49,7 +49,8 @@ def inspect_gpus(
     if not listed.gpus:
         visible = tuple(read_torch()) if nvml is None else ()
         return Inspection(visible, visible, listed.driver_version, listed.cuda_version, text, listed.notes)
-    in_order, guessed = _cuda_order(listed.gpus, environ.get("CUDA_DEVICE_ORDER", "FASTEST_FIRST"))
+    in_order, differ = _cuda_order(listed.gpus, environ.get("CUDA_DEVICE_ORDER", "FASTEST_FIRST"))
+    guessed = differ or listed.num_unread > 0  # CUDA may number a GPU that the driver does not describe
     resolved = resolve_visible_devices(text, [_device(gpu) for gpu in in_order])
     uuids: Sequence[str] = resolved.uuids
     if cuda_uuids is None and nvml is None and torch.cuda.is_initialized():
@@ -58,14 +59,12 @@ def inspect_gpus(
     if known:
         uuids, guessed = [_full_uuid(uuid, listed.gpus) for uuid in known], False
     notes = listed.notes + ((f"CUDA_VISIBLE_DEVICES={text}: {resolved.note}",) if resolved.note else ())
-    if guessed:
+    if guessed and differ:
         notes += (
             "different cards: which one is cuda:0 is a guess until CUDA runs; CUDA_DEVICE_ORDER=PCI_BUS_ID settles it",
         )
     by_uuid = {instance.uuid: instance for gpu in listed.gpus for instance in (gpu, *gpu.mig_instances)}
-    visible = tuple(
-        replace(by_uuid[uuid], cuda_index=index) for index, uuid in enumerate(u for u in uuids if u in by_uuid)
-    )
+    visible = tuple(replace(by_uuid[uuid], cuda_index=index) for index, uuid in enumerate(uuids) if uuid in by_uuid)
     return Inspection(listed.gpus, visible, listed.driver_version, listed.cuda_version, text, notes, guessed)
 
 
@@ -77,7 +76,9 @@ def visible_gpus() -> tuple[Gpu, ...]:
     """
     found = inspect_gpus()
     visible = inspect_gpus(cuda_uuids=torch_cuda_uuids).visible if found.order_is_a_guess else found.visible
-    return visible or tuple(read_torch())
+    if not visible or [gpu.cuda_index for gpu in visible] != list(range(len(visible))):
+        return tuple(read_torch())
+    return visible
 
 
 def require_usable(found: Inspection) -> None:
@@ -88,7 +89,7 @@ def require_usable(found: Inspection) -> None:
     raise PlacementError(
         f"the driver ({found.driver_version}, good up to CUDA {found.cuda_version}) lists "
         f"{len(found.visible)} GPU{'s' * (len(found.visible) > 1)}, but torch {torch.__version__}, {built}, cannot "
-        "use them: update the driver, install a torch for that CUDA version, or run on the CPU with --device cpu",
+        "use them: update the driver, install a torch for that CUDA version, or set CUDA_VISIBLE_DEVICES= for the CPU",
         driver_version=found.driver_version,
         torch_cuda_version=torch.version.cuda,
     )
@@ -131,7 +132,7 @@ def _cuda_order(gpus: Sequence[Gpu], device_order: str) -> tuple[list[Gpu], bool
     by_bus = sorted(gpus, key=lambda gpu: gpu.pci_bus_id or "")
     if device_order.strip() == "PCI_BUS_ID":
         return by_bus, False
-    return sorted(by_bus, key=lambda gpu: -(gpu.speed or 0)), len({gpu.name for gpu in gpus}) > 1
+    return sorted(by_bus, key=lambda gpu: -(gpu.speed or 0)), len({(gpu.name, gpu.speed) for gpu in gpus}) > 1
 
 
 def _device(gpu: Gpu) -> Device:

@@ -16,13 +16,18 @@ from evaluation.toolbench.inference.multi_gpu.checkpoint import (
     read_config,
     use_local_files_only,
 )
-from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint, footprint_of_config
+from evaluation.toolbench.inference.multi_gpu.footprint import (
+    Footprint,
+    footprint_of_checkpoint,
+    footprint_of_config,
+)
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, require_usable, visible_gpus
 from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE, max_memory_of
 from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
+from evaluation.toolbench.inference.multi_gpu.placement import capped_budgets
 from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Replica, Workload, fit_replica
-from evaluation.toolbench.inference.multi_gpu.units import format_budget, gib, parse_size
+from evaluation.toolbench.inference.multi_gpu.units import format_exact, gib
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,6 +58,13 @@ def load_model(
     """
     arguments = _device_arguments(model_path, num_gpus, max_gpu_memory, device, cpu_offloading, dtype)
     return load_with(model_path, arguments, dtype=dtype, cpu_offloading=cpu_offloading)
+
+
+def gpu_budgets(num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None) -> dict[int, int]:
+    """CUDA index -> bytes that `load_model` may use there, as the memory is now; the errors of `build_max_memory`."""
+    gpus = visible_gpus()
+    targets = capped_budgets(gpus, max_memory_of(gpus, max(num_gpus, 1), max_gpu_memory))
+    return {target.index: target.budget_bytes for target in targets}
 
 
 def load_replica(
@@ -122,12 +134,23 @@ def check_placement(model: PreTrainedModel, *, cpu_offloading: bool) -> None:
             raise DataError("the config ties the head to the embedding, but after loading they are two tensors")
 
 
-def require_room(model_path: str, targets: Sequence[GpuBudget], dtype: str) -> None:
-    """PlacementError, with the numbers, when the weights and a first token do not fit: before any are loaded."""
-    footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, on_cpu=False))
+def spread(footprint: Footprint, targets: Sequence[GpuBudget], cpu_bytes: int = 0) -> dict[str, Any]:
+    """`from_pretrained`'s arguments that put the weights on `targets`, and on the CPU what `cpu_bytes` allow.
+
+    `device_map="auto"` where every GPU has room for an even share: on cards that differ more it leaves layers over
+    although they fit (transformers' `get_balanced_memory` lets no GPU but the last take more than that), and they get
+    a map by name. PlacementError, with the numbers, when the weights and a first token do not fit.
+    """
     least = Workload(conversations=1, max_tokens=1, prefill_tokens=1)
-    if fit_replica(footprint, targets, least, conversations=1) is None:
-        raise PlacementError(describe_misfit(footprint, targets, least, 1))
+    replica = fit_replica(footprint, targets, least, conversations=1, cpu_bytes=cpu_bytes)
+    if replica is None:
+        raise PlacementError(describe_misfit(footprint, targets, least, 1, offloads=cpu_bytes > 0))
+    if len(targets) == 1 and not replica.offloaded:
+        return {"device_map": {"": targets[0].index}}
+    share = footprint.weight_bytes / len(targets) + 2 * max(block.weight_bytes for block in footprint.blocks)
+    if replica.offloaded or min(target.budget_bytes for target in targets) < share:
+        return {"device_map": replica.device_map}
+    return {"device_map": "auto", "max_memory": {each.index: format_exact(each.budget_bytes) for each in targets}}
 
 
 def load_with(
@@ -141,7 +164,7 @@ def load_with(
     model = _from_pretrained(
         str(folder or model_path),
         config=config,
-        dtype=resolve_dtype(dtype, on_cpu=arguments["device_map"] == {"": "cpu"}),
+        dtype=resolve_dtype(dtype, on_cpu=_is_cpu_alone(arguments["device_map"])),
         local_files_only=use_local_files_only(model_path),
         **arguments,
     )
@@ -178,15 +201,15 @@ def _device_arguments(
         return {"device_map": {"": "cpu"}}
     gpus = visible_gpus()
     if num_gpus <= 1 and max_gpu_memory is None and not cpu_offloading:
-        require_room(model_path, [GpuBudget(gpus[0], gpus[0].free_bytes)], dtype)
-        return {"device_map": {"": 0}}
-    budgets = max_memory_of(gpus, num_gpus, max_gpu_memory)
-    max_memory: dict[int | str, str] = {**budgets}
-    if not cpu_offloading:
-        require_room(model_path, [GpuBudget(gpus[i], parse_size(text)) for i, text in budgets.items()], dtype)
+        targets = [GpuBudget(gpus[0], gpus[0].free_bytes)]
     else:
-        max_memory["cpu"] = format_budget(int(psutil.virtual_memory().available * DEFAULT_SHARE))
-    return {"device_map": "auto", "max_memory": max_memory}
+        targets = capped_budgets(gpus, max_memory_of(gpus, max(num_gpus, 1), max_gpu_memory))
+    cpu_bytes = int(psutil.virtual_memory().available * DEFAULT_SHARE) if cpu_offloading else 0
+    return spread(footprint_of_checkpoint(model_path, resolve_dtype(dtype, on_cpu=False)), targets, cpu_bytes)
+
+
+def _is_cpu_alone(device_map: str | Mapping[str, int | str]) -> bool:
+    return isinstance(device_map, Mapping) and all(str(place).startswith("cpu") for place in device_map.values())
 
 
 def resolve_dtype(dtype: str, *, on_cpu: bool) -> torch.dtype:

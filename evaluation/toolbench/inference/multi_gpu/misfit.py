@@ -33,8 +33,13 @@ def describe_misfit(
     workload: Workload,
     num_replicas: int,
     fits: _Fits = fits_once,
+    *,
+    offloads: bool = False,
 ) -> str:
-    """One line: what is needed, what each GPU offers, what is missing, what to do. `fits` tries the suggestions."""
+    """One line: what is needed, what each GPU offers, what is missing, what to do.
+
+    `fits` tries the suggestions. `offloads` says that layers may lie on the CPU already.
+    """
     kv_bytes = footprint.kv_bytes_per_token * workload.max_tokens
     working = len(targets) * working_bytes(footprint, workload) + num_replicas * logits_bytes(footprint, 1)
     needed = num_replicas * (footprint.weight_bytes + kv_bytes) + working
@@ -45,12 +50,14 @@ def describe_misfit(
         if needed > offered
         else "that is enough in sum, but layers cannot be split"
     )
+    remedies = _remedies(footprint, targets, workload, num_replicas, fits)
+    last = "a larger GPU or more free main memory" if offloads else "layers on the CPU, slowly (--cpu_offloading)"
     return (
         f"{who} ({footprint.dtype}) {'does' if num_replicas == 1 else 'do'} not fit: weights "
         f"{gib(footprint.weight_bytes)}, KV cache {gib(kv_bytes)} ({_conversation(workload.max_tokens)}) "
         f"and working room {gib(working)} make {gib(needed)}{' in all' if num_replicas > 1 else ''}; "
         f"{'; '.join(map(_offer, targets))}; {shortage}. "
-        f"What would help: {', or '.join(_remedies(footprint, targets, workload, num_replicas, fits))}."
+        f"What would help: {', or '.join([*remedies, last])}."
     )
 
 
@@ -78,8 +85,8 @@ def _remedies(
         footprint, all_free, workload, num_replicas
     ):
         remedies.append("a larger --max_gpu_memory")
-    unheld = [replace(target, budget_bytes=default_budget(target.gpu.total_bytes)) for target in targets]
-    held = [target.index for target in targets if target.gpu.processes or target.is_busy]
+    unheld = [_without_holders(target) for target in targets]
+    held = [mine.index for mine, other in zip(targets, unheld, strict=True) if mine.budget_bytes < other.budget_bytes]
     if held and fits(footprint, unheld, workload, num_replicas):
         remedies.append(f"ending what holds GPU {', '.join(map(str, held))}")
     if footprint.dtype == "float32":
@@ -101,7 +108,17 @@ def _remedies(
             more = "one more GPU" if count == 1 else f"{count} more GPUs"
             remedies.append(f"{more} like GPU {extra.index}")
             break
-    return [*remedies, "layers on the CPU, slowly (--cpu_offloading)"]
+    return remedies
+
+
+def _without_holders(target: GpuBudget) -> GpuBudget:
+    """As if the processes that hold memory there had ended; a budget below the usual one is the user's, and stays."""
+    gpu = target.gpu
+    if target.budget_bytes < default_budget(gpu.free_bytes):
+        return target
+    listed = sum(process.used_bytes or 0 for process in gpu.processes)
+    held_bytes = listed or gpu.used_bytes * target.is_busy
+    return replace(target, budget_bytes=max(target.budget_bytes, default_budget(gpu.free_bytes + held_bytes)))
 
 
 def _longest_that_fits(

@@ -68,6 +68,7 @@ class NvmlReading:
     driver_version: str | None = None
     cuda_version: str | None = None
     notes: tuple[str, ...] = ()
+    num_unread: int = 0  # GPUs that the driver lists and does not describe
 
 
 def read_nvml(nvml: Any = None) -> NvmlReading:
@@ -112,6 +113,7 @@ def _read_all(nvml: Any) -> NvmlReading:
         driver_version=_text(ask("nvmlSystemGetDriverVersion")),
         cuda_version=f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None,
         notes=tuple(notes),
+        num_unread=len(notes),
     )
 
 

@@ -6,20 +6,18 @@ ways to group the GPUs, the one with the highest predicted throughput for the co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
+from evaluation.toolbench.inference.multi_gpu.grouping import best_grouping
 from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
 from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.reasons import describe_choice
-from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Replica, Workload, fit_replica
+from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Replica, Workload
 from evaluation.toolbench.inference.multi_gpu.units import parse_size
-
-_NO_GAIN = 1e-9  # relative: rounding, not a reason to take one more GPU
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,14 @@ def budgets_of(
     count = len(visible) if num_gpus is None or (not names_each and num_gpus <= len(visible)) else num_gpus
     if isinstance(max_gpu_memory, Mapping) and num_gpus is None:
         count = len(max_gpu_memory)
-    budgets = max_memory_of(visible, count, max_gpu_memory)
+    return capped_budgets(visible, max_memory_of(visible, count, max_gpu_memory))
+
+
+def capped_budgets(visible: Sequence[Gpu], max_memory: Mapping[int, str]) -> list[GpuBudget]:
+    """The budgets of a memory map, as far as the memory is free."""
     return [
         GpuBudget(visible[index], min(parse_size(text) if text[0] != "0" else 0, visible[index].free_bytes))
-        for index, text in budgets.items()
+        for index, text in max_memory.items()
     ]
 
 
@@ -82,16 +84,16 @@ def plan_placement(
         by_count = {
             count: found
             for count in ([num_replicas] if num_replicas else range(1, most_useful + 1))
-            if (found := _best_grouping(footprint, candidates, workload, count, cpu_bytes=0))
+            if (found := best_grouping(footprint, candidates, workload, count))
         }
         if by_count:
             return _layout(footprint, workload, targets, by_count, num_gpus)
     if cpu_bytes:
-        spilled = _best_grouping(footprint, candidates, workload, num_replicas or 1, cpu_bytes=cpu_bytes)
+        spilled = best_grouping(footprint, candidates, workload, num_replicas or 1, cpu_bytes=cpu_bytes)
         if spilled:
             return _layout(footprint, workload, targets, {len(spilled): spilled}, num_gpus)
     raise PlacementError(
-        describe_misfit(footprint, candidates, workload, num_replicas or 1, fits=_fit_so_many),
+        describe_misfit(footprint, candidates, workload, num_replicas or 1, fits=_fit_so_many, offloads=cpu_bytes > 0),
         footprint=footprint,
         budgets={target.index: target.budget_bytes for target in candidates},
     )
@@ -105,72 +107,8 @@ def _candidates(targets: Sequence[GpuBudget], num_gpus: int | None) -> list[list
     return [*([idle] if idle else []), sorted(largest, key=lambda target: target.index)]
 
 
-def _best_grouping(
-    footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int, *, cpu_bytes: int
-) -> tuple[Replica, ...] | None:
-    """`num_replicas` replicas with the highest predicted throughput; GPUs may stay unused. None: no such thing.
-
-    Groups are runs of the GPUs sorted by budget, so equals are together and a large card serves alone
-    what small ones have to share. Found by dynamic programming over (replicas so far, GPUs so far).
-    """
-    slots = _slots(targets, num_replicas)
-    offered = workload.conversations / num_replicas
-    rates: dict[tuple[tuple[int, float], ...], float | None] = {}  # of groups that differ in nothing but names
-
-    def fit(group: Sequence[GpuBudget]) -> Replica | None:
-        memory = cpu_bytes // num_replicas
-        return fit_replica(footprint, group, workload, conversations=math.ceil(offered), cpu_bytes=memory)
-
-    def rate(group: Sequence[GpuBudget]) -> float | None:
-        key = tuple((target.budget_bytes, target.bandwidth) for target in group)
-        if key not in rates:
-            replica = fit(group)
-            rates[key] = replica.tokens_per_s(offered) if replica else None
-        return rates[key]
-
-    best: list[_Groups | None] = [_Groups(0.0, ())] * (len(slots) + 1)  # over the first GPUs
-    for _ in range(num_replicas):
-        longer: list[_Groups | None] = [None]
-        for end in range(1, len(slots) + 1):
-            chosen = longer[-1]  # which leaves the last GPU unused, and is kept unless another is better
-            for start in range(max(0, end - len(footprint.blocks)), end):
-                shorter = best[start]
-                group = tuple(sorted(slots[start:end], key=lambda target: target.index))
-                group_rate = rate(group) if shorter is not None else None
-                if shorter is None or group_rate is None:
-                    continue
-                if chosen is None or shorter.tokens_per_s + group_rate > chosen.tokens_per_s * (1 + _NO_GAIN):
-                    chosen = _Groups(shorter.tokens_per_s + group_rate, (*shorter.groups, group))
-            longer.append(chosen)
-        best = longer
-    if best[-1] is None:
-        return None
-    return tuple(replica for group in best[-1].groups if (replica := fit(group)) is not None)
-
-
-@dataclass(frozen=True)
-class _Groups:
-    """GPUs by replica, and what they all do together."""
-
-    tokens_per_s: float
-    groups: tuple[tuple[GpuBudget, ...], ...]
-
-
 def _fit_so_many(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int) -> bool:
-    return _best_grouping(footprint, targets, workload, num_replicas, cpu_bytes=0) is not None
-
-
-def _slots(targets: Sequence[GpuBudget], num_replicas: int) -> list[GpuBudget]:
-    """The GPUs, largest budget first; with more replicas than GPUs, equal shares of them, one for each replica."""
-    slots = list(targets)
-    if num_replicas > len(targets):
-        sharers = [num_replicas // len(targets) + (i < num_replicas % len(targets)) for i in range(len(targets))]
-        slots = [
-            GpuBudget(target.gpu, target.budget_bytes // count, share=count)
-            for target, count in zip(targets, sharers, strict=True)
-            for _ in range(count)
-        ]
-    return sorted(slots, key=lambda target: (-target.budget_bytes, target.index))
+    return best_grouping(footprint, targets, workload, num_replicas) is not None
 
 
 def _tokens_per_s(replicas: Sequence[Replica], offered: float) -> float:

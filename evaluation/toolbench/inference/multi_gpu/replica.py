@@ -20,6 +20,7 @@ _LOGITS_COPIES = 3  # float32 logits, their masked copy, and the probabilities o
 _RUNTIME_BYTES = 512 * MIB  # on every GPU: cuBLAS workspaces, CUDA graphs, what the allocator cannot reuse
 _ASSUMED_BANDWIDTH = 1.0e12  # bytes per second where NVML tells nothing: an RTX 4090's
 _LAYER_OVERHEAD_S = 0.1e-3  # of a layer of a step, beside reading memory (CUDA graph, compiled, measured on an H100)
+_HOST_BANDWIDTH = 2.0e10  # bytes per second from main memory to a GPU: what PCIe 4.0 x16 gives in practice
 _HOP_S = 0.1e-3  # handing a step's hidden states to the next GPU
 _UNEVENNESS = 0.05  # of a step, for each further GPU: batches are not equally long, so GPUs wait for one another
 
@@ -149,10 +150,12 @@ class Replica:
         return running / cycle if cycle else 0.0
 
     def _batch_seconds(self, position: int, rows: float) -> float:
-        """What one batch takes on the GPU at `position`."""
+        """What one batch takes on the GPU at `position`; offloaded blocks are computed on the first."""
         shard = self.shards[position]
         seconds = sum(block_seconds(block, shard.target, rows * self.max_tokens / 2) for block in shard.blocks)
-        return seconds + (_HOP_S if position else 0.0)
+        if position:
+            return seconds + _HOP_S
+        return seconds + sum(block.weight_bytes for block in self.offloaded) / _HOST_BANDWIDTH
 
 
 def fit_replica(

@@ -29,8 +29,9 @@ _PLANNED_BACKBONES = ("toolgen_atomic", "toolgen")
 def choose_layout(args: Any, num_queries: int) -> RunLayout:
     """The layout that `--num_replicas` asks for, for `num_queries` queries; the GPUs as they are now.
 
-    1 is one replica where `load_model` puts it, over all GPUs; auto leaves the number to the planner. There
-    are never more replicas than queries. ConfigError, DataError or PlacementError for what cannot be.
+    1 is one replica where `load_model` puts it, over all GPUs; auto leaves the number to the planner, whose
+    placement then holds. There are never more replicas than queries. ConfigError, DataError or PlacementError
+    for what cannot be.
     """
     wanted = args.num_replicas
     if args.backbone_model not in _PLANNED_BACKBONES or args.engine == "server":
@@ -48,7 +49,7 @@ def choose_layout(args: Any, num_queries: int) -> RunLayout:
     host_bytes = int(psutil.virtual_memory().available)
     if not gpus:
         return _on_cpu(args, num_replicas or 1, host_bytes)
-    return _on_gpus(args, num_replicas, num_queries, len(gpus), host_bytes)
+    return planned_layout(_plan(args, num_replicas, num_queries, len(gpus)), host_bytes)
 
 
 def _on_cpu(args: Any, num_replicas: int, host_bytes: int) -> RunLayout:
@@ -56,16 +57,6 @@ def _on_cpu(args: Any, num_replicas: int, host_bytes: int) -> RunLayout:
         return one_replica()
     footprint = footprint_of_checkpoint(args.model_path, resolve_dtype(args.dtype, on_cpu=True))
     return cpu_layout(num_replicas, footprint.weight_bytes, host_bytes, len(os.sched_getaffinity(0)))
-
-
-def _on_gpus(args: Any, num_replicas: int | None, num_queries: int, num_gpus: int, host_bytes: int) -> RunLayout:
-    plan = _plan(args, num_replicas, num_queries, num_gpus)
-    layout = planned_layout(plan, host_bytes)
-    is_steered = args.num_gpus is not None or args.max_gpu_memory is not None
-    if layout.is_in_parent and is_steered:  # with the memory map that was asked for, as --num_replicas 1 has it
-        [spec] = layout.replicas
-        return one_replica(spec.gpus, spec.uuids, layout.reasons)
-    return layout
 
 
 def _plan(args: Any, num_replicas: int | None, num_queries: int, num_gpus: int) -> Layout:
@@ -81,6 +72,7 @@ def _plan(args: Any, num_replicas: int | None, num_queries: int, num_gpus: int) 
             num_replicas=count,
             max_gpu_memory=args.max_gpu_memory,
             dtype=args.dtype,
+            cpu_offloading=args.cpu_offloading,
         )
         assert found is not None  # there are GPUs
         return found

@@ -51,9 +51,9 @@ class RunLayout:
         return len(self.replicas) == 1
 
 
-def one_replica(gpus: tuple[str, ...] = (), uuids: tuple[str, ...] = (), reasons: str = "") -> RunLayout:
+def one_replica(gpus: tuple[str, ...] = (), uuids: tuple[str, ...] = ()) -> RunLayout:
     """In the parent, where `load_model` puts it."""
-    return RunLayout((ReplicaSpec(0, gpus, uuids),), reasons)
+    return RunLayout((ReplicaSpec(0, gpus, uuids),))
 
 
 def planned_layout(layout: Layout, host_bytes: int) -> RunLayout:

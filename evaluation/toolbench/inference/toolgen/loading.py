@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.request import Engine
 from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder, read_config, use_local_files_only
-from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_replica
+from evaluation.toolbench.inference.multi_gpu.loading import gpu_budgets, load_model, load_replica
 from evaluation.toolbench.inference.multi_gpu.replica import Replica
 from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.language import ToolLanguage
@@ -68,6 +69,9 @@ def load_agent_parts(
     elif serving.placement is not None:
         model = load_replica(model_path, serving.placement, dtype=dtype)
     else:
+        is_limited = max_gpu_memory is not None and device == "cuda" and torch.cuda.is_available()
+        if is_limited and engine in ("auto", "paged"):
+            engine_options.setdefault("max_gpu_bytes", gpu_budgets(num_gpus, max_gpu_memory))
         model = load_model(
             model_path,
             num_gpus=num_gpus,

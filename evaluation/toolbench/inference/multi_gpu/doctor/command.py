@@ -48,11 +48,24 @@ CHECKS: dict[str, Callable[[Machine], list[Finding]]] = {
 }
 
 
+_READER_GONE = 141  # as a shell reports a program that wrote to a closed pipe
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the checks, or plans for simulated GPUs. 0: all good; 1: a check failed; 2: could not start."""
     options, simulate, as_json = _parse(arguments)
     try:
-        if simulate:
+        code = _run(options, simulate, as_json)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
+    return code
+
+
+def _run(options: Options, simulate: str | None, as_json: bool) -> int:
+    try:
+        if simulate is not None:
             print("\n".join(_simulation(Machine(options), simulate, as_json)))
             return 0
         machine = Machine(options)

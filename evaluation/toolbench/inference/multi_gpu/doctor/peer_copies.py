@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -87,26 +88,33 @@ def _copies_of_one_process(pairs: Sequence[Pair], command: Sequence[str]) -> dic
             [*command, *arguments], cwd=_ROOT, stdout=subprocess.PIPE, stderr=messages, text=True
         )
         assert process.stdout is not None
+        lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
         for pair in pairs:
-            deadline = time.perf_counter() + TIME_LIMIT_S
-            timer = threading.Timer(TIME_LIMIT_S, process.kill)
-            timer.start()
-            line = process.stdout.readline()
-            timer.cancel()
-            if line:
-                outcomes[pair] = json.loads(line)
-            elif time.perf_counter() > deadline:
+            try:
+                line = lines.get(timeout=TIME_LIMIT_S)
+                code = None if line else process.wait(TIME_LIMIT_S)
+            except (queue.Empty, subprocess.TimeoutExpired):
+                process.kill()
                 outcomes[pair] = f"no answer within {TIME_LIMIT_S:.0f} s"
                 break
-            else:
-                code = process.wait()
+            if not line:
                 messages.seek(0)
                 last = (messages.read().strip().splitlines() or ["no message"])[-1]
                 outcomes[pair] = f"ended with code {code}: {last}"
                 break
-        with contextlib.suppress(subprocess.TimeoutExpired):  # a driver can hold a killed process back
+            outcomes[pair] = json.loads(line)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=TIME_LIMIT_S)
     return outcomes
+
+
+def _pass_on(stream: IO[str], lines: queue.Queue[str]) -> None:
+    """Its lines, then an empty one. On a thread: a driver can hold back a killed process, and its end of the pipe."""
+    with stream:
+        for line in stream:
+            lines.put(line)
+    lines.put("")
 
 
 def copy_and_verify(source: str, target: str, num_bytes: int = _COPY_BYTES) -> dict[str, int | float | bool]:
