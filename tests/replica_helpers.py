@@ -17,7 +17,7 @@ from typing import Any
 from evaluation.toolbench.inference.Algorithms.events import StopRequested
 from evaluation.toolbench.inference.Downstream_tasks.answers import AnswerFolder
 from evaluation.toolbench.inference.errors import DataError, OutputError
-from evaluation.toolbench.inference.process_watch import when_process_ends
+from evaluation.toolbench.inference.process_watch import die_with_parent, when_process_ends
 from evaluation.toolbench.inference.replicas.messages import Ended, Loaded, LoadFailed, Problem
 from evaluation.toolbench.inference.replicas.meter import Meter
 from evaluation.toolbench.inference.replicas.serving import Heart, ParentLine, ReplicaServer
@@ -29,6 +29,7 @@ STEP_S = 0.004
 def main() -> int:
     """A replica's process; `setup` is {"folder", "num_conversations", "load"}."""
     connection_fd, setup_fd, parent = map(int, sys.argv[2:5])
+    die_with_parent()
     when_process_ends(parent, lambda: os._exit(3))
     with os.fdopen(setup_fd, "rb") as stream:
         setup: dict[str, Any] = pickle.load(stream)

@@ -24,6 +24,7 @@ class ScriptWorld(World):
         folder.mkdir(parents=True)
         self.queries = self.queries.rename(folder / "G3_instruction.json")
         self.make_checkpoint()
+        (self.data / "tool_response_cache").mkdir()  # an API server with nothing to answer
 
     def settings(self, output: Path, **more: str) -> dict[str, str]:
         """The variables of a run that answers into `output`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from evaluation.toolbench.inference.engine.device_constraint import (
     device_trie,
     step_nodes,
 )
+from evaluation.toolbench.inference.errors import EngineError
 
 VOCAB_SIZE = 23
 END = 0
@@ -65,3 +67,9 @@ def test_rows_of_a_batch_keep_to_their_own_constraint(first, second, kinds):
 def test_a_trie_is_copied_to_a_device_once():
     trie = TokenTrie([[1, 2]], END)
     assert device_trie(trie, VOCAB_SIZE, CPU) is device_trie(trie, VOCAB_SIZE, CPU)
+
+
+@pytest.mark.parametrize(("sequences", "end_id"), [([[4], [4, 6]], -1), ([[-1, 4]], 5)])
+def test_a_trie_refuses_ids_below_0(sequences, end_id):
+    with pytest.raises(EngineError, match="token id -1 in a constraint"):
+        TokenTrie(sequences, end_id)

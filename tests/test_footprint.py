@@ -66,9 +66,7 @@ def test_weights_of_other_shapes_than_the_config_says_are_refused(tmp_path):
 def test_a_config_that_no_model_can_be_built_from_is_one_line():
     config = tiny_llama().config
     config.hidden_act = "magic"
-    with pytest.raises(
-        DataError, match=r"from the config of toy: KeyError: .*magic"
-    ):
+    with pytest.raises(DataError, match=r"from the config of toy: KeyError: .*magic"):
         footprint_of_config(config, name="toy")
 
 

@@ -48,6 +48,13 @@ def test_the_first_signal_only_asks_and_handlers_come_back():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_terminal_that_says_twice_that_it_was_closed_ends_nothing_at_once():
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert interruption.exit_code == 128 + signal.SIGHUP
+
+
 def test_ignored_signals_stay_ignored(monkeypatch):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -89,12 +90,29 @@ def test_interrupted_and_killed_it_leaves_no_process_and_goes_on_to_the_same_ans
 
 def test_a_signal_before_the_pipeline_has_begun_ends_it(world, tmp_path):
     script = start_script(world.settings(tmp_path / "answers"), cwd=tmp_path)
-    assert script.stderr is not None
-    assert "No response cache" in script.stderr.readline()  # said just before the API server is started
+    wait_for(lambda: _has_child(script.pid))  # the API server has been started
     script.send_signal(signal.SIGTERM)
     script.communicate(timeout=300)
     assert script.returncode == 128 + signal.SIGTERM
-    wait_for(lambda: not _has_child_left(script.pid))
+    wait_for(lambda: not _has_child(script.pid))
+
+
+def test_without_a_cache_it_uses_the_api_server_of_toolgens_own_script(world, tmp_path):
+    """And does not run a whole evaluation on errors where there is none."""
+    data = shutil.copytree(world.data, tmp_path / "data", ignore=lambda *_: {"tool_response_cache"})
+    run = run_script({**world.settings(tmp_path / "answers"), "DATA_DIR": str(data)}, *SHORT_RUN, cwd=tmp_path)
+    assert "using the API server at http://localhost:8080/virtual" in run.stderr
+    assert run.returncode == 2
+    assert "No virtual API server at http://localhost:8080/virtual" in run.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["evaluation", "scripts"])
+def test_the_current_folder_may_hold_modules_of_the_same_names(world, tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").touch()
+    settings = {**world.settings(tmp_path / "answers", MODEL_PATH="no such model"), "CDPATH": f".:{tmp_path}"}
+    run = run_script(settings, cwd=tmp_path)
+    assert run.stderr.splitlines() == [f"no model folder at {tmp_path / 'no such model'}"]
 
 
 def test_bad_input_is_one_line_and_exit_code_2(world, tmp_path):
@@ -114,7 +132,7 @@ def test_without_any_setting_it_runs_the_demo_and_solves_it(tmp_path):
     assert score.main(["--answers", str(tmp_path / "answers" / "demo_queries")]) == 0
 
 
-def _has_child_left(script_pid: int) -> bool:
+def _has_child(script_pid: int) -> bool:
     """Whether anything runs that was started to end with that script."""
     ends_with = ["--exit_with_parent", str(script_pid)]
     command_lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]

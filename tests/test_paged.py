@@ -276,6 +276,48 @@ def test_one_request_that_never_fits_the_memory_fails_and_the_engine_goes_on(eng
     assert len(engine.generate(GenerationRequest([1] * 4, 3, NO_STOP)).token_ids) == 3
 
 
+def test_out_of_memory_of_one_short_request_leaves_the_others_their_steps(engine, monkeypatch):
+    forward = engine._runner.stages[0].forward
+    num_tries = 0
+
+    def refuses_the_number_66(layout, inputs, hidden, **options):
+        nonlocal num_tries
+        if (layout.views(inputs).ids == 66).any():
+            num_tries += 1
+            raise torch.OutOfMemoryError("pretended")
+        return forward(layout, inputs, hidden, **options)
+
+    monkeypatch.setattr(engine._runner.stages[0], "forward", refuses_the_number_66)
+    limits = engine._scheduler.limits
+    with pytest.raises(EngineError, match="2 prompt tokens"):
+        engine.generate(GenerationRequest([66, 1], 3, NO_STOP))
+    assert num_tries == 2  # once more with the memory that was released
+    assert engine._scheduler.limits == limits
+
+
+def test_a_step_that_fails_before_its_copy_was_made_holds_no_page(monkeypatch):
+    with contextlib.closing(PagedEngine(tiny_llama(), num_pages=4, page_size=8)) as engine:
+
+        def generate(prompt, conversation=None):
+            return engine.generate(GenerationRequest(prompt, 1, NO_STOP, conversation_id=conversation))
+
+        for name in ("a", "b"):
+            generate([*range(8), 20], name)  # both hold the same full page
+        launch = engine._runner.launch
+
+        def fails(plan):
+            if any(66 in row.sequence.token_ids for row in plan.rows):
+                raise RuntimeError("pretended")
+            return launch(plan)
+
+        monkeypatch.setattr(engine._runner, "launch", fails)
+        with pytest.raises(EngineError, match="pretended"):
+            generate([0, 1, 2, 3, 66, 66], "a")  # turns back into that page, which is to be copied first
+        for name in ("a", "b"):
+            engine.end_conversation(name)
+        assert len(generate(list(range(30, 58))).token_ids) == 1  # which needs every page
+
+
 def test_close_finishes_what_runs_cancels_what_waits_and_leaves_no_thread():
     threads_before = set(threading.enumerate())
     model = tiny_llama()

@@ -108,9 +108,9 @@ def test_on_the_cpu_cores_and_memory_are_divided():
 
 
 def test_more_replicas_than_the_memory_holds_are_refused_with_how_many_fit():
-    with pytest.raises(PlacementError, match=r"--num_replicas 9: .* so 4 fit") as caught:
+    with pytest.raises(PlacementError, match=r"--num_replicas 9: .* so 3 fit") as caught:
         cpu_layout(9, weight_bytes=2 * GIB, host_bytes=10 * GIB, num_cores=8)
-    assert caught.value.details == {"num_replicas": 9, "fitting": 4}
+    assert caught.value.details == {"num_replicas": 9, "fitting": 3}
 
 
 def test_a_kv_cache_is_good_for_conversations_of_average_length_within_limits():
@@ -182,6 +182,9 @@ def test_tokens_and_calls_are_counted_and_finish_is_no_call():
         calls.on_tool_end(depth=0, output="", status=status)
     beat = meter.beat()
     assert (beat.progress, beat.num_tokens, beat.api_calls, beat.api_errors) == (3, 3, 2, 1)
+    assert beat.calls_in_flight == 0
+    calls.on_tool_start(depth=0, tool_name="forecast", tool_input="{}")
+    assert meter.beat().calls_in_flight == 1
 
 
 def test_an_abandoned_engine_lets_go_of_those_who_wait():

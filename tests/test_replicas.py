@@ -6,6 +6,8 @@ import dataclasses
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,7 @@ from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayou
 from evaluation.toolbench.inference.replicas.messages import Dropped, Ended, Loaded, RunQuery, Stop
 from evaluation.toolbench.inference.replicas.process import ProcessHandle
 from evaluation.toolbench.inference.replicas.supervisor import LOST, Patience, RunHooks, Supervisor
-from tests.pipeline_helpers import wait_for
+from tests.pipeline_helpers import ROOT, wait_for
 from tests.replica_helpers import METHOD, expected_answers, files_in, let_go
 
 
@@ -222,6 +224,43 @@ def test_a_run_that_is_stopped_ends_its_steps_and_leaves_no_process(tmp_path):
     assert time.monotonic() - stopped < 60.0  # what goes on for ever ended between two steps
     assert run.failed == {}
     assert {"waits", "waits too"}.isdisjoint(dict(run.ended))
+    assert run.left_over() == []
+
+
+def test_a_replica_that_is_stopped_ends_with_its_parent(tmp_path):
+    """Its own watch over the parent cannot run, the kernel's can."""
+    code = f"""
+import os, signal, time
+from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
+from evaluation.toolbench.inference.replicas.process import ProcessHandle
+setup = {{"folder": {str(tmp_path)!r}, "num_conversations": 1, "load": None}}
+handle = ProcessHandle(ReplicaSpec(0), setup, worker="tests.replica_helpers")
+handle.connection.recv()
+os.kill(handle.pid, signal.SIGSTOP)
+print(handle.pid, flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_replica_that_cannot_be_started_again_leaves_the_others_running(tmp_path, caplog):
+    run = Run(tmp_path, ["poison", *numbers(60)], num_conversations=1)
+    start, num_starts = run._start, 0
+
+    def starts_three(spec):
+        nonlocal num_starts
+        num_starts += 1
+        if num_starts > 3:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return start(spec)
+
+    run.supervisor._hooks = dataclasses.replace(run.supervisor._hooks, start=starts_three)
+    run.go()
+    assert "could not be started: " in caplog.text
     assert run.left_over() == []
 
 

@@ -73,6 +73,7 @@ def test_every_request_ends_with_its_own_tokens_and_no_page_is_lost(
     expected: dict[Sequence, list[int]] = {}
     dropped: set[Sequence] = set()
     in_flight: deque[tuple[Plan, list[int]]] = deque()
+    plan: Plan | None = None
     to_come = rng.randint(1, 25)
     number = idle_steps = batch = 0
     while to_come or scheduler.has_work or in_flight:
@@ -97,8 +98,8 @@ def test_every_request_ends_with_its_own_tokens_and_no_page_is_lost(
             dropped.add(victim)
         elif event < 0.08:
             scheduler.end_conversation(rng.choice(list(histories)))
-        elif event < 0.10:
-            scheduler.shrink()
+        elif event < 0.10 and plan is not None:
+            scheduler.shrink(plan)
         batch = (batch + 1) % num_batches
         plan = scheduler.plan(batch)
         assert_pages_add_up(scheduler)

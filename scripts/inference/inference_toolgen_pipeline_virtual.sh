@@ -26,7 +26,7 @@
 #
 # Further arguments go to the pipeline as they are (see --help).
 set -euo pipefail
-ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
+ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 . "$ROOT/scripts/lib/python_env.sh"
 
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
@@ -42,11 +42,13 @@ if [[ ${1:-} == -h || ${1:-} == --help ]]; then
     exec "$PYTHON" "$pipeline" --help
 fi
 
-"$PYTHON" -m evaluation.toolbench.inference.multi_gpu.banner
+# `python -m` would look into the current folder first, which may have an `evaluation` of its own.
+run_module='import runpy, sys; sys.path[0] = sys.argv.pop(1); runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)'
+"$PYTHON" -c "$run_module" "$ROOT" evaluation.toolbench.inference.multi_gpu.banner
 
 demo=$ROOT/evaluation/toolbench/demo
-if [[ -z ${MODEL_PATH:-} && -z ${DATA_DIR:-} && ! -d $ROOT/data ]]; then
-    echo "No data/ folder and no MODEL_PATH: running the bundled demo." >&2
+if [[ (-z ${MODEL_PATH:-} || $MODEL_PATH -ef $demo/model) && -z ${DATA_DIR:-} && ! -d $ROOT/data ]]; then
+    echo "No data/ folder and no other MODEL_PATH: running the bundled demo." >&2
     model_path=$demo/model data_dir=$demo/data model_name=demo
     default_output=$ROOT/outputs/demo default_stage=demo default_group=queries
 else
@@ -82,16 +84,15 @@ trap 'stop TERM' TERM HUP
 # Each child gets a process group of its own: Ctrl-C reaches this script alone, which passes it on exactly once.
 set -m
 
+cache_dir=${API_CACHE_DIR:-$data_dir/tool_response_cache}
+if [[ -z ${SERVICE_URL:-} && -z ${API_CACHE_DIR:-} && ! -d $cache_dir ]]; then
+    SERVICE_URL=http://localhost:8080/virtual
+    echo "No response cache at $cache_dir: using the API server at $SERVICE_URL. Set SERVICE_URL to another one, or" \
+        "API_CACHE_DIR to a StableToolBench tool_response_cache folder." >&2
+fi
 if [[ -z ${SERVICE_URL:-} ]]; then
-    ready_dir=$(mktemp -d)
-    cache_dir=${API_CACHE_DIR:-$data_dir/tool_response_cache}
-    if [[ -z ${API_CACHE_DIR:-} && ! -d $cache_dir ]]; then
-        echo "No response cache at $cache_dir: every API call will be answered with an error. Set API_CACHE_DIR to a" \
-            "StableToolBench tool_response_cache folder, or SERVICE_URL to a running server." >&2
-        cache_dir=$ready_dir/empty_cache
-        mkdir -- "$cache_dir"
-    fi
-    "$PYTHON" -m evaluation.toolbench.virtual_api --cache_dir "$cache_dir" \
+    ready_dir=$(mktemp -d) || exit 2
+    "$PYTHON" -c "$run_module" "$ROOT" evaluation.toolbench.virtual_api --cache_dir "$cache_dir" \
         --port 0 --ready_file "$ready_dir/url" --exit_with_parent $$ 2>"$ready_dir/log" &
     server_pid=$!
     for _ in $(seq 600); do

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import select
+import signal
 import threading
 import time
 from collections.abc import Callable
+
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
+
+
+def die_with_parent() -> None:
+    """On Linux: let the kernel kill this process when the thread that started it has ended.
+
+    That also ends a process which is stopped, or in which no Python can run.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # elsewhere there is no such call
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def when_process_ends(pid: int, then: Callable[[], None]) -> None:

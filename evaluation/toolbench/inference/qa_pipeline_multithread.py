@@ -6,6 +6,7 @@ rely on, and the repository's root is put behind it here.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -57,8 +58,9 @@ class _StderrHandler(logging.Handler):
 
 def _leave(exit_code: int) -> NoReturn:
     """End the process without waiting for threads: a run that was cut short may have left some in a generation."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # a full disk, a closed terminal, no stream at all
+            stream.flush()
     if exit_code:
         os._exit(exit_code)
     sys.exit()

@@ -299,9 +299,8 @@ class ApiClient:
         """One look at the server, first at /health beside the service, which StableToolBench's has not."""
         health_url = self._url.copy_with(path=self._url.path.rpartition("/")[0] + "/health", query=None)
         try:
-            if await asyncio.wait_for(self._get_status(health_url), timeout_s) == 200:
-                return None
-            # A service that only takes POST answers 405; a server that is no API server, 404.
+            await asyncio.wait_for(self._get_status(health_url), timeout_s)
+            # A service that only takes POST answers 405; a server that is no API server, or a wrong path, 404.
             status = await asyncio.wait_for(self._get_status(self._url), timeout_s)
         except (asyncio.TimeoutError, httpx.TimeoutException):
             return f"no answer within {timeout_s:g} s"

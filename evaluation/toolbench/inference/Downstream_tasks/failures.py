@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 FILE_NAME = "failures.json"
 
 Entry = dict[str, Any]
+_KEYS = {"id", "method", "error", "message", "traceback"}
 
 
 class FailureLog:
@@ -49,7 +50,7 @@ class FailureLog:
 
     def failed_ids(self) -> list[str]:
         """The queries noted, oldest first."""
-        return [entry["id"] for entry in self._read() if entry["method"] == self.method]
+        return [entry["id"] for entry in self._read()[0] if entry["method"] == self.method]
 
     def _without(self, query_ids: set[str], entries: list[Entry]) -> list[Entry]:
         return [entry for entry in entries if entry["method"] != self.method or entry["id"] not in query_ids]
@@ -57,23 +58,26 @@ class FailureLog:
     def _update(self, change: Callable[[list[Entry]], list[Entry]]) -> None:
         """Rewrite the file, whole; without entries there is none."""
         with output_errors(self.path), folder_lock(self.path.parent):
-            before = self._read()
+            before, is_whole = self._read()
             after = change(before)
-            if after == before:
+            if is_whole and after == before:
                 return
+            if not is_whole:
+                logger.warning("%s is not a list of failures: it is written anew", self.path)
             if after:
                 write_whole(self.path, json.dumps(after, indent=2))
             else:
                 self.path.unlink(missing_ok=True)
 
-    def _read(self) -> list[Entry]:
+    def _read(self) -> tuple[list[Entry], bool]:
+        """The entries, and whether that is all there is in the file."""
         try:
-            entries = json.loads(self.path.read_bytes())
+            found = json.loads(self.path.read_bytes())
         except FileNotFoundError:
-            return []
-        except ValueError:
-            entries = None
-        if not isinstance(entries, list):
-            logger.warning("%s is not a list of failures: it is written anew", self.path)
-            return []
-        return [entry for entry in entries if isinstance(entry, dict) and {"id", "method"} <= entry.keys()]
+            return [], True
+        except (ValueError, RecursionError):
+            return [], False
+        if not isinstance(found, list):
+            return [], False
+        entries = [entry for entry in found if isinstance(entry, dict) and entry.keys() >= _KEYS]
+        return entries, len(entries) == len(found)

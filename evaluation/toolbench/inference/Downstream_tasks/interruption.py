@@ -50,6 +50,8 @@ class Interruption:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.requested.is_set():
+            if number == signal.SIGHUP:  # a terminal that is closed may say so twice
+                return
             if os.isatty(2):
                 os.write(2, _SHOW_CURSOR)
             # Threads may be in the middle of a long generation; answers are whole at any moment.

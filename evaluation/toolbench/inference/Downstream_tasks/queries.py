@@ -124,7 +124,7 @@ def _read_list(path: Path, what: str) -> list[Any]:
         records = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"cannot read the {what} file {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"the {what} file {path} is not JSON: {error}") from error
     if not isinstance(records, list):
         raise DataError(f"the {what} file {path} holds a {type(records).__name__}, not a list")

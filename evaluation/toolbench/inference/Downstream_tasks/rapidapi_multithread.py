@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -247,7 +248,8 @@ class pipeline_runner:
                 from evaluation.toolbench.inference.replicas.run import run_tasks
 
                 run_tasks(self, self.task_list, self._watch)
-            self.summary.print()
+            with contextlib.suppress(OSError, SystemExit):  # which rich raises where nobody reads
+                self.summary.print()
         return self.summary
 
     def work_of(self, spec: ReplicaSpec, tasks: Sequence[Task], watch: Watch, run_id: str) -> Work:
@@ -302,7 +304,8 @@ class pipeline_runner:
 
         self.layout = choose_layout(self.args, num_queries)
         if self.layout.reasons:
-            print(self.layout.reasons, file=sys.stderr)
+            with contextlib.suppress(OSError):  # a terminal that was closed is no reason to end a run
+                print(self.layout.reasons, file=sys.stderr)
         if not self.layout.is_in_parent:
             return None
         if not sys.stderr.isatty():

@@ -79,6 +79,9 @@ class TokenTrie:
         if not ends:
             raise EngineError("empty allowed set: a constraint without any action allows nothing")
         edges = [sorted(node.items()) for node in children]
+        lowest = min([end_id, *(node[0][0] for node in edges if node)])
+        if lowest < 0:
+            raise EngineError(f"token id {lowest} in a constraint: ids begin at 0")
         self.end_id = end_id
         self.max_depth = longest
         self.child_start = torch.tensor([0] + [len(e) for e in edges]).cumsum(0)

@@ -229,7 +229,7 @@ class PagedEngine(Engine):
             launched = self._runner.launch(plan)
         except torch.OutOfMemoryError as error:
             self._runner.release_memory()
-            if self._scheduler.shrink():
+            if self._scheduler.shrink(plan):
                 limits = self._scheduler.limits
                 logger.warning(
                     "out of memory in a step of %d sequences: going on with at most %d sequences and %d prompt tokens",

@@ -38,6 +38,8 @@ from evaluation.toolbench.inference.engine.step_layout import (
 
 logger = logging.getLogger(__name__)
 
+_NewNodes = tuple[torch.Tensor, torch.Tensor]  # (num_drawn,) int64 rows, and the node in its trie that each has come to
+
 
 @dataclass(frozen=True, slots=True)
 class Launched:
@@ -135,14 +137,20 @@ class ModelRunner:
             return Launched(plan, torch.empty(0, dtype=torch.int64), None)
         hidden = hidden[: len(drawing)]
         if len(self.stages) == 1:
-            drawn = self._draw(drawing, logits_of(self._head, hidden))
-            self._tokens.index_copy_(0, to_device(_rows(drawing), torch.int64, self._device), drawn.to(self._device))
-            return self._launched(plan, drawn)
+            drawn, new_nodes = self._draw(drawing, logits_of(self._head, hidden))
+            rows = to_device(_rows(drawing), torch.int64, self._device)
+            launched = self._launched(plan, drawn)
+            self._tokens.index_copy_(0, rows, drawn.to(self._device))
+            self._keep(new_nodes)
+            return launched
         transfer = self._to_head.start(hidden)
         with _on(self._head_stream):
-            drawn = self._draw(drawing, logits_of(self._head, transfer.wait()))
-            self._coming[plan.batch] = _rows(drawing), self._to_start.start(drawn)
-            return self._launched(plan, drawn)
+            drawn, new_nodes = self._draw(drawing, logits_of(self._head, transfer.wait()))
+            coming = _rows(drawing), self._to_start.start(drawn)
+            launched = self._launched(plan, drawn)
+            self._coming[plan.batch] = coming
+            self._keep(new_nodes)
+            return launched
 
     def release_memory(self) -> None:
         """After an out-of-memory error: graphs and cached blocks, all of which can be made again."""
@@ -157,8 +165,9 @@ class ModelRunner:
     def _take_tokens(self, batch: int) -> None:
         """What the batch's last step drew elsewhere, for the step that reads it."""
         if batch in self._coming:
-            rows, transfer = self._coming.pop(batch)
+            rows, transfer = self._coming[batch]
             self._tokens.index_copy_(0, to_device(rows, torch.int64, self._device), transfer.wait())
+            del self._coming[batch]
 
     def _read(self, plan: Plan) -> torch.Tensor:
         """(at least num_drawn, hidden size): the last layer's output for the rows of `plan.drawing`, in their order."""
@@ -206,8 +215,8 @@ class ModelRunner:
         done.record(torch.cuda.current_stream(drawn.device))
         return Launched(plan, on_host, done)
 
-    def _draw(self, drawing: Items[Row], logits: torch.Tensor) -> torch.Tensor:
-        """(num_drawn,) int64 tokens, where the logits are."""
+    def _draw(self, drawing: Items[Row], logits: torch.Tensor) -> tuple[torch.Tensor, _NewNodes | None]:
+        """(num_drawn,) int64 tokens, where the logits are, and what `_keep` is to be given for them."""
         sequences = [row.sequence for row in drawing]
         constraints = [sequence.request.constraint for sequence in sequences]
         device = logits.device
@@ -218,8 +227,13 @@ class ModelRunner:
         drawn = sample(logits, self._rows_of(tuple(s.request.sampling for s in sequences), device), positions, allowed)
         if any(sequence.has_trie for sequence in sequences):
             nodes = step_nodes(constraints, nodes, drawn, self._vocab_size)
-            self._nodes.index_copy_(0, rows, nodes.to(self._nodes.device))
-        return drawn
+            return drawn, (rows, nodes.to(self._nodes.device))
+        return drawn, None
+
+    def _keep(self, nodes: _NewNodes | None) -> None:
+        """Note where the drawn tokens lead in their tries."""
+        if nodes is not None:
+            self._nodes.index_copy_(0, *nodes)
 
     def _places(self, drawing: Items[Row], rows: torch.Tensor) -> torch.Tensor:
         """(num_drawn,) int64: each sequence's node in its trie, from the host wherever it knows the last token."""

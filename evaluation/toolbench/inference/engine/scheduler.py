@@ -28,6 +28,7 @@ from evaluation.toolbench.inference.engine.prefix import Prefix, PrefixStore
 from evaluation.toolbench.inference.engine.sequence import Sequence
 
 _PREFILL_TOKENS = 448  # with 64 sequences that decode, a step of 512 tokens
+_CALM_STEPS = 1000  # without an out-of-memory error, after which steps may be twice as large again
 _SMALLEST_CHUNK = 32  # tokens: a step's fixed costs are shared by at least so many tokens of a long prompt
 
 
@@ -57,6 +58,14 @@ class Limits:
             max_prefill_tokens=min(self.max_prefill_tokens, max(_SMALLEST_CHUNK, self.max_prefill_tokens // 2)),
         )
         return None if smaller == self else smaller
+
+    def doubled(self, most: Limits) -> Limits:
+        """Twice as much, and no more than `most`."""
+        return replace(
+            self,
+            max_running=min(most.max_running, 2 * self.max_running),
+            max_prefill_tokens=min(most.max_prefill_tokens, 2 * self.max_prefill_tokens),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +123,13 @@ class Scheduler:
     _copies: list[tuple[int, int]] = field(default_factory=list)
     _promised: dict[bytes, Sequence] = field(default_factory=dict)  # pages that a running sequence is about to fill
     _alone: list[Sequence] = field(default_factory=list)
+    _first_limits: Limits = field(init=False)
+    _calm_steps: int = 0  # since memory ran out
+    _retried: Sequence | None = None  # alone in a small step that ran out of memory, the last thing that was tried
 
     def __post_init__(self) -> None:
         self.store = PrefixStore(self.pool)
+        self._first_limits = self.limits
         size = -(-self.limits.max_running // self.num_batches)
         self.num_rows = size * self.num_batches
         self._rows = [list(reversed(range(size * batch, size * (batch + 1)))) for batch in range(self.num_batches)]
@@ -153,6 +166,10 @@ class Scheduler:
         self.pool.give_back([source for source, _ in plan.copies])
         self._copies = self._copies[len(plan.copies) :]
         self.counts.steps += 1
+        self._calm_steps += 1
+        self._retried = None
+        if self.limits != self._first_limits and self._calm_steps >= _CALM_STEPS:  # whatever took the memory has gone
+            self.limits, self._calm_steps = self.limits.doubled(self._first_limits), 0
         for row in plan.rows:
             sequence = row.sequence
             self.counts.prefill_tokens += max(0, min(row.start + row.count, sequence.num_prompt) - row.start)
@@ -193,8 +210,16 @@ class Scheduler:
         self._alone = [row.sequence for row in plan.rows]
         return True
 
-    def shrink(self) -> bool:
-        """Smaller steps from now on; False when they cannot be smaller."""
+    def shrink(self, plan: Plan) -> bool:
+        """Smaller steps from now on, as `plan` ran out of memory; False when that cannot help.
+
+        A step of a few tokens of one sequence says nothing of larger ones: it is tried once more, with the memory
+        that has been released, and then it is that sequence which does not fit.
+        """
+        self._calm_steps = 0
+        if len(plan.rows) == 1 and plan.rows[0].count <= _SMALLEST_CHUNK:
+            tried, self._retried = self._retried, plan.rows[0].sequence
+            return tried is not self._retried
         smaller = self.limits.halved()
         if smaller is not None:
             self.limits = smaller
@@ -341,6 +366,11 @@ class Scheduler:
         self.running.remove(sequence)
         self._rows[sequence.batch].append(sequence.row)
         sequence.row = None
+        mine = [copy for copy in self._copies if copy[1] in sequence.prefix.pages]
+        if mine:  # none of its steps was launched: what its last page was to hold never came to be
+            self._copies = [copy for copy in self._copies if copy not in mine]
+            self.pool.give_back([source for source, _ in mine])
+            sequence.prefix.num_tokens -= sequence.prefix.num_tokens % self.pool.page_size
         for name in [name for name, owner in self._promised.items() if owner is sequence]:
             del self._promised[name]
 

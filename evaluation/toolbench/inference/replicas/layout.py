@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.multi_gpu.placement import Layout
 from evaluation.toolbench.inference.multi_gpu.replica import Replica
-from evaluation.toolbench.inference.multi_gpu.units import gib
+from evaluation.toolbench.inference.multi_gpu.units import GIB, gib
 
 MAX_CONVERSATIONS = 128  # of one replica unasked: the paged engine's largest step
 _CPU_CONVERSATIONS = 32  # the same on the CPU, where more at once take memory and gain nothing
 _HOST_SHARE = 0.85  # of the free main memory, for models that lie there
 _CPU_KV_SHARE = 0.25  # of it, for the KV caches of all replicas on the CPU
+_PROCESS_BYTES = GIB // 2  # of a replica's process beside its model: Python, torch, transformers
 _LOADING_SHARE = 0.5  # of it, for weights on their way through it to the GPUs
 
 
@@ -65,11 +66,12 @@ def planned_layout(layout: Layout, host_bytes: int) -> RunLayout:
 def cpu_layout(num_replicas: int, weight_bytes: int, host_bytes: int, num_cores: int) -> RunLayout:
     """Replicas that share the CPU and the main memory, of which `host_bytes` are free. PlacementError for too many."""
     room = int(host_bytes * _HOST_SHARE)
-    most = room // max(weight_bytes, 1)
+    most = room // (weight_bytes + _PROCESS_BYTES)
     if num_replicas > max(most, 1):
         raise PlacementError(
             f"--num_replicas {num_replicas}: {gib(room)} of main memory may be used and a replica has "
-            f"{gib(weight_bytes)} of weights, so {most} fit: lower --num_replicas or free memory",
+            f"{gib(weight_bytes)} of weights and needs {gib(_PROCESS_BYTES)} beside them, so {most} fit: lower "
+            "--num_replicas or free memory",
             num_replicas=num_replicas,
             fitting=most,
         )
@@ -84,7 +86,7 @@ def cpu_layout(num_replicas: int, weight_bytes: int, host_bytes: int, num_cores:
         ),
         f"No GPU: {num_replicas} replicas share the CPU, {threads} of its {num_cores} cores each, with "
         f"{gib(kv_bytes)} of KV cache each.",
-        num_loading(weight_bytes, num_replicas, host_bytes),
+        num_loading(weight_bytes + _PROCESS_BYTES, num_replicas, host_bytes),
     )
 
 

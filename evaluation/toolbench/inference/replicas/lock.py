@@ -39,7 +39,8 @@ class RunLock:
     def release(self) -> None:
         """Without effect where it is not held."""
         if self._file is not None:
-            self._path.unlink(missing_ok=True)  # before it is unlocked: whoever waits for it will look again
+            with contextlib.suppress(OSError):  # the folder may be read-only by now; the lock itself goes with the file
+                self._path.unlink()  # before it is unlocked: whoever waits for it will look again
             self._file.close()
             self._file = None
 

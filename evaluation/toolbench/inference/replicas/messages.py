@@ -96,6 +96,7 @@ class Beat:
     num_tokens: int
     api_calls: int
     api_errors: int
+    calls_in_flight: int = 0  # to APIs
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ class Meter:
         self._num_tokens = 0
         self._api_calls = 0
         self._api_errors = 0
+        self._calls_in_flight = 0
         self.engine_steps: Callable[[], int] | None = None
 
     def generation_ended(self, num_tokens: int) -> None:
@@ -26,16 +27,23 @@ class Meter:
             self._events += 1
             self._num_tokens += num_tokens
 
+    def call_began(self) -> None:
+        with self._lock:
+            self._calls_in_flight += 1
+
     def call_ended(self, *, is_error: bool) -> None:
         with self._lock:
             self._events += 1
+            self._calls_in_flight -= 1
             self._api_calls += 1
             self._api_errors += is_error
 
     def beat(self) -> Beat:
         steps = self.engine_steps() if self.engine_steps else 0
         with self._lock:
-            return Beat(self._events + steps, self._num_tokens, self._api_calls, self._api_errors)
+            return Beat(
+                self._events + steps, self._num_tokens, self._api_calls, self._api_errors, self._calls_in_flight
+            )
 
 
 class ApiMeter:
@@ -47,7 +55,9 @@ class ApiMeter:
 
     def on_tool_start(self, depth: int, tool_name: str, tool_input: str) -> None:
         self._name = tool_name
+        if self._name != FINISH_NAME:  # answered without an API
+            self._meter.call_began()
 
     def on_tool_end(self, depth: int, output: str, status: int) -> None:
-        if self._name != FINISH_NAME:  # answered without an API
+        if self._name != FINISH_NAME:
             self._meter.call_ended(is_error=status not in (0, FINAL_ANSWER, GAVE_UP))

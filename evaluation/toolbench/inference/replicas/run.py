@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,7 +47,7 @@ def run_tasks(runner: pipeline_runner, tasks: Sequence[Task], watch: Watch | Non
 
         def start(spec: ReplicaSpec) -> Handle:
             if runner.layout.is_in_parent:
-                return _in_this_process(runner, spec, tasks, watch or Watch(), run_id, interruption)
+                return _in_this_process(runner, spec, tasks, watch or Watch(), run_id)
             return _in_its_own(runner, spec, tasks, run_id)
 
         def ready() -> None:
@@ -81,7 +82,7 @@ def run_tasks(runner: pipeline_runner, tasks: Sequence[Task], watch: Watch | Non
         status = "failed"
         try:
             supervisor.run(interruption.requested)
-            status = "interrupted" if summary.num_left else "finished"
+            status = "finished" if not summary.num_left else "interrupted" if interruption.exit_code else "failed"
         finally:
             summary.exit_code_of_signal = interruption.exit_code
             files.end(status, summary, supervisor)
@@ -93,11 +94,11 @@ def _in_this_process(
     tasks: Sequence[Task],
     watch: Watch,
     run_id: str,
-    interruption: Interruption,
 ) -> Handle:
     def run(connection: Connection) -> None:
-        line = ParentLine(connection)
-        serve(line, lambda: runner.work_of(spec, tasks, watch, run_id), watch, interruption.requested)
+        # An event of its own, which the supervisor's Stop sets: `interruption.requested` means that a signal came.
+        stop = threading.Event()
+        serve(ParentLine(connection), lambda: runner.work_of(spec, tasks, watch, run_id), watch, stop)
 
     return ThreadHandle(run, watch.abandon)
 

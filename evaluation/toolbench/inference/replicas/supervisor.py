@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.errors import PlacementError, ToolGenError
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
 from evaluation.toolbench.inference.replicas.ledger import Ledger, share_of
 from evaluation.toolbench.inference.replicas.messages import (
@@ -34,6 +34,7 @@ from evaluation.toolbench.inference.replicas.messages import (
 )
 from evaluation.toolbench.inference.replicas.process import Handle
 from evaluation.toolbench.inference.replicas.status import ReplicaStatus
+from evaluation.toolbench.virtual_api.client import VIRTUAL_TIMEOUT_S
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +49,12 @@ LOST = "ReplicaLost"  # the type of a failure whose replica is gone
 class Patience:
     """Seconds. A replica without progress for `replica_s` hangs; `stopping_s` is for conversations to come to
     the end of their step once the run is being stopped. Where an engine does not show progress within a
-    generation, `generation_s` is added."""
+    generation, `generation_s` is added, and `call_s`, the limit of a call to an API, while there is one."""
 
     replica_s: float = 300.0
     generation_s: float = 600.0
     stopping_s: float = 5.0
+    call_s: float = VIRTUAL_TIMEOUT_S
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,11 @@ class Supervisor:
                 replica.state = "loading"
                 replica.has_ended = False
                 replica.started = replica.last_progress = time.monotonic()
-                replica.handle = self._hooks.start(replica.spec)
+                try:
+                    replica.handle = self._hooks.start(replica.spec)
+                except OSError as error:  # no process, no memory or no file handle to be had
+                    self._miss_start(replica, error)
+                    continue
                 num_loading += 1
 
     def _hand_out(self) -> None:
@@ -250,6 +256,7 @@ class Supervisor:
     def _patience_with(self, replica: _Replica) -> float:
         assert replica.loaded is not None
         extra = 0.0 if replica.loaded.sees_steps else self._patience.generation_s
+        extra += self._patience.call_s if replica.beat.calls_in_flight else 0.0
         return self._patience.replica_s + extra
 
     def _lose(self, replica: _Replica, reason: str) -> None:
@@ -263,6 +270,8 @@ class Supervisor:
             replica.state = "ended"
             for query_id in self._ledger.held_by(replica.spec.number):
                 self._ledger.end(replica.spec.number, query_id)
+                if self._hooks.is_answered(query_id):  # it died between the answer and its message
+                    self._hooks.ended(query_id, None)
             return
         again = handle.can_restart and replica.restarts < MAX_RESTARTS
         replica.restarts += 1
@@ -288,6 +297,15 @@ class Supervisor:
             tries = self._ledger.num_tries(query_id)
             text = f"{replica.spec.name} was lost while it ran: {reason}; {tries} tries of {MAX_TRIES}"
             self._hooks.ended(query_id, Problem(LOST, text))
+
+    def _miss_start(self, replica: _Replica, error: OSError) -> None:
+        again = replica.restarts < MAX_RESTARTS
+        replica.restarts += 1
+        replica.state = "restarting" if again else "failed"
+        text = f"{replica.spec.name} could not be started: {error}"
+        logger.warning("%s; %s", text, "it is tried again" if again else "it is not tried again")
+        if not again and self._load_error is None:
+            self._load_error = PlacementError(text)
 
     def _fail_to_load(self, replica: _Replica, problem: Problem) -> None:
         """What is wrong with the checkpoint or the GPUs is so the next time, too: no restart."""

@@ -10,7 +10,7 @@ import threading
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from evaluation.toolbench.inference.process_watch import when_process_ends
+from evaluation.toolbench.inference.process_watch import die_with_parent, when_process_ends
 from evaluation.toolbench.inference.replicas.serving import LogToParent, ParentLine
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ _NOT_OVER = 3  # exit code of a replica that could not load, or was left alone
 def main() -> int:
     """`NAME CONNECTION_FD SETUP_FD PARENT_PID` on the command line; 0 after all that was asked is reported."""
     connection_fd, setup_fd, parent = map(int, sys.argv[2:5])
-    # From a thread of its own, which asks nothing of the model's: the memory is free at once.
+    die_with_parent()
+    # Where the kernel does not watch, and for a parent that ended before it did. From a thread of its own, which
+    # asks nothing of the model's: the memory is free at once.
     when_process_ends(parent, lambda: os._exit(_NOT_OVER))
     line = ParentLine(Connection(connection_fd))
     with os.fdopen(setup_fd, "rb") as stream:

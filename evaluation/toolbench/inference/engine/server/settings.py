@@ -103,5 +103,7 @@ def _parse(text: str) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         shown = without_secrets(url)
         raise ConfigError(f"--engine_url must be like http://localhost:8000/v1, with scheme and host, not {shown!r}")
+    if url.port is not None and not 0 < url.port < 2**16:
+        raise ConfigError(f"--engine_url: {url.port} is no port")
     path = url.path.rstrip("/")
     return url.copy_with(path=path if path.endswith("/v1") else f"{path}/v1", query=None, fragment=None)
