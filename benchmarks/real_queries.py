@@ -40,11 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not (checkpoint / "model.safetensors").is_file():
         save_random_checkpoint(options.data_dir, checkpoint)
     data_dir, query_ids = _data_of(options, output / "data")
+    cache_dir = data_dir / "tool_response_cache"
+    if not cache_dir.is_dir():  # then every call is answered with an error, which a random model takes as well
+        cache_dir = output / "empty_cache"
+        cache_dir.mkdir(exist_ok=True)
 
     started = time.monotonic()
     settings = {
         "PYTHON": sys.executable,
         "DATA_DIR": str(data_dir),
+        "API_CACHE_DIR": str(cache_dir),
         "MODEL_PATH": str(checkpoint),
         "OUTPUT_DIR": str(output / "answers"),
         "STAGE": options.stage,

@@ -318,6 +318,17 @@ def test_a_step_that_fails_before_its_copy_was_made_holds_no_page(monkeypatch):
         assert len(generate(list(range(30, 58))).token_ids) == 1  # which needs every page
 
 
+@pytest.mark.parametrize(
+    "changes", [{"prompt_ids": [1.5, 2]}, {"max_new_tokens": 1.5}, {"conversation_id": ["a list"]}]
+)
+def test_a_request_of_wrong_types_is_its_own_error(engine, changes):
+    with pytest.raises(EngineError, match=r"not (float|list)"):
+        engine.generate(
+            GenerationRequest(**{"prompt_ids": [1, 2], "max_new_tokens": 2, "stop_ids": NO_STOP, **changes})
+        )
+    assert len(engine.generate(GenerationRequest([1] * 4, 3, NO_STOP)).token_ids) == 3
+
+
 def test_close_finishes_what_runs_cancels_what_waits_and_leaves_no_thread():
     threads_before = set(threading.enumerate())
     model = tiny_llama()

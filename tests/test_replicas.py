@@ -301,6 +301,20 @@ def test_a_replica_that_has_loaded_once_the_run_is_being_stopped_is_told_so():
         over.result(20)
 
 
+def test_what_was_answered_while_the_run_was_stopped_counts_although_its_replica_could_not_say_so():
+    replica, stop, ended = PlayedReplica(), threading.Event(), []
+    hooks = RunHooks(lambda _: replica, lambda query_id: query_id == "written", lambda *what: ended.append(what))
+    layout = RunLayout((ReplicaSpec(0),), num_loading=1)
+    supervisor = Supervisor(["written", "not"], layout, hooks, Patience(stopping_s=0.3))
+    with ThreadPoolExecutor(1) as pool:
+        over = pool.submit(supervisor.run, stop)
+        replica.line.send(Loaded(2))
+        assert {replica.hear().query_id, replica.hear().query_id} == {"written", "not"}
+        stop.set()
+        over.result(20)
+    assert ended == [("written", None)]
+
+
 def test_a_query_that_does_not_come_to_a_step_is_dropped_after_a_moment(tmp_path):
     run = Run(tmp_path, ["stuck", *numbers(3)], num_replicas=1, stopping_s=0.5)
     threading.Timer(1.5, run.stop.set).start()

@@ -20,7 +20,8 @@
 #   ENGINE            generate, paged, server
 #   ENGINE_URL        of ENGINE=server: http://HOST:8000/v1, several separated by commas; scripts/serve_vllm.sh starts one
 #   ENGINE_API_KEY    its key, passed on in the environment, never written anywhere
-#   SERVICE_URL       a running API server; when not set, the offline server of this tree is started and stopped
+#   SERVICE_URL       a running API server; when not set, the offline server of this tree is started and stopped, or
+#                     http://localhost:8080/virtual is used where there is no response cache
 #   API_CACHE_DIR     response cache it replays   ($DATA_DIR/tool_response_cache)
 #   TOOLBENCH_KEY, OPENAI_KEY, CUDA_VISIBLE_DEVICES
 #

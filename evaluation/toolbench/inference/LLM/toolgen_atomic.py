@@ -26,7 +26,7 @@ class ToolGenAtomic(ToolGenAgent):
         max_gpu_memory: str | Mapping[int, str] | None = None,
         *,
         data_dir: str | Path | None = None,
-        engine: str = "generate",
+        engine: str = "auto",
         dtype: str = "auto",
         system_prompt_file: str | Path | None = None,
         prompt_layout: str = "upstream",

@@ -5,6 +5,8 @@ Host-side and free of any model, so that the engines cannot disagree about eithe
 
 from __future__ import annotations
 
+from numbers import Integral
+
 from transformers import PreTrainedModel
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
@@ -24,6 +26,7 @@ def context_of(model: PreTrainedModel) -> int:
 
 def check_request(request: GenerationRequest, *, vocab_size: int, max_length: int) -> int:
     """Tokens that may be generated: `max_new_tokens` or what the context leaves; EngineError if it cannot be served."""
+    _check_types(request)
     lowest, highest = min(request.prompt_ids), max(request.prompt_ids)
     if lowest < 0 or highest >= vocab_size:
         wrong = lowest if lowest < 0 else highest
@@ -52,6 +55,16 @@ def check_request(request: GenerationRequest, *, vocab_size: int, max_length: in
             max_length=max_length,
         )
     return min(request.max_new_tokens, room)
+
+
+def _check_types(request: GenerationRequest) -> None:
+    """What would break an engine later, among the requests of others."""
+    numbers = {*map(type, request.prompt_ids), type(request.max_new_tokens)}
+    odd = next((kind for kind in numbers if not issubclass(kind, Integral)), None)
+    if odd is None and isinstance(request.conversation_id, str | None):
+        return
+    what = "token ids and max_new_tokens are whole numbers" if odd else "a conversation_id is a text or None"
+    raise EngineError(f"{what}, not {(odd or type(request.conversation_id)).__name__}")
 
 
 class Walk:

@@ -84,6 +84,9 @@ def run_tasks(runner: pipeline_runner, tasks: Sequence[Task], watch: Watch | Non
             supervisor.run(interruption.requested)
             status = "finished" if not summary.num_left else "interrupted" if interruption.exit_code else "failed"
         finally:
+            if summary.num_left:
+                shown = float("-inf")
+                show()  # how it ended
             summary.exit_code_of_signal = interruption.exit_code
             files.end(status, summary, supervisor)
 

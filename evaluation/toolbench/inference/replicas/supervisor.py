@@ -268,10 +268,7 @@ class Supervisor:
         replica.earlier, replica.beat = _sum(replica.earlier, replica.beat), Beat(0, 0, 0, 0)
         if self._stop_asked is not None:
             replica.state = "ended"
-            for query_id in self._ledger.held_by(replica.spec.number):
-                self._ledger.end(replica.spec.number, query_id)
-                if self._hooks.is_answered(query_id):  # it died between the answer and its message
-                    self._hooks.ended(query_id, None)
+            self._settle(replica)
             return
         again = handle.can_restart and replica.restarts < MAX_RESTARTS
         replica.restarts += 1
@@ -287,6 +284,13 @@ class Supervisor:
         )
         for query_id in held:
             self._give_back(replica, query_id, reason)
+
+    def _settle(self, replica: _Replica) -> None:
+        """What a replica still held when the run was stopped: answered, where it only could not say so, or left."""
+        for query_id in self._ledger.held_by(replica.spec.number):
+            self._ledger.end(replica.spec.number, query_id)
+            if self._hooks.is_answered(query_id):
+                self._hooks.ended(query_id, None)
 
     def _give_back(self, replica: _Replica, query_id: str, reason: str) -> None:
         number = replica.spec.number
@@ -363,6 +367,8 @@ class Supervisor:
                 replica.handle.end(by_force=not replica.has_ended)
                 replica.handle = None
                 replica.state = "ended"
+                if self._error is None:
+                    self._settle(replica)
 
     def _listen_to_the_end(self, replicas: Sequence[_Replica]) -> None:
         for replica in replicas:
