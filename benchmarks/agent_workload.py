@@ -75,6 +75,7 @@ class Measurement:
     elapsed_s: float = 0.0
     latencies_s: dict[Kind, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     steps_s: list[float] = field(default_factory=list)
+    first_tokens_s: list[float] = field(default_factory=list)  # of every generation, where the engine can tell
 
 
 def limit_of(costs: ModelCosts, ceilings: Ceilings, conversations: int) -> Limit:
@@ -109,6 +110,8 @@ def measure(
             result = engine.generate(request)
             now = time.perf_counter()
             measurement.latencies_s[asked.kind].append(now - before)
+            if result.first_token_s is not None:
+                measurement.first_tokens_s.append(result.first_token_s)
             if asked.kind == "arguments":
                 measurement.steps_s.append(now - started)
                 started = now
@@ -129,6 +132,7 @@ def summary(measurement: Measurement, limit: Limit) -> dict[str, Any]:
     """Rates, latencies (median and 90th percentile, in ms) and the share of the limit."""
     queries_per_min = 60 * measurement.num_queries / measurement.elapsed_s
     times: list[tuple[str, list[float]]] = [*measurement.latencies_s.items(), ("step", measurement.steps_s)]
+    times += [("first token", measurement.first_tokens_s)] if measurement.first_tokens_s else []
     return {
         "queries_per_min": round(queries_per_min, 2),
         "tokens_per_s": round(queries_per_min * TOKENS_PER_QUERY / 60, 1),
@@ -245,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{result['queries_per_min']} queries/min, {result['tokens_per_s']} tokens/s, ", end="")
     print(f"{result['share_of_limit']:.0%} of the limit, {result['peak_memory_gib']} GiB at the peak")
     for kind, (median, p90) in result["latency_ms"].items():
-        print(f"  {kind:<10} median {median:>9.1f} ms, p90 {p90:>9.1f} ms")
+        print(f"  {kind:<11} median {median:>9.1f} ms, p90 {p90:>9.1f} ms")
     asked = {flag: getattr(args, flag) for flag in ("engine", "conversations", "layout", "restrict_actions")}
     print(json.dumps({**asked, "shape": name, "queries": len(queries), "steps": STEPS, **result}))
     return 0

@@ -93,3 +93,4 @@ def test_the_command_ends_with_one_json_line(capsys):
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["queries_per_min"] > 0
     assert (result["queries"], result["layout"], result["restrict_actions"]) == (2, "upstream", True)
+    assert 0 < result["latency_ms"]["first token"][0] < result["latency_ms"]["thought"][0]

@@ -68,11 +68,13 @@ class GenerationResult:
     """`token_ids` are the generated ones only, a final stop token included.
 
     `finish_reason` is "stop" after a stop token or at the end of a constraint's path, "length" when
-    `max_new_tokens` or the model's context was reached.
+    `max_new_tokens` or the model's context was reached. `first_token_s` is the time from the request to its
+    first token, None where an engine sees whole generations alone; it makes no two results differ.
     """
 
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
+    first_token_s: float | None = field(default=None, compare=False)
 
 
 class Engine(Protocol):

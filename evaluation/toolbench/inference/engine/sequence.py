@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from evaluation.toolbench.inference.engine.checks import Walk
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.engine.prefix import Prefix
@@ -29,6 +31,8 @@ class Sequence:
         self.walk = Walk(request)
         self.has_begun = False  # it has had a part in the steps, though it may be waiting again
         self.finish_reason: FinishReason | None = None
+        self._submitted = time.perf_counter()
+        self._first_token_s: float | None = None
         self.is_dropped = False  # cancelled or failed: nobody waits for it any more
         self.is_kept = request.conversation_id is not None  # its pages stay for the conversation's next prompt
 
@@ -58,6 +62,8 @@ class Sequence:
     def read(self, token_id: int) -> None:
         """Take the token that was unknown; sets `finish_reason` when the generation ends with it."""
         self.num_unknown -= 1
+        if self._first_token_s is None:
+            self._first_token_s = time.perf_counter() - self._submitted
         self.token_ids.append(token_id)
         if self.walk.ends_with(token_id):
             self.finish_reason = "stop"
@@ -67,4 +73,4 @@ class Sequence:
     def result(self) -> GenerationResult:
         """What was generated, of a sequence that has finished."""
         assert self.finish_reason is not None
-        return GenerationResult(tuple(self.token_ids[self.num_prompt :]), self.finish_reason)
+        return GenerationResult(tuple(self.token_ids[self.num_prompt :]), self.finish_reason, self._first_token_s)
