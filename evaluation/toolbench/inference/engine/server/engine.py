@@ -233,6 +233,8 @@ class ServerEngine(Engine):
             endpoint = self._endpoints[member.number]
             for attempt in itertools.count():
                 await asyncio.sleep(self._settings.retry.wait_s(attempt, self._rng))
+                if self._is_closed:  # a cancellation can be lost in asyncio.wait_for (Python before 3.12)
+                    return
                 try:
                     served = await shake_hands(endpoint, self._needs, self._settings)
                 except Failure as failure:
