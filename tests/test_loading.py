@@ -20,7 +20,7 @@ from evaluation.toolbench.inference.multi_gpu.loading import (
     place_now,
     spread,
 )
-from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of as build_map
+from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
 from evaluation.toolbench.inference.multi_gpu.placement import budgets_of, plan_placement
 from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Workload
 from evaluation.toolbench.inference.multi_gpu.units import GIB
@@ -132,7 +132,7 @@ def test_equal_cards_are_left_to_device_map_auto_within_the_memory_map(sizes):
     targets = budgets_of([gpu(index, size) for index, size in enumerate(sizes)])
     arguments = spread(TOOLGEN_8B, targets)
     assert arguments["device_map"] == "auto"
-    assert arguments["max_memory"] == build_map([gpu(index, size) for index, size in enumerate(sizes)], len(sizes))
+    assert arguments["max_memory"] == max_memory_of([gpu(index, size) for index, size in enumerate(sizes)], len(sizes))
 
 
 @pytest.mark.parametrize("sizes", [(20, 20, 2), (20, 6), (40, 4, 4)])

@@ -227,16 +227,17 @@ def test_a_run_that_is_stopped_ends_its_steps_and_leaves_no_process(tmp_path):
     assert run.left_over() == []
 
 
-def test_a_replica_that_is_stopped_ends_with_its_parent(tmp_path):
-    """Its own watch over the parent cannot run, the kernel's can."""
+@pytest.mark.parametrize("number", [signal.SIGCONT, signal.SIGSTOP])
+def test_a_replica_ends_at_once_when_its_parent_is_killed(tmp_path, number):
+    """While it waits for work; and stopped, when its own watch over the parent cannot run and the kernel's can."""
     code = f"""
-import os, signal, time
+import os, time
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
 from evaluation.toolbench.inference.replicas.process import ProcessHandle
 setup = {{"folder": {str(tmp_path)!r}, "num_conversations": 1, "load": None}}
 handle = ProcessHandle(ReplicaSpec(0), setup, worker="tests.replica_helpers")
 handle.connection.recv()
-os.kill(handle.pid, signal.SIGSTOP)
+os.kill(handle.pid, {int(number)})
 print(handle.pid, flush=True)
 time.sleep(60)
 """

@@ -62,9 +62,7 @@ def load_model(
 
 def gpu_budgets(num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None) -> dict[int, int]:
     """CUDA index -> bytes that `load_model` may use there, as the memory is now; the errors of `build_max_memory`."""
-    gpus = visible_gpus()
-    targets = capped_budgets(gpus, max_memory_of(gpus, max(num_gpus, 1), max_gpu_memory))
-    return {target.index: target.budget_bytes for target in targets}
+    return {target.index: target.budget_bytes for target in _targets(visible_gpus(), num_gpus, max_gpu_memory)}
 
 
 def load_replica(
@@ -203,9 +201,13 @@ def _device_arguments(
     if num_gpus <= 1 and max_gpu_memory is None and not cpu_offloading:
         targets = [GpuBudget(gpus[0], gpus[0].free_bytes)]
     else:
-        targets = capped_budgets(gpus, max_memory_of(gpus, max(num_gpus, 1), max_gpu_memory))
+        targets = _targets(gpus, num_gpus, max_gpu_memory)
     cpu_bytes = int(psutil.virtual_memory().available * DEFAULT_SHARE) if cpu_offloading else 0
     return spread(footprint_of_checkpoint(model_path, resolve_dtype(dtype, on_cpu=False)), targets, cpu_bytes)
+
+
+def _targets(gpus: Sequence[Gpu], num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None) -> list[GpuBudget]:
+    return capped_budgets(gpus, max_memory_of(gpus, max(num_gpus, 1), max_gpu_memory))
 
 
 def _is_cpu_alone(device_map: str | Mapping[str, int | str]) -> bool:
