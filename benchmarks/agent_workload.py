@@ -78,13 +78,17 @@ class Measurement:
     first_tokens_s: list[float] = field(default_factory=list)  # of every generation, where the engine can tell
 
 
-def limit_of(costs: ModelCosts, ceilings: Ceilings, conversations: int) -> Limit:
+def limit_of(costs: ModelCosts, ceilings: Ceilings, conversations: int, num_gpus: int = 1) -> Limit:
     """Each decode step reads the weights once for all, and each row's keys and values; each new prompt token is
-    multiplied once. Nothing else takes time, and nothing overlaps."""
-    step_bytes = costs.step_bytes / conversations + mean_context() * costs.kv_token_bytes
+    multiplied once. Nothing else takes time, and nothing overlaps.
+
+    GPUs that share a model work on as many batches at once, each of which reads all weights; nothing is lost between
+    them.
+    """
+    step_bytes = num_gpus * costs.step_bytes / conversations + mean_context() * costs.kv_token_bytes
     return Limit(
-        decode_s=TOKENS_PER_QUERY * step_bytes / ceilings.bytes_per_s,
-        prefill_s=NEW_PROMPT_TOKENS_PER_QUERY * costs.prompt_token_flop / ceilings.flop_per_s,
+        decode_s=TOKENS_PER_QUERY * step_bytes / (num_gpus * ceilings.bytes_per_s),
+        prefill_s=NEW_PROMPT_TOKENS_PER_QUERY * costs.prompt_token_flop / (num_gpus * ceilings.flop_per_s),
     )
 
 

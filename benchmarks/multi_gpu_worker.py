@@ -27,20 +27,18 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 from benchmarks.agent_workload import measure
 from benchmarks.conversations import TOKENS_PER_QUERY, make_conversation
 from benchmarks.random_model import SHAPES, make_model
+from benchmarks.spread_model import plan, spread
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.kv_cache import PAGE_SIZE
 from evaluation.toolbench.inference.engine.paged import PagedEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest
-from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, visible_gpus
 from evaluation.toolbench.inference.multi_gpu.loading import load_replica
-from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Replica, Workload, fit_replica
+from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 
-_LONGEST = 4096  # tokens that the plan keeps for a conversation: the workload's have fewer
-_MOST_AT_ONCE = 64
 _CPU_KV_BYTES = GIB // 8
 _SMALL_KV_BYTES = GIB // 2
 _NUM_PROMPTS, _NEW_TOKENS = 16, 32  # of the comparison of tokens
@@ -109,24 +107,6 @@ def serve(shape: str, budget_bytes: int, seed: int, commands: Iterator[str], say
                     "peak_bytes": max(map(torch.cuda.max_memory_reserved, range(len(gpus))), default=0),
                 }
             )
-
-
-def plan(config: Any, targets: Sequence[GpuBudget], dtype: torch.dtype) -> Replica:
-    """Over all of `targets`, with as many conversations as there is room for."""
-    workload = Workload(_MOST_AT_ONCE, _LONGEST)
-    replica = fit_replica(footprint_of_config(config, dtype), targets, workload, conversations=_MOST_AT_ONCE)
-    if replica is None:
-        raise PlacementError(f"no room for the model on {len(targets)} GPUs of {targets[0].budget_bytes / GIB:.1f} GiB")
-    return replica
-
-
-def spread(model: PreTrainedModel, replica: Replica) -> PreTrainedModel:
-    """`model`, which was made on the first GPU, where the plan puts it: as `from_pretrained` does with a map."""
-    if len(replica.shards) == 1:
-        return model
-    model = dispatch_model(model, device_map=replica.device_map)
-    torch.cuda.empty_cache()  # the first GPU held all of it
-    return model
 
 
 def compare_tokens() -> dict[str, Any]:

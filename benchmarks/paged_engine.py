@@ -2,6 +2,7 @@
 
     python -m benchmarks.paged_engine                                  # the 8B model's shape, on a GPU
     python -m benchmarks.paged_engine --variants default,uncompiled,restricted --conversations 1,16,64 --profile
+    python -m benchmarks.paged_engine --gpus 2 --conversations 64 --profile   # the model's layers over two GPUs
     python -m benchmarks.paged_engine --tiny                           # a CPU, beside the generate engine
 
 The workload, the limit and the measurement are those of `agent_workload`. Each measurement is a JSON line as
@@ -29,10 +30,14 @@ from benchmarks.ceilings import describe_machine, measure_ceilings
 from benchmarks.conversations import Conversation, make_conversation
 from benchmarks.gpu_profile import gpu_time_table
 from benchmarks.random_model import SHAPES, TOOL_TOKENS, costs_of, make_model
+from benchmarks.spread_model import plan, spread
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.paged import PagedEngine
 from evaluation.toolbench.inference.engine.request import Engine
+from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
+from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE
+from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget
 
 # Queries a minute on one H200 with this workload and the 8B shape, by conversations in flight.
 ANCHORS = {
@@ -140,22 +145,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     if device.type == "cpu" and not args.tiny:
         print("no GPU: give --tiny for a tiny model on the CPU", file=sys.stderr)
         return 2
+    gpus = [GpuBudget(gpu, int(DEFAULT_SHARE * gpu.free_bytes)) for gpu in visible_gpus()[: args.gpus]]
+    if args.gpus > max(1, len(gpus)):
+        print(f"needs {args.gpus} GPUs, found {len(gpus)}", file=sys.stderr)
+        return 2
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     config = SHAPES["tiny" if args.tiny else args.shape]()
     ceilings = measure_ceilings(device)
     costs = costs_of(config, dtype)
-    limits = {count: limit_of(costs, ceilings, count) for count in args.conversations}
+    limits = {count: limit_of(costs, ceilings, count, args.gpus) for count in args.conversations}
     print(f"{describe_machine(device)}; {ceilings}")
     for count, limit in limits.items():
         print(f"limit at {count} conversations: {limit.queries_per_min:.1f} queries/min", flush=True)
-    bench = Bench(make_model(config, device, dtype, seed=args.seed), seed=args.seed)
+    model = make_model(config, device, dtype, seed=args.seed)
+    if args.gpus > 1:
+        model = spread(model, plan(config, gpus, dtype))
+    bench = Bench(model, seed=args.seed)
     rows: list[Row] = []
     for name in args.variants:
         rows += bench.run(name, args.conversations, limits, args)
         gc.collect()  # the pages of one engine make room for those of the next
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    if args.shape == "8b" and not args.tiny:
+    if args.shape == "8b" and not args.tiny and args.gpus == 1:
         rows += [
             Row(name, count, rate)
             for name, rates in ANCHORS.items()
@@ -174,6 +186,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--shape", choices=[name for name in SHAPES if name != "tiny"], default="8b")
     parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU")
+    parser.add_argument("--gpus", type=int, default=1, help="that share the model's layers (default: %(default)s)")
     parser.add_argument("--conversations", help="in flight, such as 1,16,64 (the default; 1,8 with --tiny)")
     parser.add_argument("--variants", help=f"of {','.join(VARIANTS)} (default: default; generate,default with --tiny)")
     parser.add_argument(

@@ -48,6 +48,8 @@ def test_the_limit_of_the_8b_shape_on_an_h200_is_the_quoted_one():
     assert (costs.step_bytes, costs.kv_token_bytes) == (pytest.approx(15.4e9, rel=1e-3), 131_072)
     assert costs.prompt_token_flop == pytest.approx(14e9, rel=0.01)
     assert limit_of(costs, H200, 64).queries_per_min == pytest.approx(630, rel=0.01)
+    # Two cards, each with half the layers and half the work of two batches.
+    assert limit_of(costs, H200, 64, 2).queries_per_min == 2 * limit_of(costs, H200, 32).queries_per_min
     alone = limit_of(costs, H200, 1)
     assert 510 / alone.decode_s == pytest.approx(279, rel=0.03)  # quoted without the time of reading keys and values
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from benchmarks import paged_engine
 from benchmarks.agent_workload import Limit
-from benchmarks.gpu_profile import kind_of_kernel
+from benchmarks.gpu_profile import covered, kind_of_kernel
 from benchmarks.paged_engine import Row, table
 
 
@@ -26,6 +27,17 @@ def test_an_unknown_variant_is_refused_with_those_that_exist(capsys):
     with pytest.raises(SystemExit):
         paged_engine.main(["--tiny", "--variants", "fast"])
     assert "default" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 7, reason="this machine has as many GPUs")
+def test_more_gpus_than_there_are_is_an_error_with_both_numbers(capsys):
+    assert paged_engine.main(["--tiny", "--gpus", "8"]) == 2
+    assert f"needs 8 GPUs, found {torch.cuda.device_count()}" in capsys.readouterr().err
+
+
+def test_kernels_that_run_side_by_side_leave_no_less_idle_time():
+    assert covered([(0.0, 2.0), (1.0, 3.0), (1.5, 1.6), (5.0, 6.0)]) == 4.0
+    assert covered([]) == 0.0
 
 
 def test_shares_are_of_the_limit_for_as_many_conversations():
