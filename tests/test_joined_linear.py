@@ -100,3 +100,18 @@ def test_an_engine_with_joined_layers_gives_the_tokens_of_the_reference_and_the_
             assert [future.result(60) for future in futures] == expected
     with contextlib.closing(GenerateEngine(model)) as reference:
         assert [reference.generate(request) for request in asked] == expected
+
+
+def test_all_weights_of_a_layer_move_together_and_none_is_kept_twice():
+    model = tiny_llama()
+    attach(model)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    [stage] = split(model, [0])
+    join_linears([stage])
+    layer = model.model.layers[0]
+    alone = [layer.self_attn.o_proj, layer.mlp.down_proj]
+    assert all(module.weight.untyped_storage().nbytes() == module.weight.nbytes for module in alone)
+    rows = [layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight]
+    assert len({weight.untyped_storage().data_ptr() for weight in rows}) == 1
+    assert rows[0].untyped_storage().nbytes() == sum(weight.nbytes for weight in rows)
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())

@@ -7,6 +7,7 @@ model's code is left as it is; only the layers that it calls hand out parts of o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -70,7 +71,9 @@ def join_linears(stages: Sequence[Stage]) -> int:
     """
     saved = 0
     for calls in _calls(stages):
-        for group in _groups(calls):
+        groups = list(_groups(calls))
+        _gather(groups, calls)
+        for group in groups:
             joined = JoinedLinear([call.layer for call in group])
             for call, part in zip(group, joined.parts(), strict=True):
                 call.parent._modules[call.name] = part
@@ -133,11 +136,32 @@ def _can_join(one: _Call, other: _Call) -> bool:
 
 
 @torch.no_grad()
+def _gather(groups: Sequence[Sequence[_Call]], calls: Sequence[_Call]) -> None:
+    """The weights of each group in a row, in the memory that those of the whole layer have taken.
+
+    A loader lays all weights close together. Were only those of a group moved, each layer would leave a hole too
+    small for its own joined weights: 1.5 GiB of an 8B model, lost to the KV cache. So all are set aside at once.
+    """
+    together = [[call.layer.weight for call in group] for group in groups]
+    if all(map(_lie_in_a_row, together)):
+        return
+    grouped = {id(weight) for weights in together for weight in weights}
+    alone = {id(call.layer.weight): call.layer.weight for call in calls if id(call.layer.weight) not in grouped}
+    weights = [*itertools.chain.from_iterable(together), *alone.values()]
+    aside = [weight.detach().clone() for weight in weights]  # kept to the end, or what follows would go there
+    for weight, copy in zip(weights, aside, strict=True):
+        weight.data = copy
+    together += [[weight] for weight in alone.values()]
+    for row in sorted(together, key=lambda row: -sum(weight.nbytes for weight in row)):
+        _join(row)
+
+
+@torch.no_grad()
 def _join(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One after another in a new tensor, of which `tensors` become views; where they are that already, as they lie."""
+    """One after another in a new tensor, of which `tensors` become views; several that are that already, as they lie."""
     first = tensors[0]
     size = (sum(map(len, tensors)), *first.shape[1:])
-    if _lie_in_a_row(tensors):
+    if len(tensors) > 1 and _lie_in_a_row(tensors):
         return first.detach().as_strided(size, first.stride())
     joined = torch.cat([tensor.detach() for tensor in tensors])
     start = 0

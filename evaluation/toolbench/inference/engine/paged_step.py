@@ -27,7 +27,8 @@ class PagedStep:
 
     Launches depend on the layout alone, so a step can be captured in a CUDA graph and replayed after
     its buffer has been written anew. `is_fresh` promises that no prefill row has anything stored yet
-    and none is padding.
+    and none is padding. `side_stream` takes the attention of prompts on its device, beside that of decodes:
+    few programs that take long, and many short ones that wait for memory.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class PagedStep:
         cache: KvCache,
         *,
         is_fresh: bool = False,
+        side_stream: torch.cuda.Stream | None = None,
     ) -> None:
         self._cache = cache
+        self._side_stream = side_stream
         self._num_decode = layout.shape.decode_rows
         self._is_fresh = is_fresh
         self._slots: dict[torch.device, torch.Tensor] = {}
@@ -58,28 +61,28 @@ class PagedStep:
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         """Store the new keys and values of `layer` and attend: decode rows by one kernel, prefill rows by another."""
-        device = q.device
+        device, split = q.device, self._num_decode
         keys, values = self._cache.keys(layer), self._cache.values(layer)
         write_kv(k, v, keys, values, self._slots[device])
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
-        split = self._num_decode
-        if split:
-            part = self._decode[device]
+
+        def serve(part: _Part, rows: slice, new_kv: tuple[torch.Tensor, torch.Tensor] | None = None) -> None:
+            tables, contexts, starts = part.tables, part.contexts, part.starts
             paged_attention(
-                q[:split], keys, values, part.tables, part.contexts, part.starts, part.max_q, scale, out[:split]
+                q[rows], keys, values, tables, contexts, starts, part.max_q, scale, out[rows], new_kv=new_kv
             )
-        if device in self._prefill:
-            part = self._prefill[device]
-            paged_attention(
-                q[split:],
-                keys,
-                values,
-                part.tables,
-                part.contexts,
-                part.starts,
-                part.max_q,
-                scale,
-                out[split:],
-                new_kv=(k[split:], v[split:]) if self._is_fresh else None,
-            )
+
+        decode, prefill = self._decode.get(device), self._prefill.get(device)
+        side = self._side_stream if decode and prefill else None
+        if side is not None and side.device != device:
+            side = None
+        if side is not None:
+            side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):  # None: where we are
+            if prefill is not None:
+                serve(prefill, slice(split, None), (k[split:], v[split:]) if self._is_fresh else None)
+        if decode is not None:
+            serve(decode, slice(split))
+        if side is not None:
+            torch.cuda.current_stream(device).wait_stream(side)
         return out

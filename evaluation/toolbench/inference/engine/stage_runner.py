@@ -44,6 +44,9 @@ class StageRunner:
         self._is_on_host = set(devices) == {torch.device("cpu")}
         self._pool: Any = None  # of the graphs; an opaque handle of PyTorch's
         self._capture_stream: Any = None
+        self._side_stream: Any = None
+        if stage.device.type == "cuda":
+            self._side_stream = torch.cuda.Stream(stage.device)
 
     def graph(self, shape: StepShape) -> StepGraph | None:
         """The graph for steps of `shape`, captured at its first use; None, for good, once a capture has failed."""
@@ -83,7 +86,7 @@ class StageRunner:
         if self._is_on_host:
             step = HostStep(layout, buffers[device], self._cache)
         else:
-            step = PagedStep(layout, buffers, self._cache, is_fresh=is_fresh)
+            step = PagedStep(layout, buffers, self._cache, is_fresh=is_fresh, side_stream=self._side_stream)
         if self.stage.is_first:
             kept = self._tokens[arrays.token_rows.clamp(min=0)]
             hidden = torch.where(arrays.token_rows >= 0, kept, arrays.ids.long())
