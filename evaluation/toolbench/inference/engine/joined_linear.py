@@ -158,7 +158,7 @@ def _gather(groups: Sequence[Sequence[_Call]], calls: Sequence[_Call]) -> None:
 
 @torch.no_grad()
 def _join(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One after another in a new tensor, of which `tensors` become views; several that are that already, as they lie."""
+    """One after another in a new tensor, of which `tensors` become views; several that are so already, as they lie."""
     first = tensors[0]
     size = (sum(map(len, tensors)), *first.shape[1:])
     if len(tensors) > 1 and _lie_in_a_row(tensors):
