@@ -102,7 +102,7 @@ def implementations(work: Work) -> dict[str, Attention]:
 
 
 def _ours(layers: Layers, i: int) -> torch.Tensor:
-    """As the engine does it: decodes by one call, prompts by another."""
+    """Decodes by one call, prompts by another, one after the other."""
     out = torch.empty_like(layers.q[i])
     if layers.num_decodes:
         _decodes(layers, i, out)
@@ -112,7 +112,7 @@ def _ours(layers: Layers, i: int) -> torch.Tensor:
 
 
 def _side_by_side(layers: Layers, i: int) -> torch.Tensor:
-    """Prompts on a stream of their own: few programs that take long, beside many short ones that wait for memory."""
+    """As the engine does it: prompts, few programs that take long, beside decodes, many that wait for memory."""
     out = torch.empty_like(layers.q[i])
     main = torch.cuda.current_stream()
     layers.side_stream.wait_stream(main)

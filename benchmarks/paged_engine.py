@@ -29,6 +29,7 @@ from benchmarks.agent_workload import Limit, limit_of, measure, summary
 from benchmarks.ceilings import describe_machine, measure_ceilings
 from benchmarks.conversations import Conversation, make_conversation
 from benchmarks.gpu_profile import gpu_time_table
+from benchmarks.multi_gpu_bench import budget_of
 from benchmarks.random_model import SHAPES, TOOL_TOKENS, costs_of, make_model
 from benchmarks.spread_model import plan, spread
 from evaluation.toolbench.inference.engine.constraint import TokenSet
@@ -36,7 +37,6 @@ from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.paged import PagedEngine
 from evaluation.toolbench.inference.engine.request import Engine
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
-from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE
 from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget
 
 # Queries a minute on one H200 with this workload and the 8B shape, by conversations in flight.
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if device.type == "cpu" and not args.tiny:
         print("no GPU: give --tiny for a tiny model on the CPU", file=sys.stderr)
         return 2
-    gpus = [GpuBudget(gpu, int(DEFAULT_SHARE * gpu.free_bytes)) for gpu in visible_gpus()[: args.gpus]]
+    gpus = visible_gpus()[: args.gpus] if args.gpus > 1 else []
     if args.gpus > max(1, len(gpus)):
         print(f"needs {args.gpus} GPUs, found {len(gpus)}", file=sys.stderr)
         return 2
@@ -157,9 +157,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{describe_machine(device)}; {ceilings}")
     for count, limit in limits.items():
         print(f"limit at {count} conversations: {limit.queries_per_min:.1f} queries/min", flush=True)
+    budget_bytes = budget_of(gpus, sharers=1) if gpus else 0
     model = make_model(config, device, dtype, seed=args.seed)
-    if args.gpus > 1:
-        model = spread(model, plan(config, gpus, dtype))
+    if gpus:
+        model = spread(model, plan(config, [GpuBudget(gpu, budget_bytes) for gpu in gpus], dtype))
     bench = Bench(model, seed=args.seed)
     rows: list[Row] = []
     for name in args.variants:
