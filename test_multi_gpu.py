@@ -15,11 +15,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluation.toolbench.inference.multi_gpu.doctor.machine import Machine
+    from evaluation.toolbench.inference.doctor.machine import Machine
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
-    from evaluation.toolbench.inference.multi_gpu.doctor.command import CHECKS
+    from evaluation.toolbench.inference.doctor.command import CHECKS
 
     if "check" in metafunc.fixturenames:
         metafunc.parametrize("check", CHECKS)
@@ -28,7 +28,7 @@ def pytest_generate_tests(metafunc: Any) -> None:
 def test_this_machine(check: str) -> None:
     import pytest
 
-    from evaluation.toolbench.inference.multi_gpu.doctor.command import CHECKS
+    from evaluation.toolbench.inference.doctor.command import CHECKS
 
     findings = CHECKS[check](_machine())
     failed = [line for finding in findings if finding.status == "fail" for line in finding.lines()]
@@ -40,12 +40,12 @@ def test_this_machine(check: str) -> None:
 @functools.cache
 def _machine() -> Machine:
     """One machine for all tests, so that the model is loaded once."""
-    from evaluation.toolbench.inference.multi_gpu.doctor.machine import Machine, Options
+    from evaluation.toolbench.inference.doctor.machine import Machine, Options
 
     return Machine(Options())
 
 
 if __name__ == "__main__":
-    from evaluation.toolbench.inference.multi_gpu.doctor.command import main
+    from evaluation.toolbench.inference.doctor.command import main
 
     sys.exit(main())

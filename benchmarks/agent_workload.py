@@ -46,9 +46,9 @@ from benchmarks.conversations import (
 from benchmarks.random_model import SHAPES, TOOL_TOKENS, ModelCosts, costs_of, make_model
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.factory import make_engine
+from evaluation.toolbench.inference.engine.remote.handshake import Needs
+from evaluation.toolbench.inference.engine.remote.settings import ServerSettings
 from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest
-from evaluation.toolbench.inference.engine.server.handshake import Needs
-from evaluation.toolbench.inference.engine.server.settings import ServerSettings
 from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
 
 _ENGINES = ("paged", "generate", "transformers", "server")

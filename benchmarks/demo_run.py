@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.toolbench.inference.run_report.history import Attempt, read_history
+from evaluation.toolbench.inference.records.event_history import Attempt, read_history
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "evaluation/toolbench/demo"

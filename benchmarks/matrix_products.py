@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from benchmarks.ceilings import captured, describe_machine, median_seconds
-from evaluation.toolbench.inference.engine.joined_linear import JoinedLinear
-from evaluation.toolbench.inference.engine.output_head import product_in_pieces
+from evaluation.toolbench.inference.engine.paged.execution.joined_linear import JoinedLinear
+from evaluation.toolbench.inference.engine.paged.execution.output_head import product_in_pieces
 
 ROWS = (64, 128, 192, 256, 288, 320, 384, 416, 448, 512, 576)
 HEAD_ROWS = (1, 16, 64, 128)

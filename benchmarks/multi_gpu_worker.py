@@ -30,13 +30,13 @@ from benchmarks.random_model import SHAPES, make_model
 from benchmarks.spread_model import plan, spread
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.factory import make_engine
-from evaluation.toolbench.inference.engine.kv_cache import PAGE_SIZE
-from evaluation.toolbench.inference.engine.paged import PagedEngine
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE
 from evaluation.toolbench.inference.engine.request import GenerationRequest
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, visible_gpus
 from evaluation.toolbench.inference.multi_gpu.loading import load_replica
-from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 
 _CPU_KV_BYTES = GIB // 8

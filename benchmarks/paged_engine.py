@@ -34,10 +34,10 @@ from benchmarks.random_model import SHAPES, TOOL_TOKENS, costs_of, make_model
 from benchmarks.spread_model import plan, spread
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.factory import make_engine
-from evaluation.toolbench.inference.engine.paged import PagedEngine
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.request import Engine
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
-from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget
 
 # Queries a minute on one H200 with this workload and the 8B shape, by conversations in flight.
 ANCHORS = {

@@ -39,7 +39,7 @@ from evaluation.toolbench.inference.engine.request import GenerationRequest
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
 from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_replica
 from evaluation.toolbench.inference.multi_gpu.planning import plan_run
-from evaluation.toolbench.inference.multi_gpu.replica import Workload
+from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.multi_gpu.tables import align
 from evaluation.toolbench.inference.multi_gpu.units import GIB, gib
 

@@ -15,9 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from evaluation.toolbench.inference.Downstream_tasks.failures import FailureLog
 from evaluation.toolbench.inference.errors import EngineError
-from evaluation.toolbench.inference.run_report.run_record import (
+from evaluation.toolbench.inference.records.failures import FailureLog
+from evaluation.toolbench.inference.records.run_record import (
     GpuRecord,
     ReplicaRecord,
     RunRecord,

@@ -15,7 +15,7 @@ from typing import Any
 
 from unidecode import unidecode
 
-from evaluation.toolbench.inference.toolgen.names import standardize
+from evaluation.toolbench.names import standardize
 from tests.toolgen_helpers import TOKEN_LINES, TOOLS, save_tiny_checkpoint, write_data_folder
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ from evaluation.toolbench.inference.multi_gpu.footprint import (
     toolgen_8b_config,
 )
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu, GpuProcess
-from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 
 TOOLGEN_8B = footprint_of_config(toolgen_8b_config(), name="ToolGen-Llama-3-8B")

@@ -14,11 +14,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from evaluation.toolbench.inference.Algorithms.events import StopRequested
-from evaluation.toolbench.inference.Downstream_tasks.answers import AnswerFolder
-from evaluation.toolbench.inference.errors import DataError, OutputError
+from evaluation.toolbench.inference.errors import DataError, OutputError, StopRequested
 from evaluation.toolbench.inference.process_watch import die_with_parent, when_process_ends
-from evaluation.toolbench.inference.replicas.messages import Ended, Loaded, LoadFailed, Problem
+from evaluation.toolbench.inference.records.answers import AnswerFolder
+from evaluation.toolbench.inference.records.problem import Problem
+from evaluation.toolbench.inference.replicas.messages import Ended, Loaded, LoadFailed
 from evaluation.toolbench.inference.replicas.meter import Meter
 from evaluation.toolbench.inference.replicas.serving import Heart, ParentLine, ReplicaServer
 

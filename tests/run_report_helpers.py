@@ -12,9 +12,9 @@ from typing import Any
 from evaluation.toolbench.inference.Algorithms.base_search import base_search_method
 from evaluation.toolbench.inference.Algorithms.DFS import DFS_tree_search
 from evaluation.toolbench.inference.Algorithms.single_chain import single_chain
-from evaluation.toolbench.inference.Downstream_tasks.base_env import base_env
-from evaluation.toolbench.inference.Downstream_tasks.finish import FINISH_NAME, parse_finish
-from evaluation.toolbench.inference.run_report.event_log import EventLog, QueryRecorder, current_recorder
+from evaluation.toolbench.inference.records.event_log import EventLog, QueryRecorder, current_recorder
+from evaluation.toolbench.inference.records.finish import FINISH_NAME, parse_finish
+from evaluation.toolbench.inference.Tree.base_env import base_env
 
 ANSWER = '{"return_type": "give_answer", "final_answer": "Sunny, 21 degrees."}'
 GIVE_UP = '{"return_type": "give_up_and_restart"}'

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
-from evaluation.toolbench.inference.engine.scheduler import Plan, Scheduler
-from evaluation.toolbench.inference.engine.sequence import Sequence
+from evaluation.toolbench.inference.engine.paged.scheduler import Plan, Scheduler
+from evaluation.toolbench.inference.engine.paged.sequence import Sequence
 
 
 def next_token(token_ids: list[int], vocab_size: int) -> int:
@@ -67,7 +67,7 @@ def assert_pages_add_up(scheduler: Scheduler) -> None:
     for sequence in scheduler.running:
         first_written = sequence.prefix.num_tokens // pool.page_size
         assert all(held[page] == 1 for page in sequence.prefix.pages[first_written:]), "a shared page is written"
-    rows = [s.row for s in scheduler.running]
+    rows = [s.slot for s in scheduler.running]
     assert len(rows) == len(set(rows)) <= scheduler.limits.max_running + len(rows)
 
 

@@ -14,9 +14,9 @@ import pytest
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.LLM.toolgen import ToolGen
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
 from evaluation.toolbench.inference.toolgen.chat_format import PromptEncoder, chat_format
-from evaluation.toolbench.inference.toolgen.names import ActionName
-from evaluation.toolbench.inference.toolgen.options import AgentOptions
+from evaluation.toolbench.names import ActionName
 from tests.toolgen_helpers import (
     NAMES,
     SKY_WATCH,

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.Downstream_tasks.answers import AnswerFolder, outcome_of
-from evaluation.toolbench.inference.Downstream_tasks.failures import FailureLog
-from evaluation.toolbench.inference.Downstream_tasks.whole_files import remove_abandoned, write_whole
 from evaluation.toolbench.inference.errors import OutputError
+from evaluation.toolbench.inference.records.answers import AnswerFolder, outcome_of
+from evaluation.toolbench.inference.records.failures import FailureLog
+from evaluation.toolbench.inference.records.whole_files import remove_abandoned, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 

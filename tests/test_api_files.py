@@ -10,8 +10,8 @@ from environment_helpers import FORECAST, command_line, entry, query, write_tool
 from evaluation.toolbench.inference import server
 from evaluation.toolbench.inference.Downstream_tasks.api_files import ApiFiles, within
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
+from evaluation.toolbench.inference.Downstream_tasks.local_apis import error_in, get_rapidapi_response
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.inference.server import error_in, get_rapidapi_response
 
 SOURCE = """
 import threading

@@ -6,7 +6,7 @@ import pytest
 
 from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.toolgen.catalog import load_catalog
-from evaluation.toolbench.inference.toolgen.names import ActionName, get_toolbench_name
+from evaluation.toolbench.names import ActionName, get_toolbench_name
 from tests.toolgen_helpers import INDEXES, NAMES, SKY_WATCH, TOKEN_LINES, TOOLS, write_data_folder
 
 REAL_DATA = Path(os.environ.get("TOOLGEN_REAL_DATA", Path(__file__).resolve().parents[2] / "shared/real_data"))

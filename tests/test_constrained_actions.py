@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from evaluation.toolbench.inference.engine.factory import make_engine
-from evaluation.toolbench.inference.engine.generate import GenerateEngine
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.LLM.toolgen import ToolGen
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
-from evaluation.toolbench.inference.toolgen.options import AgentOptions
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
 from tests.toolgen_helpers import NAMES, first_messages, shared_tokenizer, tiny_llama, write_data_folder
 
 STYLES = {"llama-3": "llama-3", "qwen-7b-chat": "qwen"}

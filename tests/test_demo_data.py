@@ -15,10 +15,10 @@ from evaluation.toolbench.demo.world import TASKS, TOOLS
 from evaluation.toolbench.demo.world.schema import expansions
 from evaluation.toolbench.demo.world.values import HELD_OUT, sample_value
 from evaluation.toolbench.inference.toolgen.catalog import load_catalog
-from evaluation.toolbench.inference.toolgen.names import change_name, get_toolbench_name, standardize
+from evaluation.toolbench.names import change_name, get_toolbench_name, standardize
 from evaluation.toolbench.virtual_api.cache import ResponseCache
+from evaluation.toolbench.virtual_api.cache_names import RecordName
 from evaluation.toolbench.virtual_api.keys import parse_tool_input
-from evaluation.toolbench.virtual_api.names import RecordName
 
 QUERIES = demo_queries()
 HELD_OUT_QUERIES = [query for query in QUERIES if query.split == "held_out"]

@@ -12,10 +12,10 @@ from evaluation.toolbench.demo.corpus import demo_catalog
 from evaluation.toolbench.demo.samples import DemoQuery, demo_queries
 from evaluation.toolbench.demo.score import Call, Verdict, final_answer_of, judge, load_expected
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
-from evaluation.toolbench.inference.toolgen.names import ActionName
+from evaluation.toolbench.names import ActionName
 from evaluation.toolbench.virtual_api.cache import ResponseCache
+from evaluation.toolbench.virtual_api.cache_names import RecordName
 from evaluation.toolbench.virtual_api.keys import parse_tool_input
-from evaluation.toolbench.virtual_api.names import RecordName
 
 pytestmark = pytest.mark.skipif(
     not (MODEL_DIR / "model.safetensors").is_file(), reason=f"no trained checkpoint in {MODEL_DIR}"

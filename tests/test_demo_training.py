@@ -17,7 +17,7 @@ from evaluation.toolbench.demo.samples import as_sample, demo_queries, training_
 from evaluation.toolbench.demo.train import TrainingConfig, build_model, build_tokenizer, learning_rate, train
 from evaluation.toolbench.demo.world.values import HELD_OUT, lexicon
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
-from evaluation.toolbench.inference.toolgen.options import AgentOptions
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
 from evaluation.toolbench.inference.toolgen.prompts import LAYOUTS
 from tests.toolgen_helpers import ScriptedEngine
 

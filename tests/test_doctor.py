@@ -15,21 +15,21 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from evaluation.toolbench.inference.engine.paged import PagedEngine
-from evaluation.toolbench.inference.errors import DataError, PlacementError
-from evaluation.toolbench.inference.multi_gpu.doctor import command, peer_copies
-from evaluation.toolbench.inference.multi_gpu.doctor import machine as machine_module
-from evaluation.toolbench.inference.multi_gpu.doctor.command import main
-from evaluation.toolbench.inference.multi_gpu.doctor.environment import (
+from evaluation.toolbench.inference.doctor import command, peer_copies
+from evaluation.toolbench.inference.doctor import machine as machine_module
+from evaluation.toolbench.inference.doctor.command import main
+from evaluation.toolbench.inference.doctor.finding import Finding
+from evaluation.toolbench.inference.doctor.machine import Machine, Options
+from evaluation.toolbench.inference.doctor.machine_checks import (
     check_gpus,
     check_versions,
     check_visible_devices,
 )
-from evaluation.toolbench.inference.multi_gpu.doctor.finding import Finding
-from evaluation.toolbench.inference.multi_gpu.doctor.machine import Machine, Options
-from evaluation.toolbench.inference.multi_gpu.doctor.memory_check import fill
-from evaluation.toolbench.inference.multi_gpu.doctor.model_checks import check_layout, compare_tokens
-from evaluation.toolbench.inference.multi_gpu.doctor.peer_copies import copy_and_verify, copy_pairs, judge
+from evaluation.toolbench.inference.doctor.memory_check import fill
+from evaluation.toolbench.inference.doctor.model_checks import check_layout, compare_tokens
+from evaluation.toolbench.inference.doctor.peer_copies import copy_and_verify, copy_pairs, judge
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.errors import DataError, PlacementError
 from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.units import GIB

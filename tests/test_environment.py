@@ -26,9 +26,9 @@ from environment_helpers import (
 
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller, service_url
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
+from evaluation.toolbench.inference.Downstream_tasks.local_apis import LocalApis
 from evaluation.toolbench.inference.errors import ConfigError, DataError
-from evaluation.toolbench.inference.server import LocalApis
-from evaluation.toolbench.inference.toolgen.names import ActionName
+from evaluation.toolbench.names import ActionName
 from evaluation.toolbench.virtual_api.client import ApiClient
 
 

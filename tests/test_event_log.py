@@ -9,14 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from evaluation.toolbench.inference.Algorithms.events import StopRequested
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
-from evaluation.toolbench.inference.errors import OutputError
-from evaluation.toolbench.inference.run_report.event_log import EventLog, current_recorder, event_file
-from evaluation.toolbench.inference.run_report.history import read_history
-from evaluation.toolbench.inference.run_report.memory_sampler import MemorySampler
-from evaluation.toolbench.inference.run_report.metered_engine import MeteredEngine
+from evaluation.toolbench.inference.errors import OutputError, StopRequested
+from evaluation.toolbench.inference.records.event_history import read_history
+from evaluation.toolbench.inference.records.event_log import EventLog, current_recorder, event_file
+from evaluation.toolbench.inference.replicas.memory_sampler import MemorySampler
+from evaluation.toolbench.inference.replicas.metered_engine import MeteredEngine
 from tests.run_report_helpers import GIVE_UP, Move, finish, replica_log, run_query
 
 

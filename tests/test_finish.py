@@ -7,7 +7,8 @@ from environment_helpers import ANSWER, GIVE_UP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.Downstream_tasks.finish import ABSENT, finish_function, parse_finish
+from evaluation.toolbench.inference.Downstream_tasks.functions import finish_function
+from evaluation.toolbench.inference.records.finish import ABSENT, parse_finish
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

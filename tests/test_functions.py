@@ -10,7 +10,7 @@ from evaluation.toolbench.inference.Downstream_tasks.functions import (
     api_json_to_openai_json,
     fetch_api_json_from_tool,
 )
-from evaluation.toolbench.inference.toolgen.names import ActionName
+from evaluation.toolbench.names import ActionName
 
 
 def api(**changes):

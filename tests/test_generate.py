@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.factory import make_engine
-from evaluation.toolbench.inference.engine.generate import GenerateEngine
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult, Sampling
 from evaluation.toolbench.inference.errors import ConfigError, EngineError
 

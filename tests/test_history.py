@@ -2,13 +2,13 @@ import pytest
 
 from evaluation.toolbench.inference.toolgen.catalog import load_catalog
 from evaluation.toolbench.inference.toolgen.chat_format import chat_format
-from evaluation.toolbench.inference.toolgen.history import (
+from evaluation.toolbench.inference.toolgen.prompts import prompt_layout
+from evaluation.toolbench.inference.toolgen.turns import (
     conversation_of,
     documentation_text,
     history_turns,
     plain_turns,
 )
-from evaluation.toolbench.inference.toolgen.prompts import prompt_layout
 from tests.toolgen_helpers import NAMES, SKY_WATCH, write_data_folder
 
 

@@ -10,13 +10,15 @@ import threading
 
 import pytest
 
-from evaluation.toolbench.inference.Algorithms.events import Events, StopRequested
-from evaluation.toolbench.inference.Downstream_tasks.interruption import Interruption, StopBetweenSteps
+from evaluation.toolbench.inference.Algorithms.events import Events
+from evaluation.toolbench.inference.errors import StopRequested
+from evaluation.toolbench.inference.replicas.limits import StopBetweenSteps
+from evaluation.toolbench.inference.run.interruption import Interruption
 from tests.pipeline_helpers import ROOT
 
 BUSY = """
     import threading, time
-    from evaluation.toolbench.inference.Downstream_tasks.interruption import Interruption
+    from evaluation.toolbench.inference.run.interruption import Interruption
     threading.Thread(target=time.sleep, args=(60,)).start()  # a generation that does not end
     with Interruption() as interruption:
         print("ready", flush=True)

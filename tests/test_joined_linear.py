@@ -10,12 +10,12 @@ from engine_helpers import tiny_llama, tiny_qwen2, tiny_qwen3
 from torch import nn
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet
-from evaluation.toolbench.inference.engine.generate import GenerateEngine
-from evaluation.toolbench.inference.engine.joined_linear import JoinedLinear, LinearPart, join_linears
-from evaluation.toolbench.inference.engine.paged import PagedEngine
-from evaluation.toolbench.inference.engine.paging import attach
+from evaluation.toolbench.inference.engine.paged.attach import attach
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.paged.execution.joined_linear import JoinedLinear, LinearPart, join_linears
+from evaluation.toolbench.inference.engine.paged.execution.stages import split
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest
-from evaluation.toolbench.inference.engine.stages import split
 
 JOINED = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"]
 

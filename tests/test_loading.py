@@ -9,12 +9,12 @@ from engine_helpers import plain_greedy, tiny_llama
 from fake_nvml import FakeGpu, FakeNvml
 from placement_helpers import TOOLGEN_8B, gpu
 
+from evaluation.toolbench.inference.engine.device import embedding_device
 from evaluation.toolbench.inference.errors import ConfigError, DataError, PlacementError
 from evaluation.toolbench.inference.multi_gpu import loading
 from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus, require_usable
 from evaluation.toolbench.inference.multi_gpu.loading import (
     check_placement,
-    embedding_device,
     load_model,
     load_replica,
     place_now,
@@ -22,7 +22,7 @@ from evaluation.toolbench.inference.multi_gpu.loading import (
 )
 from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
 from evaluation.toolbench.inference.multi_gpu.placement import budgets_of, plan_placement
-from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Workload
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, Workload
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

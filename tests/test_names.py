@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from evaluation.toolbench.inference.toolgen.names import (
+from evaluation.toolbench.names import (
     ActionName,
     change_name,
     get_toolbench_name,

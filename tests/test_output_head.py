@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from evaluation.toolbench.inference.engine.output_head import logits_of, product_in_pieces
+from evaluation.toolbench.inference.engine.paged.execution.output_head import logits_of, product_in_pieces
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -18,8 +18,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from evaluation.toolbench.inference.engine.constraint import Constraint, TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.factory import make_engine
-from evaluation.toolbench.inference.engine.generate import GenerateEngine
-from evaluation.toolbench.inference.engine.paged import PagedEngine
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult, Sampling
 from evaluation.toolbench.inference.errors import EngineError, PlacementError
 

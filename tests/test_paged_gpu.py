@@ -11,10 +11,10 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from engine_helpers import VOCAB_SIZE, tiny_llama, tiny_qwen3
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
-from evaluation.toolbench.inference.engine.generate import GenerateEngine
-from evaluation.toolbench.inference.engine.paged import PagedEngine
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.paged.execution.step_buffers import StepShape
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling
-from evaluation.toolbench.inference.engine.step_layout import StepShape
 
 pytestmark = [
     pytest.mark.gpu,

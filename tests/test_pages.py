@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.engine.kv_cache import count_pages
-from evaluation.toolbench.inference.engine.pages import PagePool, extend_names
-from evaluation.toolbench.inference.engine.paging import LayerShape
-from evaluation.toolbench.inference.engine.prefix import common_length
+from evaluation.toolbench.inference.engine.paged.attach import LayerShape
+from evaluation.toolbench.inference.engine.paged.kv_cache import count_pages
+from evaluation.toolbench.inference.engine.paged.pages import PagePool, extend_names
+from evaluation.toolbench.inference.engine.paged.prefix import common_length
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 

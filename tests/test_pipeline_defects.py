@@ -37,12 +37,12 @@ from evaluation.toolbench.inference.Algorithms.single_chain import single_chain
 from evaluation.toolbench.inference.Downstream_tasks import tool_files
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import service_url
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
-from evaluation.toolbench.inference.Downstream_tasks.finish import parse_finish
 from evaluation.toolbench.inference.Downstream_tasks.functions import api_json_to_openai_json
+from evaluation.toolbench.inference.Downstream_tasks.local_apis import error_in, get_rapidapi_response
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.inference.server import error_in, get_rapidapi_response
-from evaluation.toolbench.inference.toolgen.names import ActionName
+from evaluation.toolbench.inference.records.finish import parse_finish
+from evaluation.toolbench.names import ActionName
 from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
 from evaluation.toolbench.virtual_api.replies import CODE_OF_ERROR, read_reply
 

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from evaluation.toolbench.inference.Downstream_tasks import rapidapi_multithread
-from evaluation.toolbench.inference.Downstream_tasks.answers import AnswerFolder
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import service_url
 from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
 from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
 from evaluation.toolbench.inference.errors import ConfigError, EngineStoppedError, OutputError
+from evaluation.toolbench.inference.records.answers import AnswerFolder
 from tests.environment_helpers import ANSWER, FORECAST, FakeApi, ScriptedModel, ScriptedToolGen, calls
 from tests.pipeline_helpers import CITIES, ROOT, SCRIPT, World, query, wait_for
 

@@ -11,8 +11,8 @@ from placement_helpers import TOOLGEN_8B, budget, footprint, gpu
 
 from evaluation.toolbench.inference.errors import ConfigError, PlacementError
 from evaluation.toolbench.inference.multi_gpu.footprint import Block, Footprint
-from evaluation.toolbench.inference.multi_gpu.placement import Layout, budgets_of, plan_placement
-from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Workload
+from evaluation.toolbench.inference.multi_gpu.placement import Placement, budgets_of, plan_placement
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, Workload
 from evaluation.toolbench.inference.multi_gpu.units import GIB, MIB
 
 WORKING = 512 * MIB  # what a plan keeps on every GPU for workspaces
@@ -20,7 +20,7 @@ SHORT = Workload(conversations=4, max_tokens=10)
 untimed = settings(deadline=None)  # a misfit tries remedies; and how long a plan takes is no promise of these tests
 
 
-def plan_8b(*total_gib: float, **options) -> Layout:
+def plan_8b(*total_gib: float, **options) -> Placement:
     return plan_placement(TOOLGEN_8B, budgets_of([gpu(i, size) for i, size in enumerate(total_gib)]), **options)
 
 
@@ -50,7 +50,7 @@ def machines(draw) -> list[GpuBudget]:
 workloads = st.builds(Workload, st.integers(1, 40), st.integers(1, 200), st.integers(1, 200))
 
 
-def layout_or_none(*arguments, **options) -> Layout | None:
+def layout_or_none(*arguments, **options) -> Placement | None:
     try:
         return plan_placement(*arguments, **options)
     except PlacementError:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from evaluation.toolbench.inference.Downstream_tasks.queries import in_run_order, read_queries, read_replacements
 from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.records.queries import in_run_order, read_queries, read_replacements
 
 API = {"category_name": "Weather", "tool_name": "Sky Watch", "api_name": "Daily Forecast"}
 

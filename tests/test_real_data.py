@@ -11,9 +11,9 @@ import pytest
 from benchmarks import real_queries
 from benchmarks.random_checkpoint import save_random_checkpoint, tool_tokens
 from evaluation.toolbench.inference.Downstream_tasks.functions import ToolPackage
-from evaluation.toolbench.inference.Downstream_tasks.queries import read_queries
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import read_tools_json
-from evaluation.toolbench.inference.toolgen.names import ActionName
+from evaluation.toolbench.inference.records.queries import read_queries
+from evaluation.toolbench.names import ActionName
 from tests.pipeline_helpers import ROOT
 
 REAL_DATA = Path(os.environ.get("TOOLGEN_REAL_DATA", ROOT.parent / "shared" / "real_data"))

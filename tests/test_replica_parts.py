@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.Algorithms.events import StopRequested
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
-from evaluation.toolbench.inference.errors import EngineStoppedError, OutputError, PlacementError
+from evaluation.toolbench.inference.errors import EngineStoppedError, OutputError, PlacementError, StopRequested
 from evaluation.toolbench.inference.multi_gpu.placement import budgets_of, plan_placement
-from evaluation.toolbench.inference.multi_gpu.replica import Workload
+from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
+from evaluation.toolbench.inference.records.lock import LOCK_FILE, RunLock
+from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.layout import (
     ReplicaSpec,
     conversations_in,
@@ -28,8 +29,6 @@ from evaluation.toolbench.inference.replicas.layout import (
 )
 from evaluation.toolbench.inference.replicas.ledger import Ledger, share_of
 from evaluation.toolbench.inference.replicas.limits import TimeLimitError, TimeLimits, WatchedEngine, query_clock
-from evaluation.toolbench.inference.replicas.lock import LOCK_FILE, RunLock
-from evaluation.toolbench.inference.replicas.messages import Problem
 from evaluation.toolbench.inference.replicas.meter import ApiMeter, Meter
 from evaluation.toolbench.inference.replicas.process import environment_of
 from evaluation.toolbench.inference.replicas.work import Watch
@@ -226,7 +225,7 @@ def test_our_own_errors_cross_processes_with_their_type_and_others_with_their_na
 def test_a_folder_in_use_is_refused_with_who_uses_it_and_free_once_that_is_killed(tmp_path):
     code = f"""
 import time; from pathlib import Path
-from evaluation.toolbench.inference.replicas.lock import RunLock
+from evaluation.toolbench.inference.records.lock import RunLock
 with RunLock(Path({str(tmp_path)!r})):
     print("held", flush=True)
     time.sleep(60)

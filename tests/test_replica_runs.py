@@ -13,7 +13,7 @@ import time
 import psutil
 import pytest
 
-from evaluation.toolbench.inference.run_report.history import read_history
+from evaluation.toolbench.inference.records.event_history import read_history
 from tests.pipeline_helpers import (
     CITIES,
     ROOT,

@@ -17,8 +17,8 @@ from multiprocessing import Pipe
 import psutil
 import pytest
 
-from evaluation.toolbench.inference.Downstream_tasks.answers import AnswerFolder
 from evaluation.toolbench.inference.errors import DataError, OutputError
+from evaluation.toolbench.inference.records.answers import AnswerFolder
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
 from evaluation.toolbench.inference.replicas.messages import Dropped, Ended, Loaded, RunQuery, Stop
 from evaluation.toolbench.inference.replicas.process import ProcessHandle

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report_page
-from evaluation.toolbench.inference.run_report.report import write_report
-from evaluation.toolbench.inference.run_report.run_record import (
+from evaluation.toolbench.inference.records.run_record import (
     Counts,
     FailureRecord,
     GpuRecord,
     RunRecord,
     write_run_record,
 )
+from evaluation.toolbench.inference.run_report.report import write_report
 from tests.browser_helpers import CHROMIUM, Browser
 from tests.run_report_helpers import GIVE_UP, Move, finish, replica_log, run_query, search, write_answer
 

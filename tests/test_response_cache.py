@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.errors import OutputError
 from evaluation.toolbench.virtual_api.cache import ResponseCache
+from evaluation.toolbench.virtual_api.cache_names import RecordName
 from evaluation.toolbench.virtual_api.keys import KeyIndex, parse_tool_input, record_key
-from evaluation.toolbench.virtual_api.names import RecordName
 
 SKY = RecordName("News_Media", "sky_watch_for_News_Media", "daily_forecast")
 PARIS = {"city": "Paris", "days": 1}

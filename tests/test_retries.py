@@ -1,6 +1,6 @@
 import pytest
 
-from evaluation.toolbench.inference.toolgen.retries import RetryPolicy
+from evaluation.toolbench.inference.toolgen.attempts import AttemptPolicy
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from evaluation.toolbench.inference.toolgen.retries import RetryPolicy
     ],
 )
 def test_temperatures_of_the_attempts(enabled, first, expected):
-    assert RetryPolicy(enabled).temperatures(first) == expected
+    assert AttemptPolicy(enabled).temperatures(first) == expected
 
 
 @pytest.mark.parametrize(
@@ -26,17 +26,17 @@ def test_temperatures_of_the_attempts(enabled, first, expected):
     ],
 )
 def test_what_finish_says_decides(arguments, reason):
-    policy = RetryPolicy(enabled=True)
+    policy = AttemptPolicy(enabled=True)
     assert policy.reason(arguments, is_finish=True, is_repeated=False) == reason
     assert policy.reason(arguments, is_finish=False, is_repeated=False) is None
 
 
 def test_reasons_can_be_switched_off():
-    policy = RetryPolicy(enabled=True, give_up=False, sorry=False)
+    policy = AttemptPolicy(enabled=True, give_up=False, sorry=False)
     assert policy.reason("give_up_and_restart, and I'm sorry", is_finish=True, is_repeated=False) is None
 
 
 @pytest.mark.parametrize(("repeated_call", "reason"), [(True, "actions"), (False, None)])
 def test_a_call_made_before_is_tried_again_on_request(repeated_call, reason):
-    policy = RetryPolicy(enabled=True, repeated_call=repeated_call)
+    policy = AttemptPolicy(enabled=True, repeated_call=repeated_call)
     assert policy.reason("{}", is_finish=False, is_repeated=True) == reason

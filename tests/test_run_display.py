@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from evaluation.toolbench.inference.multi_gpu.units import GIB
-from evaluation.toolbench.inference.replicas.status import ReplicaStatus, RunStatus
-from evaluation.toolbench.inference.run_display import layout
+from evaluation.toolbench.inference.run_display import frames as layout
 from evaluation.toolbench.inference.run_display.display import RunDisplay, allows_live_display
 from evaluation.toolbench.inference.run_display.figures import Trend
-from evaluation.toolbench.inference.run_display.layout import frame, heartbeat
+from evaluation.toolbench.inference.run_display.frames import frame, heartbeat
+from evaluation.toolbench.inference.run_display.status import ReplicaStatus, RunStatus
 from tests.terminal_helpers import HIDE_CURSOR, run_on_terminal, screen
 
 
@@ -157,7 +157,7 @@ def test_without_a_terminal_there_is_a_line_every_30_seconds_and_one_at_the_end(
 
 PROGRAM = """
 import logging, os, signal, sys, time, warnings
-from evaluation.toolbench.inference.replicas.status import ReplicaStatus, RunStatus
+from evaluation.toolbench.inference.run_display.status import ReplicaStatus, RunStatus
 from evaluation.toolbench.inference.run_display.display import RunDisplay
 logging.basicConfig(format="%(message)s")
 logging.getLogger("quiet.library").addHandler(logging.StreamHandler())

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from evaluation.toolbench.inference.errors import DataError, OutputError
-from evaluation.toolbench.inference.run_report.run_record import (
+from evaluation.toolbench.inference.records.run_record import (
     ApiStatistics,
     Counts,
     FailureRecord,

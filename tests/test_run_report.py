@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.Downstream_tasks.failures import FailureLog
 from evaluation.toolbench.inference.errors import DataError, EngineError, OutputError
+from evaluation.toolbench.inference.records.failures import FailureLog
+from evaluation.toolbench.inference.records.run_record import RunRecord, write_run_record
 from evaluation.toolbench.inference.run_report.__main__ import main
-from evaluation.toolbench.inference.run_report.page import build_page, json_for_html
+from evaluation.toolbench.inference.run_report.html import build_page, json_for_html
 from evaluation.toolbench.inference.run_report.report import report_data, write_report
-from evaluation.toolbench.inference.run_report.run_record import RunRecord, write_run_record
 from tests.run_report_helpers import GIVE_UP, Move, finish, replica_log, run_query, search, write_answer
 
 HOSTILE = (

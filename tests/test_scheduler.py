@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scheduler_helpers import PretendDevice, assert_pages_add_up, next_token
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet
-from evaluation.toolbench.inference.engine.pages import PagePool
-from evaluation.toolbench.inference.engine.prefix import Prefix, PrefixStore
+from evaluation.toolbench.inference.engine.paged.pages import PagePool
+from evaluation.toolbench.inference.engine.paged.prefix import Prefix, PrefixStore
+from evaluation.toolbench.inference.engine.paged.scheduler import Limits, Plan, Scheduler
+from evaluation.toolbench.inference.engine.paged.sequence import Sequence
 from evaluation.toolbench.inference.engine.request import GenerationRequest
-from evaluation.toolbench.inference.engine.scheduler import Limits, Plan, Scheduler
-from evaluation.toolbench.inference.engine.sequence import Sequence
 
 VOCAB_SIZE = 7  # few, so that prompts often begin alike
 STOP = TokenSet([3])

@@ -3,7 +3,7 @@
 import pytest
 from environment_helpers import make_env
 
-from evaluation.toolbench.inference.Algorithms.prompts import SearchPrompts, search_prompts
+from evaluation.toolbench.inference.Algorithms.search_prompts import SearchPrompts, search_prompts
 from evaluation.toolbench.inference.Downstream_tasks.task_texts import task_texts
 
 

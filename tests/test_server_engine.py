@@ -16,11 +16,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
+from evaluation.toolbench.inference.engine.remote.engine import ServerEngine
+from evaluation.toolbench.inference.engine.remote.handshake import Needs
+from evaluation.toolbench.inference.engine.remote.settings import RetryPolicy, ServerSettings
+from evaluation.toolbench.inference.engine.remote.wire import Failure
 from evaluation.toolbench.inference.engine.request import GenerationRequest
-from evaluation.toolbench.inference.engine.server.engine import ServerEngine
-from evaluation.toolbench.inference.engine.server.handshake import Needs
-from evaluation.toolbench.inference.engine.server.settings import RetryPolicy, ServerSettings
-from evaluation.toolbench.inference.engine.server.wire import Failure
 from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError, ServerError
 from tests.fake_generation_server import (
     HTML,
@@ -162,7 +162,7 @@ def test_closing_ends_although_a_cancellation_was_lost(fake, monkeypatch):
         raise Failure("lost", "is away")
 
     with engine_over(fake, wait_s=0.3) as engine:
-        monkeypatch.setattr("evaluation.toolbench.inference.engine.server.engine.shake_hands", handshake)
+        monkeypatch.setattr("evaluation.toolbench.inference.engine.remote.engine.shake_hands", handshake)
         fake.always = lambda _: error_answer(503, "overloaded")
         with pytest.raises(EngineError, match="503: overloaded"):
             engine.generate(request())

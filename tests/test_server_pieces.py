@@ -14,17 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
-from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling
-from evaluation.toolbench.inference.engine.server.pieces import Piece, PiecewiseGeneration
-from evaluation.toolbench.inference.engine.server.pool import Pool
-from evaluation.toolbench.inference.engine.server.settings import RetryPolicy, ServerSettings
-from evaluation.toolbench.inference.engine.server.wire import (
+from evaluation.toolbench.inference.engine.remote.pieces import Piece, PiecewiseGeneration
+from evaluation.toolbench.inference.engine.remote.pool import Pool
+from evaluation.toolbench.inference.engine.remote.settings import RetryPolicy, ServerSettings
+from evaluation.toolbench.inference.engine.remote.wire import (
     Failure,
     completion_request,
     ranges_of,
     read_completion,
     token_grammar,
 )
+from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling
 from evaluation.toolbench.inference.errors import ConfigError, EngineError
 from tests.fake_generation_server import FakeServer, ids_of_grammar, made_up_token
 

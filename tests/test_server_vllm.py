@@ -17,15 +17,15 @@ from engine_helpers import assert_allowed
 from benchmarks.random_checkpoint import save_random_checkpoint
 from evaluation.toolbench.demo import DATA_DIR, MODEL_DIR
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
-from evaluation.toolbench.inference.engine.generate import GenerateEngine
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
+from evaluation.toolbench.inference.engine.remote.engine import ServerEngine
+from evaluation.toolbench.inference.engine.remote.settings import ServerSettings
 from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling
-from evaluation.toolbench.inference.engine.server.engine import ServerEngine
-from evaluation.toolbench.inference.engine.server.settings import ServerSettings
 from evaluation.toolbench.inference.errors import ServerError
 from evaluation.toolbench.inference.multi_gpu.loading import load_model
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
+from evaluation.toolbench.inference.toolgen.agent_parts import load_tokenizer, read_config
 from evaluation.toolbench.inference.toolgen.language import ToolLanguage
-from evaluation.toolbench.inference.toolgen.loading import load_tokenizer, read_config
-from evaluation.toolbench.inference.toolgen.options import AgentOptions
 from evaluation.toolbench.inference.toolgen.server_needs import needs_of
 from tests.pipeline_helpers import ROOT, run_pipeline, start_pipeline, wait_for
 from tests.vllm_helpers import ScriptedServer, VllmServer, require_vllm, start_all

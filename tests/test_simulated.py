@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from evaluation.toolbench.inference.doctor.command import main
 from evaluation.toolbench.inference.errors import ConfigError
-from evaluation.toolbench.inference.multi_gpu.doctor.command import main
 from evaluation.toolbench.inference.multi_gpu.simulated import simulated_gpus
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from environment_helpers import AIR, ANSWER, FORECAST, GIVE_UP, FakeApi, ScriptedModel, calls, make_env, says
 
-from evaluation.toolbench.inference.Algorithms.events import StopRequested
 from evaluation.toolbench.inference.Algorithms.single_chain import single_chain
+from evaluation.toolbench.inference.errors import StopRequested
 
 FINISH = calls("Finish", ANSWER, "done")
 

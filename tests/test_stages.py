@@ -12,13 +12,14 @@ from accelerate import dispatch_model
 from engine_helpers import VOCAB_SIZE, tiny_llama, tiny_qwen2, tiny_qwen3
 from transformers import LlamaModel
 
-from evaluation.toolbench.inference.engine import paged, stages
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
-from evaluation.toolbench.inference.engine.generate import GenerateEngine
-from evaluation.toolbench.inference.engine.links import Link
-from evaluation.toolbench.inference.engine.paged import PagedEngine
+from evaluation.toolbench.inference.engine.paged import engine as paged
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.paged.execution import stages
+from evaluation.toolbench.inference.engine.paged.execution.links import Link
+from evaluation.toolbench.inference.engine.paged.execution.stages import split, stages_of
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling
-from evaluation.toolbench.inference.engine.stages import split, stages_of
 
 END = 5
 CPU = torch.device("cpu")

@@ -11,23 +11,24 @@ from engine_helpers import VOCAB_SIZE, tiny_llama
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.engine import paged, stage_runner
 from evaluation.toolbench.inference.engine.constraint import TokenSet
-from evaluation.toolbench.inference.engine.generate import GenerateEngine
-from evaluation.toolbench.inference.engine.paged import PagedEngine
-from evaluation.toolbench.inference.engine.prefix import Prefix
-from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling
-from evaluation.toolbench.inference.engine.scheduler import Plan, Row
-from evaluation.toolbench.inference.engine.sequence import Sequence
-from evaluation.toolbench.inference.engine.stages import split
-from evaluation.toolbench.inference.engine.step_layout import (
-    StepLayout,
+from evaluation.toolbench.inference.engine.paged import engine as paged
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.paged.execution import stage_runner
+from evaluation.toolbench.inference.engine.paged.execution.stages import split
+from evaluation.toolbench.inference.engine.paged.execution.step_buffers import (
+    StepBuffers,
     StepShape,
     exact_shape,
     fill,
     graph_shape,
     graph_shapes,
 )
+from evaluation.toolbench.inference.engine.paged.prefix import Prefix
+from evaluation.toolbench.inference.engine.paged.scheduler import Plan, StepRow
+from evaluation.toolbench.inference.engine.paged.sequence import Sequence
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
+from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling
 
 PAGE_SIZE = 4
 
@@ -83,9 +84,9 @@ def test_an_engine_over_padded_steps_gives_the_tokens_of_the_reference(monkeypat
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9), st.booleans()), min_size=1, max_size=8))
 def test_the_padding_of_a_step_stores_nothing_and_is_never_drawn_from(rows):
     plan = plan_of(rows)
-    exact = StepLayout(exact_shape(plan))
+    exact = StepBuffers(exact_shape(plan))
     shape = graph_shape(plan, max_prefill_rows=16, table_width=10)
-    padded = StepLayout(shape)
+    padded = StepBuffers(shape)
     assert (shape.num_tokens, shape.num_rows) >= (exact.shape.num_tokens, exact.shape.num_rows)
     small, large = exact.views(fill(plan, exact, PAGE_SIZE)), padded.views(fill(plan, padded, PAGE_SIZE))
     count = len(plan.decode)
@@ -139,10 +140,10 @@ def plan_of(rows) -> Plan:
         unknown = int(is_unknown and start + count > 1)
         tokens = [100 * number + position for position in range(start + count - unknown)]
         sequence = Sequence(number, GenerationRequest(tokens, 5, TokenSet([])), 5)
-        sequence.num_unknown, sequence.row = unknown, number
+        sequence.num_unknown, sequence.slot = unknown, number
         num_pages = -(-(start + count) // PAGE_SIZE)
         sequence.prefix = Prefix(list(range(next_page, next_page + num_pages)), start)
         next_page += num_pages
-        made.append(Row(sequence, start, count, draws=number % 3 != 0))
+        made.append(StepRow(sequence, start, count, draws=number % 3 != 0))
     decode = [row for row in made if row.count == 1]
     return Plan(decode, [row for row in made if row.count > 1], [])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evaluation.toolbench.inference.Downstream_tasks.answers import Outcome
-from evaluation.toolbench.inference.Downstream_tasks.summary import RunSummary, Tally
+from evaluation.toolbench.inference.records.answers import Outcome
+from evaluation.toolbench.inference.run.summary import RunSummary, Tally
 
 ANSWERED = Outcome(is_answered=True, num_steps=3, num_tokens=100)
 GAVE_UP = Outcome(is_answered=False, num_steps=5, num_tokens=50)

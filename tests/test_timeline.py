@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluation.toolbench.inference.records.event_history import read_history
 from evaluation.toolbench.inference.run_report import timeline as timeline_module
 from evaluation.toolbench.inference.run_report import totals as totals_module
-from evaluation.toolbench.inference.run_report.history import read_history
 from evaluation.toolbench.inference.run_report.timeline import mean_concurrency, timelines
 from evaluation.toolbench.inference.run_report.totals import quantile, totals_of
 from tests.run_report_helpers import Move, SimulatedLog, finish, replica_log, run_query

@@ -3,13 +3,13 @@ import json
 
 import pytest
 
-from evaluation.toolbench.inference.engine.generate import GenerateEngine
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.errors import ConfigError, DataError, EngineError
 from evaluation.toolbench.inference.LLM.toolgen import ToolGen
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
 from evaluation.toolbench.inference.toolgen.generation import draw_seed
-from evaluation.toolbench.inference.toolgen.names import ActionName
-from evaluation.toolbench.inference.toolgen.options import AgentOptions
+from evaluation.toolbench.names import ActionName
 from tests.toolgen_helpers import (
     NAMES,
     SKY_WATCH,

@@ -9,11 +9,11 @@ from evaluation.toolbench.inference.Algorithms.DFS import DFS_tree_search
 from evaluation.toolbench.inference.Algorithms.single_chain import single_chain
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.functions import ToolPackage
-from evaluation.toolbench.inference.engine.generate import GenerateEngine
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.LLM.toolgen import ToolGen
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
-from evaluation.toolbench.inference.toolgen.names import standardize
-from evaluation.toolbench.inference.toolgen.options import AgentOptions
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
+from evaluation.toolbench.names import standardize
 from tests.toolgen_helpers import (
     NAMES,
     SKY_WATCH,

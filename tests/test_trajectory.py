@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from evaluation.toolbench.inference.run_report.answers import read_answers
-from evaluation.toolbench.inference.run_report.history import read_history
+from evaluation.toolbench.inference.records.event_history import read_history
+from evaluation.toolbench.inference.run_report.answer_files import read_answers
 from evaluation.toolbench.inference.run_report.trajectory import add_timings, chain_trajectory, tree_trajectory
 from tests.run_report_helpers import ANSWER, GIVE_UP, Move, finish, replica_log, run_query
 

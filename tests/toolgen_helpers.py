@@ -18,7 +18,7 @@ from evaluation.toolbench.inference.engine.request import GenerationRequest, Gen
 from evaluation.toolbench.inference.LLM.toolgen import ToolGen
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
 from evaluation.toolbench.inference.toolgen.agent import ToolGenAgent
-from evaluation.toolbench.inference.toolgen.options import AgentOptions
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
 
 # How both families cut text into words before BPE: contractions, words with one sign before them, up to
 # three digits, signs, line breaks, blanks.

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from evaluation.toolbench.demo.samples import Sample, Turn
 from evaluation.toolbench.inference.toolgen.catalog import ToolCatalog
 from evaluation.toolbench.inference.toolgen.chat_format import Conversation, PromptEncoder, chat_format
-from evaluation.toolbench.inference.toolgen.history import conversation_of, documentation_text, history_turns
-from evaluation.toolbench.inference.toolgen.prompts import PromptLayout, PromptTexts
+from evaluation.toolbench.inference.toolgen.prompts import PromptStyle, PromptTexts
+from evaluation.toolbench.inference.toolgen.turns import conversation_of, documentation_text, history_turns
 
 TEMPLATE = "llama-3"
 
@@ -39,7 +39,7 @@ class Renderer:
         """With the package's own system prompt, whatever checkout this tree may lie in."""
         return cls(catalog, PromptEncoder(tokenizer, chat_format(TEMPLATE)), PromptTexts())
 
-    def history(self, question: str, turns: Sequence[Turn], layout: PromptLayout) -> Conversation:
+    def history(self, question: str, turns: Sequence[Turn], layout: PromptStyle) -> Conversation:
         """The conversation before a step."""
         messages: list[dict[str, Any]] = [
             {"role": "system", "content": ""},  # stands for the system prompt
@@ -54,12 +54,12 @@ class Renderer:
         rendered = history_turns(messages, self.catalog, layout, system_prompt=system_prompt)
         return conversation_of(rendered, chat_format(TEMPLATE))
 
-    def ask_for_action(self, conversation: Conversation, layout: PromptLayout, *, in_progress: bool = True) -> None:
+    def ask_for_action(self, conversation: Conversation, layout: PromptStyle, *, in_progress: bool = True) -> None:
         hint = layout.hint if in_progress else layout.history_hint
         conversation.append_message(conversation.format.user, hint)
 
     def show_documentation(
-        self, conversation: Conversation, action: str, layout: PromptLayout, *, in_progress: bool = True
+        self, conversation: Conversation, action: str, layout: PromptStyle, *, in_progress: bool = True
     ) -> None:
         role = getattr(conversation.format, layout.documentation_role if in_progress else "user")
         conversation.append_message(role, documentation_text(action, self.catalog))
@@ -69,7 +69,7 @@ class Renderer:
         open_turn = conversation.format.turn(conversation.format.assistant, None)
         return self.encoder.encode([*conversation.pieces(), open_turn])
 
-    def row(self, sample: Sample, layout: PromptLayout, step: int) -> Row:
+    def row(self, sample: Sample, layout: PromptStyle, step: int) -> Row:
         """The step with index `step` after its history, with everything in it for the model to write.
 
         That the history is shown in other words than the step in progress does not make what was written in it

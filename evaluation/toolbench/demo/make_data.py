@@ -17,7 +17,7 @@ from evaluation.toolbench.demo import DATA_DIR
 from evaluation.toolbench.demo.samples import FINISH_TOKEN, DemoQuery, demo_queries
 from evaluation.toolbench.demo.world import TOOLS
 from evaluation.toolbench.demo.world.schema import Tool
-from evaluation.toolbench.inference.toolgen.names import (
+from evaluation.toolbench.names import (
     change_name,
     get_toolbench_name,
     standardize,

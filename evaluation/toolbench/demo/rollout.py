@@ -15,7 +15,7 @@ from evaluation.toolbench.demo.conversations import Renderer
 from evaluation.toolbench.demo.samples import FINISH_TOKEN, DemoQuery, Turn, action_token, observation
 from evaluation.toolbench.demo.score import Call, Verdict, final_answer_of, judge
 from evaluation.toolbench.inference.toolgen.chat_format import Conversation
-from evaluation.toolbench.inference.toolgen.prompts import PromptLayout
+from evaluation.toolbench.inference.toolgen.prompts import PromptStyle
 
 _MAX_NEW_TOKENS = 64  # a right text has half as many at most
 _EXTRA_STEPS = 1  # beyond the expected ones, Finish included
@@ -50,7 +50,7 @@ def roll_out(
     renderer: Renderer,
     queries: Sequence[DemoQuery],
     expected: dict[str, dict[str, Any]],
-    layout: PromptLayout,
+    layout: PromptStyle,
 ) -> list[Verdict]:
     """Verdicts on the model's greedy answers, in the order of `queries`."""
     attempts = [_Attempt(query) for query in queries]
@@ -63,7 +63,7 @@ def roll_out(
     return [_verdict(attempt, renderer, expected) for attempt in attempts]
 
 
-def _step(model: Any, renderer: Renderer, attempts: Sequence[_Attempt], layout: PromptLayout) -> None:
+def _step(model: Any, renderer: Renderer, attempts: Sequence[_Attempt], layout: PromptStyle) -> None:
     conversations = [renderer.history(a.query.trajectory.question, a.turns, layout) for a in attempts]
     thoughts = _write(model, renderer, conversations)
     for conversation in conversations:

@@ -60,3 +60,10 @@ class ApiError(ToolGenError):
 
 class OutputError(ToolGenError):
     """An answer that cannot be written."""
+
+
+class StopRequested(BaseException):
+    """Raised by a callback to end a query between two steps, when the whole run is being stopped.
+
+    Not an Exception, so that nothing records it as a failure of the query.
+    """

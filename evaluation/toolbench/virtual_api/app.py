@@ -16,12 +16,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
 from evaluation.toolbench.inference.errors import OutputError
-from evaluation.toolbench.virtual_api.answers import CHAT_WITH_USER, INPUT_NOT_JSON, NOT_RECORDED, is_good
 from evaluation.toolbench.virtual_api.body_limit import BodyLimit
 from evaluation.toolbench.virtual_api.cache import Found, ResponseCache
+from evaluation.toolbench.virtual_api.cache_names import RecordName
 from evaluation.toolbench.virtual_api.forwarder import Forwarder
 from evaluation.toolbench.virtual_api.keys import parse_tool_input
-from evaluation.toolbench.virtual_api.names import RecordName
+from evaluation.toolbench.virtual_api.own_answers import CHAT_WITH_USER, INPUT_NOT_JSON, NOT_RECORDED, is_good
 
 _log = logging.getLogger(__name__)
 request_log = logging.getLogger(f"{__name__}.requests")  # one JSON line per request, for --log_file

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from evaluation.toolbench.inference.errors import OutputError
+from evaluation.toolbench.virtual_api.cache_names import RecordName
 from evaluation.toolbench.virtual_api.keys import KeyIndex, record_key
-from evaluation.toolbench.virtual_api.names import RecordName
 
 _log = logging.getLogger(__name__)
 

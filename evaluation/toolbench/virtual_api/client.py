@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 
 import httpx
 
+from evaluation.toolbench.http_client.exchange import ResponseTooLarge, new_http_client, post_json
+from evaluation.toolbench.http_client.urls import is_loopback, parse_http_url, without_secrets, would_leak_key
 from evaluation.toolbench.inference.errors import ApiError, ConfigError
-from evaluation.toolbench.virtual_api.exchange import ResponseTooLarge, new_http_client, post_json
 from evaluation.toolbench.virtual_api.replies import (
     CONNECTION_LOST,
     NOT_AN_ANSWER,
@@ -33,7 +34,6 @@ from evaluation.toolbench.virtual_api.replies import (
     RetryReason,
     read_reply,
 )
-from evaluation.toolbench.virtual_api.urls import is_loopback, parse_http_url, without_secrets, would_leak_key
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -9,7 +9,10 @@ from typing import Any
 
 import httpx
 
-from evaluation.toolbench.virtual_api.answers import (
+from evaluation.toolbench.http_client.exchange import ResponseTooLarge, new_http_client, post_json
+from evaluation.toolbench.http_client.urls import is_loopback, parse_http_url
+from evaluation.toolbench.virtual_api.cache_names import RecordName, bare_tool_name
+from evaluation.toolbench.virtual_api.own_answers import (
     FORWARD_NOT_AN_ANSWER,
     FORWARD_TIMEOUT,
     FORWARD_UNREACHABLE,
@@ -17,9 +20,6 @@ from evaluation.toolbench.virtual_api.answers import (
     Answer,
     api_error,
 )
-from evaluation.toolbench.virtual_api.exchange import ResponseTooLarge, new_http_client, post_json
-from evaluation.toolbench.virtual_api.names import RecordName, bare_tool_name
-from evaluation.toolbench.virtual_api.urls import is_loopback, parse_http_url
 
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_RESPONSE_BYTES = 8 * 2**20

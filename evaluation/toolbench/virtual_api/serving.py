@@ -17,13 +17,13 @@ from typing import Any
 
 import uvicorn
 
+from evaluation.toolbench.http_client.urls import without_secrets, would_leak_key
 from evaluation.toolbench.inference.errors import ConfigError, DataError, OutputError
 from evaluation.toolbench.inference.process_watch import when_process_ends
 from evaluation.toolbench.virtual_api.app import VirtualApi, make_app, request_log
 from evaluation.toolbench.virtual_api.cache import ResponseCache
 from evaluation.toolbench.virtual_api.config import ServerConfig
 from evaluation.toolbench.virtual_api.forwarder import Forwarder
-from evaluation.toolbench.virtual_api.urls import without_secrets, would_leak_key
 
 _BACKLOG = 2048  # connections that may wait while the event loop is busy
 _KEEP_ALIVE_S = 75  # longer than our client keeps an idle connection, so that it is never closed under it

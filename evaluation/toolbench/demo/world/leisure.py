@@ -81,9 +81,7 @@ TOOLS = (
 )
 
 _FIND_BOOK = Call("Book Shelf", "Find Book", "First I need the book {title}.", {"title": "{title}"})
-_BOOK_PRICE = Call(
-    "Book Shelf", "Book Price", "The book is {1.isbn}, now I look up its price.", {"isbn": "{1.isbn}"}
-)
+_BOOK_PRICE = Call("Book Shelf", "Book Price", "The book is {1.isbn}, now I look up its price.", {"isbn": "{1.isbn}"})
 _FIND_TEAM = Call("Score Board", "Find Team", "First I need the team {team}.", {"team": "{team}"})
 
 TASKS = (

@@ -6,10 +6,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluation.toolbench.inference.Algorithms.base_search import FINAL_ANSWER, GAVE_UP, base_search_method
+from evaluation.toolbench.inference.Algorithms.base_search import base_search_method
 from evaluation.toolbench.inference.Algorithms.llm_calls import begin_query, functions_for
-from evaluation.toolbench.inference.Algorithms.prompts import search_prompts
 from evaluation.toolbench.inference.Algorithms.ranking import rank_by_pairs
+from evaluation.toolbench.inference.Algorithms.search_prompts import search_prompts
+from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, GAVE_UP
 from evaluation.toolbench.inference.Tree.Tree import my_tree, tree_node
 
 # `DFS` returns how many levels to go back. An end goes back over its own step and the one before, so that

@@ -13,14 +13,10 @@ from evaluation.toolbench.inference.Algorithms.llm_calls import (
     calls_of,
     functions_for,
 )
-from evaluation.toolbench.inference.Algorithms.prompts import search_prompts
-from evaluation.toolbench.inference.Downstream_tasks.base_env import base_env
+from evaluation.toolbench.inference.Algorithms.search_prompts import search_prompts
+from evaluation.toolbench.inference.records.finish import GAVE_UP, UNKNOWN_FUNCTION
+from evaluation.toolbench.inference.Tree.base_env import base_env
 from evaluation.toolbench.inference.Tree.Tree import Message, my_tree, tree_node
-
-# Status codes of a call that the search acts on; the others are for the model to read.
-UNKNOWN_FUNCTION = 1
-FINAL_ANSWER = 3
-GAVE_UP = 4
 
 INVALID_FUNCTION_NAME = "invalid_hallucination_function_name"
 

@@ -21,13 +21,6 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 
-class StopRequested(BaseException):
-    """Raised by a callback to end a query between two steps, when the whole run is being stopped.
-
-    Not an Exception, so that nothing records it as a failure of the query.
-    """
-
-
 class Events:
     """Sends one event to every callback. What goes wrong in a callback is logged and harms nobody."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Protocol, runtime_checkable
 
-from evaluation.toolbench.inference.Downstream_tasks.base_env import FunctionJson, base_env
+from evaluation.toolbench.inference.Tree.base_env import FunctionJson, base_env
 from evaluation.toolbench.inference.Tree.Tree import Message
 
 Reply = tuple[Message, int, int]  # the assistant's message, error code (0: none), tokens used

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from evaluation.toolbench.inference.Algorithms.llm_calls import LanguageModel, ask_text
-from evaluation.toolbench.inference.Algorithms.prompts import search_prompts
-from evaluation.toolbench.inference.Downstream_tasks.base_env import FunctionJson
+from evaluation.toolbench.inference.Algorithms.search_prompts import search_prompts
+from evaluation.toolbench.inference.Tree.base_env import FunctionJson
 from evaluation.toolbench.inference.Tree.Tree import tree_node
 
 

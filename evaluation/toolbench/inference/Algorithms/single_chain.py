@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluation.toolbench.inference.Algorithms.base_search import base_search_method
 from evaluation.toolbench.inference.Algorithms.llm_calls import LanguageModel, begin_query
-from evaluation.toolbench.inference.Downstream_tasks.base_env import base_env
+from evaluation.toolbench.inference.Tree.base_env import base_env
 from evaluation.toolbench.inference.Tree.Tree import Message, tree_node
 
 

@@ -6,7 +6,7 @@ import os
 from functools import cache
 from typing import Any, Protocol
 
-from evaluation.toolbench.inference.server import LocalApis
+from evaluation.toolbench.inference.Downstream_tasks.local_apis import LocalApis
 from evaluation.toolbench.virtual_api.client import ApiClient
 
 DEFAULT_SERVICE_URL = "http://localhost:8080/virtual"

@@ -13,7 +13,7 @@ from evaluation.toolbench.inference.errors import ConfigError
 
 if TYPE_CHECKING:
     from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
-    from evaluation.toolbench.inference.toolgen.loading import Serving
+    from evaluation.toolbench.inference.toolgen.agent_parts import Serving
 
 _LLM = "evaluation.toolbench.inference.LLM"
 

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import ApiCaller, api_caller, service_url
-from evaluation.toolbench.inference.Downstream_tasks.base_env import FunctionJson, base_env
-from evaluation.toolbench.inference.Downstream_tasks.finish import FINAL_ANSWER, FINISH_NAME, parse_finish
 from evaluation.toolbench.inference.Downstream_tasks.functions import ApiJson, ToolPackage, api_json_to_openai_json
 from evaluation.toolbench.inference.Downstream_tasks.task_texts import task_description
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
 from evaluation.toolbench.inference.errors import ConfigError, DataError
-
-UNKNOWN_FUNCTION = 1  # status code
+from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, FINISH_NAME, UNKNOWN_FUNCTION, parse_finish
+from evaluation.toolbench.inference.Tree.base_env import FunctionJson, base_env
 
 
 class Retriever(Protocol):

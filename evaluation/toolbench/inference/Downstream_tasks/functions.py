@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from evaluation.toolbench.inference.Downstream_tasks.base_env import FunctionJson
-from evaluation.toolbench.inference.Downstream_tasks.finish import FINISH_NAME, finish_function
-from evaluation.toolbench.inference.toolgen.names import ActionName, change_name, standardize
+from evaluation.toolbench.inference.Downstream_tasks.task_texts import task_texts
+from evaluation.toolbench.inference.records.finish import FINISH_NAME, GIVE_ANSWER, GIVE_UP
+from evaluation.toolbench.inference.Tree.base_env import FunctionJson
+from evaluation.toolbench.names import ActionName, change_name, standardize
 
 ApiJson = dict[str, Any]  # one API as ToolBench hands it round: see `api_json_of`
 
@@ -163,3 +164,23 @@ def _keys(parameters: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def finish_function() -> FunctionJson:
+    """The function JSON of Finish, with the checkout's descriptions where there is one."""
+    texts = task_texts()
+    return {
+        "type": "function",
+        "function": {
+            "name": FINISH_NAME,
+            "description": texts.finish_description,
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "return_type": {"type": "string", "enum": [GIVE_ANSWER, GIVE_UP]},
+                    "final_answer": {"type": "string", "description": texts.answer_description},
+                },
+                "required": ["return_type"],
+            },
+        },
+    }

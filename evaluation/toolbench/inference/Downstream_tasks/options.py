@@ -16,7 +16,7 @@ from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS, defau
 from evaluation.toolbench.inference.toolgen.chat_format import chat_format
 
 if TYPE_CHECKING:
-    from evaluation.toolbench.inference.engine.server.settings import ServerSettings
+    from evaluation.toolbench.inference.engine.remote.settings import ServerSettings
 
 AUTO = "auto"
 BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama", "chatgpt_function", "davinci")
@@ -96,7 +96,7 @@ def _check_toolgen_options(options: argparse.Namespace) -> None:
 
 def server_settings(options: Any) -> ServerSettings:
     """What the options say of generation servers. ConfigError."""
-    from evaluation.toolbench.inference.engine.server.settings import ServerSettings  # httpx: not for --help
+    from evaluation.toolbench.inference.engine.remote.settings import ServerSettings  # httpx: not for --help
 
     return ServerSettings.of(
         options.engine_url or "",

@@ -14,7 +14,6 @@ from evaluation.toolbench.inference.Algorithms.base_search import base_search_me
 from evaluation.toolbench.inference.Algorithms.DFS import DFS_tree_search
 from evaluation.toolbench.inference.Algorithms.events import Events
 from evaluation.toolbench.inference.Algorithms.single_chain import single_chain
-from evaluation.toolbench.inference.Downstream_tasks.answers import AnswerFolder
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller
 from evaluation.toolbench.inference.Downstream_tasks.backbones import (
     checkout_class,
@@ -24,9 +23,7 @@ from evaluation.toolbench.inference.Downstream_tasks.backbones import (
     engine_options,
     make_backbone,
 )
-from evaluation.toolbench.inference.Downstream_tasks.base_env import base_env
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
-from evaluation.toolbench.inference.Downstream_tasks.failures import FailureLog
 from evaluation.toolbench.inference.Downstream_tasks.functions import (
     ToolPackage,
     api_json_to_openai_json,
@@ -34,14 +31,6 @@ from evaluation.toolbench.inference.Downstream_tasks.functions import (
 )
 from evaluation.toolbench.inference.Downstream_tasks.methods import CotMethod, parse_method
 from evaluation.toolbench.inference.Downstream_tasks.options import complete_options, num_conversations
-from evaluation.toolbench.inference.Downstream_tasks.queries import (
-    Query,
-    Task,
-    in_run_order,
-    read_queries,
-    read_replacements,
-)
-from evaluation.toolbench.inference.Downstream_tasks.summary import RunSummary
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import (
     ToolFiles,
     contain,
@@ -49,8 +38,19 @@ from evaluation.toolbench.inference.Downstream_tasks.tool_files import (
     read_tools_json,
 )
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.inference.replicas.lock import RunLock
-from evaluation.toolbench.inference.replicas.messages import Problem
+from evaluation.toolbench.inference.records.answers import AnswerFolder
+from evaluation.toolbench.inference.records.failures import FailureLog
+from evaluation.toolbench.inference.records.lock import RunLock
+from evaluation.toolbench.inference.records.problem import Problem
+from evaluation.toolbench.inference.records.queries import (
+    Query,
+    Task,
+    in_run_order,
+    read_queries,
+    read_replacements,
+)
+from evaluation.toolbench.inference.run.summary import RunSummary
+from evaluation.toolbench.inference.Tree.base_env import base_env
 from evaluation.toolbench.virtual_api.client import ApiClient
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class pipeline_runner:
 
     def load_backbone(self, spec: ReplicaSpec, watch: Watch) -> Any:
         """The same, where `spec` puts it and watched by `watch`."""
-        from evaluation.toolbench.inference.toolgen.loading import Serving
+        from evaluation.toolbench.inference.toolgen.agent_parts import Serving
 
         started = time.monotonic()
         options = engine_options(self.args, spec)
@@ -245,7 +245,7 @@ class pipeline_runner:
         with self._lock:
             if self.task_list:
                 # It imports torch: not for a run with nothing left.
-                from evaluation.toolbench.inference.replicas.run import run_tasks
+                from evaluation.toolbench.inference.run.over_replicas import run_tasks
 
                 run_tasks(self, self.task_list, self._watch)
             with contextlib.suppress(OSError, SystemExit):  # which rich raises where nobody reads

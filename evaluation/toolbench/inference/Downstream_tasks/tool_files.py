@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluation.toolbench.inference.Downstream_tasks.functions import ApiJson, api_json_of, pure_api_name
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.inference.toolgen.names import standardize, standardize_category
+from evaluation.toolbench.names import standardize, standardize_category
 
 logger = logging.getLogger(__name__)
 

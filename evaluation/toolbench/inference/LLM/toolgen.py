@@ -7,8 +7,8 @@ from pathlib import Path
 
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.toolgen.agent import ToolGenAgent
-from evaluation.toolbench.inference.toolgen.loading import Serving, load_agent_parts
-from evaluation.toolbench.inference.toolgen.options import AgentOptions, Restriction
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, Restriction
+from evaluation.toolbench.inference.toolgen.agent_parts import Serving, load_agent_parts
 
 
 class ToolGen(ToolGenAgent):

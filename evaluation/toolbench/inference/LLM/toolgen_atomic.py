@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from evaluation.toolbench.inference.toolgen.agent import ToolGenAgent
-from evaluation.toolbench.inference.toolgen.loading import Serving, load_agent_parts
-from evaluation.toolbench.inference.toolgen.options import AgentOptions, Restriction
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, Restriction
+from evaluation.toolbench.inference.toolgen.agent_parts import Serving, load_agent_parts
 
 
 class ToolGenAtomic(ToolGenAgent):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from evaluation.toolbench.inference.Downstream_tasks.base_env import base_env
+from evaluation.toolbench.inference.Tree.base_env import base_env
 
 Message = dict[str, Any]  # {"role", "content", ...} as chat models exchange it
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from evaluation.toolbench.inference.engine.constraint import Constraint, TokenSet, TokenTrie
-from evaluation.toolbench.inference.engine.sampling import to_device
+from evaluation.toolbench.inference.engine.device import to_device
 
 
 class DeviceTrie:

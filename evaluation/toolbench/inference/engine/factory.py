@@ -8,11 +8,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from evaluation.toolbench.inference.engine import ENGINES
-from evaluation.toolbench.inference.engine.generate import GenerateEngine
-from evaluation.toolbench.inference.engine.paged import PagedEngine
-from evaluation.toolbench.inference.engine.paging import CannotBePagedError
+from evaluation.toolbench.inference.engine.paged.attach import CannotBePagedError
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
+from evaluation.toolbench.inference.engine.remote.engine import ServerEngine
 from evaluation.toolbench.inference.engine.request import Engine
-from evaluation.toolbench.inference.engine.server.engine import ServerEngine
 from evaluation.toolbench.inference.errors import ConfigError
 
 logger = logging.getLogger(__name__)

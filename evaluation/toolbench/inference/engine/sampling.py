@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
+from evaluation.toolbench.inference.engine.device import to_device
 from evaluation.toolbench.inference.engine.request import Sampling
 
 _BELOW_ONE = 1.0 - 2.0**-24  # the largest float32 under 1: keeps -log1p(-u) finite
@@ -95,12 +96,6 @@ def gumbel_noise(seeds: torch.Tensor, positions: torch.Tensor, vocab_size: int) 
     bits = _mix_32_(_mix_32_(bits).bitwise_xor_(high[:, None]))
     uniform = bits.bitwise_and_(0x7FFFFFFF).float().add_(0.5).mul_(2.0**-31).clamp_(max=_BELOW_ONE)
     return uniform.neg_().log1p_().neg_().log_().neg_()
-
-
-def to_device(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """`values` as a tensor on `device`. Pinned memory, so that the host does not wait for the GPU's queue."""
-    host = torch.tensor(values, dtype=dtype, pin_memory=device.type == "cuda")
-    return host.to(device, non_blocking=True)
 
 
 def _keep_top(scores: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:

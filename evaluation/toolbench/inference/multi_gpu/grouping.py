@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
-from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Replica, Workload, fit_replica
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Workload, fit_replica
 
 _NO_GAIN = 1e-9  # relative: rounding, not a reason to take one more GPU
 _MOST_TO_TRY = 8  # GPUs of which every division is looked at
@@ -31,7 +31,7 @@ class _Groups:
 
 def best_grouping(
     footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int, *, cpu_bytes: int = 0
-) -> tuple[Replica, ...] | None:
+) -> tuple[PlannedReplica, ...] | None:
     """`num_replicas` replicas over `targets`; None: they do not fit.
 
     With `cpu_bytes`, blocks that do not fit may lie on the CPU.
@@ -40,7 +40,7 @@ def best_grouping(
     offered = workload.conversations / num_replicas
     rates: dict[tuple[tuple[int, float], ...], float | None] = {}  # of groups that differ in nothing but names
 
-    def fit(group: Sequence[GpuBudget]) -> Replica | None:
+    def fit(group: Sequence[GpuBudget]) -> PlannedReplica | None:
         memory = cpu_bytes // num_replicas
         return fit_replica(footprint, group, workload, conversations=math.ceil(offered), cpu_bytes=memory)
 

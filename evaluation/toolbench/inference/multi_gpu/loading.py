@@ -26,7 +26,7 @@ from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE, m
 from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import capped_budgets
-from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Replica, Workload, fit_replica
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Workload, fit_replica
 from evaluation.toolbench.inference.multi_gpu.units import format_exact, gib
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def gpu_budgets(num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None) -
 
 
 def load_replica(
-    model_path: str, replica: Replica, *, dtype: str = "auto", visible: Sequence[Gpu] | None = None
+    model_path: str, replica: PlannedReplica, *, dtype: str = "auto", visible: Sequence[Gpu] | None = None
 ) -> PreTrainedModel:
     """The model where the plan puts it, in any process that sees the replica's GPUs, whatever their numbers there.
 
@@ -77,7 +77,7 @@ def load_replica(
     return load_with(model_path, {"device_map": device_map}, dtype=dtype, cpu_offloading=bool(replica.offloaded))
 
 
-def place_now(replica: Replica, visible: Sequence[Gpu]) -> dict[str, int | str]:
+def place_now(replica: PlannedReplica, visible: Sequence[Gpu]) -> dict[str, int | str]:
     """The replica's device map in this process's CUDA indices. PlacementError when the plan no longer holds."""
     now = {gpu.uuid: gpu for gpu in visible}
     places: dict[int | str, int | str] = {"cpu": "cpu"}
@@ -102,15 +102,6 @@ def place_now(replica: Replica, visible: Sequence[Gpu]) -> dict[str, int | str]:
     if len(replica.shards) == 1 and not replica.offloaded:
         return {"": places[replica.shards[0].index]}  # no hooks between modules
     return {name: places[place] for name, place in replica.device_map.items()}
-
-
-def embedding_device(model: PreTrainedModel) -> torch.device:
-    """Where input ids belong, whatever GPU the first layer lies on."""
-    hook = getattr(model.get_input_embeddings(), "_hf_hook", None)
-    execution_device = getattr(hook, "execution_device", None)
-    if execution_device is not None:  # weights that are offloaded come to this device when they are used
-        return torch.device(execution_device)
-    return model.get_input_embeddings().weight.device
 
 
 def check_placement(model: PreTrainedModel, *, cpu_offloading: bool) -> None:

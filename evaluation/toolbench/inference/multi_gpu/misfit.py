@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
 from evaluation.toolbench.inference.multi_gpu.memory_map import default_budget
-from evaluation.toolbench.inference.multi_gpu.replica import (
+from evaluation.toolbench.inference.multi_gpu.replica_plan import (
     GpuBudget,
     Workload,
     fit_replica,

@@ -1,6 +1,6 @@
 """The layout of a run: how many replicas, each on which GPUs, and why.
 
-Pure: footprint, GPUs with their budgets and the workload in; a `Layout` or a PlacementError out. Of all
+Pure: footprint, GPUs with their budgets and the workload in; a `Placement` or a PlacementError out. Of all
 ways to group the GPUs, the one with the highest predicted throughput for the conversations asked for.
 """
 
@@ -16,17 +16,17 @@ from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
 from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.reasons import describe_choice
-from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Replica, Workload
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Workload
 from evaluation.toolbench.inference.multi_gpu.units import parse_size
 
 
 @dataclass(frozen=True)
-class Layout:
+class Placement:
     """What will run where. `reasons` is a paragraph for people."""
 
     footprint: Footprint
     workload: Workload
-    replicas: tuple[Replica, ...]
+    replicas: tuple[PlannedReplica, ...]
     skipped: tuple[GpuBudget, ...]  # that stay unused
     tokens_per_s: float  # predicted
     reasons: str
@@ -68,7 +68,7 @@ def plan_placement(
     num_gpus: int | None = None,
     num_replicas: int | None = None,
     cpu_bytes: int = 0,
-) -> Layout:
+) -> Placement:
     """The best layout of `footprint` over `targets`, of which at most `num_gpus` are used.
 
     `num_replicas` None leaves their number to the prediction; more replicas than GPUs share them evenly.
@@ -111,7 +111,7 @@ def _fit_so_many(footprint: Footprint, targets: Sequence[GpuBudget], workload: W
     return best_grouping(footprint, targets, workload, num_replicas) is not None
 
 
-def _tokens_per_s(replicas: Sequence[Replica], offered: float) -> float:
+def _tokens_per_s(replicas: Sequence[PlannedReplica], offered: float) -> float:
     return sum(replica.tokens_per_s(offered) for replica in replicas)
 
 
@@ -119,9 +119,9 @@ def _layout(
     footprint: Footprint,
     workload: Workload,
     targets: Sequence[GpuBudget],
-    by_count: Mapping[int, tuple[Replica, ...]],
+    by_count: Mapping[int, tuple[PlannedReplica, ...]],
     num_gpus: int | None,
-) -> Layout:
+) -> Placement:
     predicted = {count: _tokens_per_s(found, workload.conversations / count) for count, found in by_count.items()}
     count = max(predicted, key=lambda each: predicted[each])
     replicas = tuple(sorted(by_count[count], key=lambda replica: replica.gpus))
@@ -129,4 +129,4 @@ def _layout(
     skipped = tuple(target for target in targets if target.index not in used)
     others = {each: (by_count[each], predicted[each]) for each in by_count if each != count}
     reasons = describe_choice(footprint, workload, (replicas, predicted[count]), others, skipped, num_gpus)
-    return Layout(footprint, workload, replicas, skipped, predicted[count], reasons)
+    return Placement(footprint, workload, replicas, skipped, predicted[count], reasons)

@@ -12,8 +12,8 @@ from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, require_
 from evaluation.toolbench.inference.multi_gpu.loading import resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
-from evaluation.toolbench.inference.multi_gpu.placement import Layout, budgets_of, plan_placement
-from evaluation.toolbench.inference.multi_gpu.replica import Workload
+from evaluation.toolbench.inference.multi_gpu.placement import Placement, budgets_of, plan_placement
+from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 
 
 def plan_run(
@@ -25,7 +25,7 @@ def plan_run(
     max_gpu_memory: str | Mapping[int, str] | None = None,
     dtype: str = "auto",
     cpu_offloading: bool = False,
-) -> Layout | None:
+) -> Placement | None:
     """The layout for the model at `model_path` over the GPUs as they are now; None on a machine without one.
 
     `num_gpus` and `num_replicas` None leave the number to the planner. Raises DataError for a checkpoint
@@ -56,7 +56,7 @@ def plan_for(
     num_replicas: int | None = None,
     max_gpu_memory: str | Mapping[int, str] | None = None,
     cpu_offloading: bool = False,
-) -> Layout:
+) -> Placement:
     """As `plan_run`, for a footprint and GPUs that have been read; conversations no longer than the model's context."""
     workload = workload or Workload()
     workload = replace(workload, max_tokens=min(workload.max_tokens, footprint.max_length))

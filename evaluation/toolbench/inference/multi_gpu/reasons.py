@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
-from evaluation.toolbench.inference.multi_gpu.replica import GpuBudget, Replica, Workload
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Workload
 from evaluation.toolbench.inference.multi_gpu.units import gib
 
 _OTHERS_NAMED = 2
 _REPLICAS_NAMED = 4
 
-_Prediction = tuple[Sequence[Replica], float]  # replicas, tokens per second
+_Prediction = tuple[Sequence[PlannedReplica], float]  # replicas, tokens per second
 
 
 def describe_choice(
@@ -72,7 +72,7 @@ def gpu_list(indices: Sequence[int]) -> str:
     return f"GPUs {', '.join(map(str, indices))}"
 
 
-def _replicas(replicas: Sequence[Replica]) -> str:
+def _replicas(replicas: Sequence[PlannedReplica]) -> str:
     sizes = Counter(len(replica.gpus) for replica in replicas)
     if len(replicas) == 1:
         return f"one replica {'on' if len(replicas[0].gpus) == 1 else 'over'} {gpu_list(replicas[0].gpus)}"
@@ -90,18 +90,18 @@ def _count(num_gpus: int) -> str:
     return "one GPU" if num_gpus == 1 else f"{num_gpus} GPUs"
 
 
-def _running(replicas: Sequence[Replica], workload: Workload) -> int:
+def _running(replicas: Sequence[PlannedReplica], workload: Workload) -> int:
     return min(sum(replica.conversations for replica in replicas), workload.conversations)
 
 
-def _at_once(replicas: Sequence[Replica], workload: Workload) -> str:
+def _at_once(replicas: Sequence[PlannedReplica], workload: Workload) -> str:
     room = sum(replica.kv_tokens for replica in replicas)
     running, wanted = _running(replicas, workload), workload.conversations
     at_once = f"all {wanted}" if running == wanted else f"{running} of the {wanted}"
     return f"{room:,} tokens of KV cache, that is {at_once} conversations at once"
 
 
-def _contrast(chosen: Sequence[Replica], other: Sequence[Replica]) -> str:
+def _contrast(chosen: Sequence[PlannedReplica], other: Sequence[PlannedReplica]) -> str:
     if len(other) > len(chosen):
         return "Every replica carries all the weights, which leaves less room for conversations"
     if any(len(replica.gpus) > 1 for replica in other):

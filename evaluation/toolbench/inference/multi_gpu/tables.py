@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evaluation.toolbench.inference.multi_gpu.gpus import Inspection
-from evaluation.toolbench.inference.multi_gpu.placement import Layout
+from evaluation.toolbench.inference.multi_gpu.placement import Placement
 from evaluation.toolbench.inference.multi_gpu.units import gib
 
 WIDTH = 110  # of a line of prose
@@ -33,7 +33,7 @@ def gpu_table(found: Inspection) -> list[str]:
     return align(["CUDA", "NVML", "name", "free", "capability", "bandwidth", "UUID", "held by"], rows)
 
 
-def layout_table(layout: Layout) -> list[str]:
+def layout_table(layout: Placement) -> list[str]:
     """What the plan puts on every GPU and what it leaves of the budget."""
     rows = []
     for number, replica in enumerate(layout.replicas):

@@ -11,9 +11,9 @@ from evaluation.toolbench.inference.errors import ConfigError, PlacementError
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
 from evaluation.toolbench.inference.multi_gpu.loading import resolve_dtype
-from evaluation.toolbench.inference.multi_gpu.placement import Layout
+from evaluation.toolbench.inference.multi_gpu.placement import Placement
 from evaluation.toolbench.inference.multi_gpu.planning import plan_run
-from evaluation.toolbench.inference.multi_gpu.replica import Workload
+from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.replicas.layout import (
     MAX_CONVERSATIONS,
     RunLayout,
@@ -59,10 +59,10 @@ def _on_cpu(args: Any, num_replicas: int, host_bytes: int) -> RunLayout:
     return cpu_layout(num_replicas, footprint.weight_bytes, host_bytes, len(os.sched_getaffinity(0)))
 
 
-def _plan(args: Any, num_replicas: int | None, num_queries: int, num_gpus: int) -> Layout:
+def _plan(args: Any, num_replicas: int | None, num_queries: int, num_gpus: int) -> Placement:
     """The planner's layout. PlacementError for more replicas than fit says how many do."""
 
-    def plan(count: int | None) -> Layout:
+    def plan(count: int | None) -> Placement:
         per_replica = MAX_CONVERSATIONS if args.num_thread == AUTO else int(args.num_thread)
         wanted = min(num_queries, per_replica * (count or num_gpus))
         found = plan_run(

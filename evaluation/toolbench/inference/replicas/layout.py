@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evaluation.toolbench.inference.errors import PlacementError
-from evaluation.toolbench.inference.multi_gpu.placement import Layout
-from evaluation.toolbench.inference.multi_gpu.replica import Replica
+from evaluation.toolbench.inference.multi_gpu.placement import Placement
+from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
 from evaluation.toolbench.inference.multi_gpu.units import GIB, gib
 
 MAX_CONVERSATIONS = 128  # of one replica unasked: the paged engine's largest step
@@ -25,7 +25,7 @@ class ReplicaSpec:
     gpus: tuple[str, ...] = ()  # "cuda:0" as the parent counts; () on the CPU
     uuids: tuple[str, ...] = ()
     visible_devices: str | None = None  # for CUDA_VISIBLE_DEVICES
-    placement: Replica | None = None  # as planned; None: where `load_model` puts it
+    placement: PlannedReplica | None = None  # as planned; None: where `load_model` puts it
     max_kv_bytes: int | None = None  # on each of its devices
     num_cpu_threads: int | None = None  # of torch; None: as many as torch takes
 
@@ -57,7 +57,7 @@ def one_replica(gpus: tuple[str, ...] = (), uuids: tuple[str, ...] = ()) -> RunL
     return RunLayout((ReplicaSpec(0, gpus, uuids),))
 
 
-def planned_layout(layout: Layout, host_bytes: int) -> RunLayout:
+def planned_layout(layout: Placement, host_bytes: int) -> RunLayout:
     """The planner's replicas, each with its GPUs and its share of their memory."""
     replicas = tuple(_planned_spec(number, replica) for number, replica in enumerate(layout.replicas))
     return RunLayout(replicas, layout.reasons, num_loading(layout.footprint.weight_bytes, len(replicas), host_bytes))
@@ -108,7 +108,7 @@ def conversations_in(kv_tokens: int, max_tokens: int) -> int:
     return max(1, kv_tokens // max(max_tokens // 2, 1))
 
 
-def _planned_spec(number: int, replica: Replica) -> ReplicaSpec:
+def _planned_spec(number: int, replica: PlannedReplica) -> ReplicaSpec:
     return ReplicaSpec(
         number,
         gpus=tuple(f"cuda:{index}" for index in replica.gpus),

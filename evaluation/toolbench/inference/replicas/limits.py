@@ -5,6 +5,7 @@ A query that meets one fails, and the next run tries it again. An API call has t
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -13,9 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.toolbench.inference.Algorithms.events import StopRequested
 from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest, GenerationResult
-from evaluation.toolbench.inference.errors import EngineError
+from evaluation.toolbench.inference.errors import EngineError, StopRequested
 from evaluation.toolbench.inference.replicas.meter import Meter
 
 
@@ -121,3 +121,14 @@ class WatchedEngine(Engine):
 
 def _message(what: str, flag: str, seconds: float) -> str:
     return f"{what} took longer than {seconds:g} s, the limit of {flag}; it is tried again by the next run"
+
+
+class StopBetweenSteps:
+    """A callback of the search algorithms that ends a query before its next step."""
+
+    def __init__(self, requested: threading.Event) -> None:
+        self._requested = requested
+
+    def on_chain_start(self, **_: Any) -> None:
+        if self._requested.is_set():
+            raise StopRequested

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from evaluation.toolbench.inference.Algorithms.base_search import FINAL_ANSWER, GAVE_UP
-from evaluation.toolbench.inference.Downstream_tasks.finish import FINISH_NAME
+from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, FINISH_NAME, GAVE_UP
 from evaluation.toolbench.inference.replicas.messages import Beat
 
 

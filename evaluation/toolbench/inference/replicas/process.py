@@ -24,7 +24,7 @@ _BOOT = (
     "import importlib, json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
     "sys.exit(importlib.import_module(sys.argv.pop(1)).main())"
 )
-WORKER = "evaluation.toolbench.inference.replicas.worker"
+WORKER = "evaluation.toolbench.inference.Downstream_tasks.replica_main"
 _LAST_WORDS = 2000  # bytes of a dead replica's output that are looked at
 _PATIENCE_S = 10.0  # for a process that says it has ended
 

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from evaluation.toolbench.inference.Algorithms.events import StopRequested
-from evaluation.toolbench.inference.errors import OutputError, ServerError
+from evaluation.toolbench.inference.errors import OutputError, ServerError, StopRequested
+from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.messages import (
     Answered,
     Broken,
@@ -17,7 +17,6 @@ from evaluation.toolbench.inference.replicas.messages import (
     Failed,
     FromReplica,
     Log,
-    Problem,
     RunQuery,
     Stop,
 )

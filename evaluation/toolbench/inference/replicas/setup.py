@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.toolbench.inference.Downstream_tasks.queries import Task
+from evaluation.toolbench.inference.records.queries import Task
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
 
 

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from evaluation.toolbench.inference.errors import PlacementError, ToolGenError
+from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
 from evaluation.toolbench.inference.replicas.ledger import Ledger, share_of
 from evaluation.toolbench.inference.replicas.messages import (
@@ -28,12 +29,11 @@ from evaluation.toolbench.inference.replicas.messages import (
     Loaded,
     LoadFailed,
     Log,
-    Problem,
     RunQuery,
     Stop,
 )
 from evaluation.toolbench.inference.replicas.process import Handle
-from evaluation.toolbench.inference.replicas.status import ReplicaStatus
+from evaluation.toolbench.inference.run_display.status import ReplicaStatus
 from evaluation.toolbench.virtual_api.client import VIRTUAL_TIMEOUT_S
 
 logger = logging.getLogger(__name__)

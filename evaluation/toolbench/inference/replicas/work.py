@@ -11,20 +11,26 @@ from typing import Any
 
 import torch
 
-from evaluation.toolbench.inference.Downstream_tasks.interruption import StopBetweenSteps
-from evaluation.toolbench.inference.Downstream_tasks.queries import Task
-from evaluation.toolbench.inference.engine.kv_cache import PAGE_SIZE
+from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE
 from evaluation.toolbench.inference.engine.request import Engine
 from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
+from evaluation.toolbench.inference.records.event_log import EventLog
+from evaluation.toolbench.inference.records.problem import Problem
+from evaluation.toolbench.inference.records.queries import Task
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, conversations_in
-from evaluation.toolbench.inference.replicas.limits import TimeLimitError, TimeLimits, WatchedEngine, query_clock
-from evaluation.toolbench.inference.replicas.messages import Ended, Loaded, LoadFailed, Problem
+from evaluation.toolbench.inference.replicas.limits import (
+    StopBetweenSteps,
+    TimeLimitError,
+    TimeLimits,
+    WatchedEngine,
+    query_clock,
+)
+from evaluation.toolbench.inference.replicas.memory_sampler import MemorySampler
+from evaluation.toolbench.inference.replicas.messages import Ended, Loaded, LoadFailed
 from evaluation.toolbench.inference.replicas.meter import ApiMeter, Meter
+from evaluation.toolbench.inference.replicas.metered_engine import MeteredEngine
 from evaluation.toolbench.inference.replicas.serving import Heart, ParentLine, ReplicaServer
-from evaluation.toolbench.inference.run_report.event_log import EventLog
-from evaluation.toolbench.inference.run_report.memory_sampler import MemorySampler
-from evaluation.toolbench.inference.run_report.metered_engine import MeteredEngine
 
 RunTask = Callable[[Task, int, Sequence[Any]], Any]  # the task, its position, callbacks
 

@@ -15,9 +15,9 @@ from typing import Any, TextIO
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 
-from evaluation.toolbench.inference.replicas.status import RunStatus
 from evaluation.toolbench.inference.run_display.figures import Figures, Trend
-from evaluation.toolbench.inference.run_display.layout import frame, heartbeat
+from evaluation.toolbench.inference.run_display.frames import frame, heartbeat
+from evaluation.toolbench.inference.run_display.status import RunStatus
 
 HEARTBEAT_S = 30.0
 

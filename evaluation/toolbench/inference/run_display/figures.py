@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from evaluation.toolbench.inference.replicas.status import RunStatus
+from evaluation.toolbench.inference.run_display.status import RunStatus
 
 RATE_OVER_S = 30.0
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.inference.run_report.answers import Answer, Failure, read_answers, read_failures
-from evaluation.toolbench.inference.run_report.history import Attempt, History, read_history
-from evaluation.toolbench.inference.run_report.page import build_page
-from evaluation.toolbench.inference.run_report.run_record import RunRecord, put_file, read_run_record
+from evaluation.toolbench.inference.records.event_history import Attempt, History, read_history
+from evaluation.toolbench.inference.records.run_record import RunRecord, put_file, read_run_record
+from evaluation.toolbench.inference.run_report.answer_files import Answer, Failure, read_answers, read_failures
+from evaluation.toolbench.inference.run_report.html import build_page
 from evaluation.toolbench.inference.run_report.timeline import timelines
 from evaluation.toolbench.inference.run_report.totals import FINISH_CALLS, quantile, totals_of
 from evaluation.toolbench.inference.run_report.trajectory import add_timings, attempt_trajectory, trajectory_json

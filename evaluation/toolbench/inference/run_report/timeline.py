@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from evaluation.toolbench.inference.run_report.history import History, MemorySample, ReplicaSession
+from evaluation.toolbench.inference.records.event_history import History, MemorySample, ReplicaSession
 
 NUM_BINS = 360
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.toolbench.inference.run_report.event_log import FINAL_ANSWER, GAVE_UP
-from evaluation.toolbench.inference.run_report.history import Attempt, Call, History
-from evaluation.toolbench.inference.run_report.run_record import ApiStatistics, Tokens
+from evaluation.toolbench.inference.records.event_history import Attempt, Call, History
+from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, GAVE_UP
+from evaluation.toolbench.inference.records.run_record import ApiStatistics, Tokens
 
 FINISH_CALLS = "Finish"  # answered by the environment itself, without an API
 

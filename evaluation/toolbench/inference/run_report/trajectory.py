@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from evaluation.toolbench.inference.run_report.event_log import FINAL_ANSWER, GAVE_UP, step_fingerprint
-from evaluation.toolbench.inference.run_report.history import Attempt, Call, Generation
+from evaluation.toolbench.inference.records.event_history import Attempt, Call, Generation
+from evaluation.toolbench.inference.records.event_log import step_fingerprint
+from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, GAVE_UP
 
 Node = Mapping[str, Any]  # a node's JSON as the answer file has it
 

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.toolbench.inference.toolgen.agent_options import Restriction
+from evaluation.toolbench.inference.toolgen.attempts import AttemptPolicy
 from evaluation.toolbench.inference.toolgen.chat_format import Conversation
 from evaluation.toolbench.inference.toolgen.generation import ContextFull
-from evaluation.toolbench.inference.toolgen.history import (
+from evaluation.toolbench.inference.toolgen.prompts import PLANNING_PREFIX
+from evaluation.toolbench.inference.toolgen.session import AgentSession, Message
+from evaluation.toolbench.inference.toolgen.turns import (
     Turn,
     conversation_of,
     documentation_text,
     history_turns,
     plain_turns,
 )
-from evaluation.toolbench.inference.toolgen.options import Restriction
-from evaluation.toolbench.inference.toolgen.prompts import PLANNING_PREFIX
-from evaluation.toolbench.inference.toolgen.retries import RetryPolicy
-from evaluation.toolbench.inference.toolgen.session import AgentSession, Message
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class ToolGenAgent(AgentSession):
             return self._reply(temperature)
         turns = self.convert_conversation_history_to_gpt_format(names, add_retrieval)
         conversation, roles = self.convert_to_fastchat_format(names, turns, add_relevant_tokens)
-        policy = RetryPolicy(do_retry, retry_action, retry_give_up, retry_sorry)
+        policy = AttemptPolicy(do_retry, retry_action, retry_give_up, retry_sorry)
         temperatures = policy.temperatures(temperature)
         step = _Step()
         for attempt, warmth in enumerate(temperatures):
@@ -208,7 +208,7 @@ class ToolGenAgent(AgentSession):
             return "truth"
         return "all" if restrict_actions else self.language.options.restrict_actions
 
-    def _wants_another(self, step: _Step, policy: RetryPolicy, *, is_last: bool) -> bool:
+    def _wants_another(self, step: _Step, policy: AttemptPolicy, *, is_last: bool) -> bool:
         """Enter a known action into the logs; whether to try the step again."""
         if step.action not in self.tool_documentation:
             return False

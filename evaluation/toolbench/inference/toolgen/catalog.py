@@ -19,8 +19,8 @@ from unidecode import unidecode
 
 from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.toolgen.checkout import repository_root
-from evaluation.toolbench.inference.toolgen.names import ActionName, get_toolbench_name
 from evaluation.toolbench.inference.toolgen.prompts import NO_DOCUMENTATION
+from evaluation.toolbench.names import ActionName, get_toolbench_name
 
 logger = logging.getLogger(__name__)
 

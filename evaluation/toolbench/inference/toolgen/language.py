@@ -9,10 +9,10 @@ from typing import Any
 
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.toolgen.action_tokens import ActionTokens, AllowedActions
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, Restriction
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_NAME, load_catalog
 from evaluation.toolbench.inference.toolgen.chat_format import PromptEncoder, chat_format
 from evaluation.toolbench.inference.toolgen.checkout import repository_root
-from evaluation.toolbench.inference.toolgen.options import AgentOptions, Restriction
 from evaluation.toolbench.inference.toolgen.prompts import load_prompt_texts, prompt_layout
 
 

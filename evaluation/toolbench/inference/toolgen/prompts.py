@@ -47,7 +47,7 @@ OWN_FINISH_DESCRIPTION = (
 
 
 @dataclass(frozen=True)
-class PromptLayout:
+class PromptStyle:
     """Where the wording of a step in progress and of the same step as history may differ.
 
     `upstream` has the bytes of ToolGen's inference code, with which its published numbers were made.
@@ -64,13 +64,13 @@ class PromptLayout:
 LAYOUTS = {
     layout.name: layout
     for layout in (
-        PromptLayout("upstream", "Generate the action.", "Please generate the action.", "assistant", False),
-        PromptLayout("trained", "Generate the action.", "Generate the action.", "user", True),
+        PromptStyle("upstream", "Generate the action.", "Please generate the action.", "assistant", False),
+        PromptStyle("trained", "Generate the action.", "Generate the action.", "user", True),
     )
 }
 
 
-def prompt_layout(name: str) -> PromptLayout:
+def prompt_layout(name: str) -> PromptStyle:
     """The layout of that name; ConfigError for any other."""
     if name not in LAYOUTS:
         raise ConfigError(f"unknown prompt layout {name!r}: use {' or '.join(LAYOUTS)}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evaluation.toolbench.inference.engine.constraint import Constraint, TokenSet
-from evaluation.toolbench.inference.engine.server.handshake import Needs
+from evaluation.toolbench.inference.engine.remote.handshake import Needs
 from evaluation.toolbench.inference.toolgen.language import ToolLanguage
 
 _SPELT_ACTIONS = 500  # of several tokens each, compared with the server's: the tokenizer either is ours or is not

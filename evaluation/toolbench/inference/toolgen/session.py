@@ -14,10 +14,10 @@ from typing_extensions import Self
 
 from evaluation.toolbench.inference.engine.request import Engine, Sampling
 from evaluation.toolbench.inference.toolgen.action_tokens import AllowedActions
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
 from evaluation.toolbench.inference.toolgen.chat_format import Conversation
 from evaluation.toolbench.inference.toolgen.generation import Generated, Phase, TextGenerator, draw_seed
 from evaluation.toolbench.inference.toolgen.language import ToolLanguage
-from evaluation.toolbench.inference.toolgen.options import AgentOptions
 
 Message = dict[str, Any]
 

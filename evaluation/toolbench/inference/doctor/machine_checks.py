@@ -1,0 +1,102 @@
+"""Checks of what is installed and of what CUDA sees."""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+
+import torch
+
+from evaluation.toolbench.inference.doctor.finding import Finding, needs
+from evaluation.toolbench.inference.doctor.machine import Machine
+from evaluation.toolbench.inference.errors import PlacementError
+from evaluation.toolbench.inference.multi_gpu.gpus import require_usable
+from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
+from evaluation.toolbench.inference.multi_gpu.tables import gpu_table
+
+_OLDEST = {"torch": (2, 11), "transformers": (5, 17), "accelerate": (1, 15)}  # what the tests have run with
+
+
+def check_versions(machine: Machine) -> list[Finding]:
+    """Driver, CUDA, torch, transformers, accelerate; and whether torch can use the driver's GPUs."""
+    versions = {name: _version(name) for name in (*_OLDEST, "nvidia-ml-py")}
+    versions["torch"] = torch.__version__  # the package's own says nothing of the build, such as +cpu
+    found = machine.found
+    facts = {
+        "driver": found.driver_version,
+        "driver_cuda": found.cuda_version,
+        "torch_cuda": torch.version.cuda,
+        **versions,
+    }
+    driver = (
+        f"driver {found.driver_version} (CUDA {found.cuda_version})" if found.driver_version else "no NVIDIA driver"
+    )
+    torch_cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
+    measured = f"{driver}, torch {versions['torch']} ({torch_cuda}), " + ", ".join(
+        f"{name} {versions[name] or 'missing'}" for name in versions if name != "torch"
+    )
+    outdated = [name for name, oldest in _OLDEST.items() if _numbers(versions[name]) < oldest]
+    if outdated:
+        advice = f"pip install -r requirements.txt: {', '.join(outdated)} older than tested"
+        return [Finding("versions", "fail", measured, advice, facts=facts)]
+    try:
+        require_usable(found)
+    except PlacementError as error:
+        return [Finding("versions", "fail", measured, str(error), facts=facts)]
+    return [Finding("versions", "ok", measured, facts=facts)]
+
+
+def check_gpus(machine: Machine) -> list[Finding]:
+    """The table of GPUs."""
+    found = machine.found
+    if not found.gpus:
+        return [Finding("GPUs", "skip", "needs 1 GPU, found 0", details=found.notes)]
+    measured = f"{len(found.visible)} visible of {len(found.gpus)}"
+    facts = {"gpus": [_facts(gpu) for gpu in found.gpus], "visible": [gpu.uuid for gpu in found.visible]}
+    return [Finding("GPUs", "ok", measured, details=(*gpu_table(found), *found.notes), facts=facts)]
+
+
+def check_visible_devices(machine: Machine) -> list[Finding]:
+    """What CUDA_VISIBLE_DEVICES means here, and whether torch agrees."""
+    name = "visible devices"
+    found = machine.found
+    text = found.visible_devices
+    said = "CUDA_VISIBLE_DEVICES is not set" if text is None else f"CUDA_VISIBLE_DEVICES={text}"
+    if not found.gpus:
+        return [needs(name, 1, 0)]
+    order = os.environ.get("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    means = ", ".join(map(_meaning, found.visible))
+    measured = f"{said} ({order}): {means or 'no GPU is visible'}"
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    facts = {"CUDA_VISIBLE_DEVICES": text, "CUDA_DEVICE_ORDER": order, "torch_device_count": seen}
+    if seen != len(found.visible):
+        advice = f"torch sees {seen} GPUs; name them by index, or by UUID as in the table above (nvidia-smi -L)"
+        return [Finding(name, "fail", measured, advice, facts=facts)]
+    notes = [note for note in found.notes if note.startswith("CUDA_VISIBLE_DEVICES")]
+    if notes and (text or "").strip() not in ("", "-1"):  # these two hide the GPUs on purpose
+        advice = "name the GPUs that you want, each once, by index or UUID"
+        return [Finding(name, "fail", f"{measured}; {notes[0]}", advice, facts=facts)]
+    return [Finding(name, "ok", measured, facts=facts)]
+
+
+def _meaning(gpu: Gpu) -> str:
+    known_as = gpu.name if gpu.nvml_index is None else f"the driver's GPU {gpu.nvml_index}"
+    return f"cuda:{gpu.cuda_index} is {known_as}"
+
+
+def _facts(gpu: Gpu) -> dict[str, object]:
+    return {key: value for key, value in vars(gpu).items() if key not in ("processes", "mig_instances", "links")} | {
+        "held_by": gpu.held_by,
+        "links": dict(gpu.links),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str | None) -> tuple[int, ...]:
+    return tuple(int(part) for part in (version or "0").split("+")[0].split(".")[:2] if part.isdigit())

@@ -1,0 +1,337 @@
+"""The paged engine: continuous batching over a transformers model, with a paged KV cache.
+
+One thread owns the model, the pages and the schedule; callers talk to it through a queue and futures.
+On a GPU it launches a step before it reads the tokens of the one before, so that the device never
+waits for the host; a generation that turns out to have ended one step ago costs one row of one step.
+Where the layers lie on several devices, the running sequences are divided over as many batches, whose
+steps follow each other through the devices, so that all of them work at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from evaluation.toolbench.inference.engine.checks import check_request, context_of, vocabulary_of
+from evaluation.toolbench.inference.engine.paged.attach import attach, detach
+from evaluation.toolbench.inference.engine.paged.execution import compilation, joined_linear
+from evaluation.toolbench.inference.engine.paged.execution.runner import Launched, ModelRunner
+from evaluation.toolbench.inference.engine.paged.execution.stages import Stage, stages_of, with_own_modules
+from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE, KvCache, count_pages
+from evaluation.toolbench.inference.engine.paged.pages import PagePool
+from evaluation.toolbench.inference.engine.paged.scheduler import Counts, Limits, Plan, Scheduler
+from evaluation.toolbench.inference.engine.paged.sequence import Sequence
+from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PageUse:
+    """The page pool at one moment: pages in all, free ones, and conversations that keep some while they wait."""
+
+    num_pages: int
+    num_free: int
+    num_idle: int
+
+
+class PagedEngine(Engine):
+    """Serves many requests at once; the oldest first where memory or the step's size sets a limit.
+
+    num_pages          pages of the KV cache; None: what fits beside the weights
+    max_kv_bytes       limits those to so many bytes on each device, for a GPU that is not ours alone
+    max_gpu_bytes      limits weights and pages together, by CUDA index: what --max_gpu_memory allows
+    page_size          tokens a page; a power of two on a GPU
+    max_running        sequences in a step at most
+    max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces. None: see `Limits`
+    use_graphs         CUDA graphs, one for each GPU's part of the layers; not where weights are offloaded
+    capture_at_start   capture them all before the first step (seconds), not each at its first use
+    compile_layers     torch.compile of the decoder's layers (half a minute for a large model): see `compilation`.
+                       None: of large models on GPUs
+    join_linears       layers that are given the same tensor run as one product: see `joined_linear`. None: likewise
+    overlap            launch a step before reading the last one's tokens; None: on a GPU
+
+    While the engine lives it owns the model's attention; `close` gives that back. A future can be
+    cancelled until its result is there, also while its generation runs: a caller's time limit is
+    `result(timeout)` and `cancel()`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        num_pages: int | None = None,
+        max_kv_bytes: int | None = None,
+        max_gpu_bytes: Mapping[int, int] | None = None,
+        page_size: int = PAGE_SIZE,
+        max_running: int = 128,
+        max_prefill_tokens: int | None = None,
+        use_graphs: bool = True,
+        capture_at_start: bool = False,
+        compile_layers: bool | None = None,
+        join_linears: bool | None = None,
+        overlap: bool | None = None,
+    ) -> None:
+        self.vocab_size = vocabulary_of(model)
+        context = context_of(model)
+        pages_per_sequence = -(-context // page_size)
+        self._attention_before, layers = attach(model)
+        try:
+            stages = _prepared_stages(model, compile_layers, join_linears)
+            limits = Limits.of(len(stages), max_running=max_running, max_prefill_tokens=max_prefill_tokens)
+            if num_pages is None:
+                num_pages = count_pages(
+                    layers,
+                    page_size,
+                    working_bytes=_working_bytes(model, self.vocab_size, limits),
+                    max_pages=max_running * pages_per_sequence,
+                    max_bytes=max_kv_bytes,
+                    max_gpu_bytes=max_gpu_bytes or {},
+                )
+            cache = KvCache(layers, num_pages, page_size)
+        except BaseException:
+            detach(model, self._attention_before)
+            raise
+        self.max_length = min(context, num_pages * page_size)
+        self._devices = [stage.device for stage in stages]
+        self._scheduler = Scheduler(PagePool(num_pages, page_size), limits, num_batches=len(stages))
+        self._runner: ModelRunner | None = ModelRunner(
+            model,
+            stages,
+            cache,
+            vocab_size=self.vocab_size,
+            num_rows=self._scheduler.num_rows,
+            max_prefill_rows=limits.max_prefill_rows,
+            table_width=min(pages_per_sequence, num_pages),
+            use_graphs=use_graphs,
+        )
+        self._model: PreTrainedModel | None = model
+        self._capture_at_start = capture_at_start
+        self._overlap = any(device.type == "cuda" for device in self._devices) if overlap is None else overlap
+        self._numbers = itertools.count()
+        self._jobs: dict[Sequence, Future[GenerationResult]] = {}  # of the engine's thread alone
+        self._inbox: queue.SimpleQueue[_Job | str | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # orders submissions before or after close()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._serve, name="paged-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest) -> Future[GenerationResult]:
+        future: Future[GenerationResult] = Future()
+        try:
+            max_new_tokens = check_request(request, vocab_size=self.vocab_size, max_length=self.max_length)
+        except EngineError as error:
+            future.set_exception(error)
+            return future
+        with self._lock:
+            if self._is_closed:
+                raise EngineStoppedError("the engine is closed: no further generation can be submitted")
+            self._inbox.put(_Job(Sequence(next(self._numbers), request, max_new_tokens), future))
+        return future
+
+    def generate(self, request: GenerationRequest) -> GenerationResult:
+        return self.submit(request).result()
+
+    def end_conversation(self, conversation_id: str) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._inbox.put(conversation_id)
+
+    def close(self) -> None:
+        """Cancel what waits, finish what runs, release the model. Later submits raise EngineError."""
+        with self._lock:
+            self._is_closed = True
+            self._inbox.put(None)
+        self._thread.join()
+        self._runner = None
+        if self._model is not None:
+            detach(self._model, self._attention_before)
+            self._model = None
+
+    def counts(self) -> Counts:
+        """What has been done so far, at the time of the call."""
+        return dataclasses.replace(self._scheduler.counts)
+
+    def page_use(self) -> PageUse:
+        """Exact when nothing runs."""
+        pool = self._scheduler.pool
+        return PageUse(pool.num_pages, pool.num_free, len(self._scheduler.store))
+
+    def _serve(self) -> None:
+        """The engine's thread, until close() or an error that is nobody's in particular."""
+        try:
+            with self._streams():
+                if self._capture_at_start and self._runner is not None:
+                    self._runner.capture(self._scheduler.limits)
+                self._loop()
+        except BaseException as error:
+            logger.exception("the paged engine has stopped")
+            self._abandon(error)
+
+    def _loop(self) -> None:
+        in_flight: deque[Launched] = deque()
+        batches = deque(range(self._scheduler.num_batches))
+        while True:
+            closing = not self._take_messages(wait=not in_flight and not self._scheduler.has_work)
+            if closing:
+                self._cancel_waiting()
+                if not in_flight and not self._scheduler.has_work:
+                    return
+            self._drop_cancelled()
+            launched = self._launch_next(batches, in_flight)
+            if launched is not None:
+                in_flight.append(launched)
+            # With overlap every batch has a step on its way, and one of them the step after that too.
+            if in_flight and (launched is None or not self._overlap or len(in_flight) > len(batches)):
+                self._read(in_flight.popleft())
+
+    def _launch_next(self, batches: deque[int], in_flight: Iterable[Launched]) -> Launched | None:
+        """A step of the first of `batches`, which take turns, that has something to do; None when none has.
+
+        No batch gets further ahead of what has been read than its next step.
+        """
+        flying = [launched.plan.batch for launched in in_flight]
+        for _ in range(len(batches)):
+            batches.rotate(-1)
+            plan = self._scheduler.plan(batches[-1]) if flying.count(batches[-1]) < 2 else None
+            if plan is not None:
+                return self._launch(plan)
+        return None
+
+    def _take_messages(self, *, wait: bool) -> bool:
+        """Everything that callers have said so far, after waiting for something to be said; False once closed."""
+        is_open = not self._is_closed  # read first: what was submitted before close() is then in the queue
+        while (wait and is_open) or not self._inbox.empty():
+            message = self._inbox.get()
+            wait = False
+            if isinstance(message, _Job):
+                self._jobs[message.sequence] = message.future
+                self._scheduler.add(message.sequence)
+            elif message is not None:
+                self._scheduler.end_conversation(message)
+        return is_open
+
+    def _launch(self, plan: Plan) -> Launched | None:
+        assert self._runner is not None  # close() waits for this thread before it lets go of it
+        try:
+            launched = self._runner.launch(plan)
+        except torch.OutOfMemoryError as error:
+            self._runner.release_memory()
+            if self._scheduler.shrink(plan):
+                limits = self._scheduler.limits
+                logger.warning(
+                    "out of memory in a step of %d sequences: going on with at most %d sequences and %d prompt tokens",
+                    len(plan.rows),
+                    limits.max_running,
+                    limits.max_prefill_tokens,
+                )
+            else:
+                self._fail(plan.rows[-1].sequence, error)
+            return None
+        except Exception as error:
+            if not self._scheduler.run_alone(plan):
+                self._fail(plan.rows[0].sequence, error)
+            return None
+        self._scheduler.launched(plan)
+        return launched
+
+    def _read(self, launched: Launched) -> None:
+        for sequence in self._scheduler.read(launched.plan, launched.tokens()):
+            future = self._jobs.pop(sequence)
+            if future.set_running_or_notify_cancel():
+                future.set_result(sequence.result())
+
+    def _fail(self, sequence: Sequence, error: Exception) -> None:
+        self._scheduler.drop(sequence)
+        future = self._jobs.pop(sequence)
+        if future.set_running_or_notify_cancel():
+            wrapped = EngineError(
+                f"a generation over {sequence.num_prompt} prompt tokens failed in the model: "
+                f"{type(error).__name__}: {error}",
+                prompt_tokens=sequence.num_prompt,
+            )
+            wrapped.__cause__ = error
+            future.set_exception(wrapped)
+
+    def _drop_cancelled(self) -> None:
+        for sequence in [sequence for sequence, future in self._jobs.items() if future.cancelled()]:
+            self._scheduler.drop(sequence)
+            self._jobs.pop(sequence).set_running_or_notify_cancel()
+
+    def _cancel_waiting(self) -> None:
+        """Those that have not begun; one that was preempted has."""
+        for sequence in self._scheduler.waiting:
+            if not sequence.has_begun:
+                self._jobs[sequence].cancel()
+
+    def _abandon(self, error: BaseException) -> None:
+        """Nothing can be served any more: every future says so, and so does every later submit."""
+        with self._lock:
+            self._is_closed = True
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, _Job):
+                self._jobs[message.sequence] = message.future
+        for future in self._jobs.values():
+            if future.set_running_or_notify_cancel():
+                stopped = EngineStoppedError(f"the paged engine has stopped: {type(error).__name__}: {error}")
+                stopped.__cause__ = error
+                future.set_exception(stopped)
+        self._jobs.clear()
+
+    @contextlib.contextmanager
+    def _streams(self) -> Iterator[None]:
+        """A CUDA stream of the engine's own on each GPU, after what its constructor queued on the default ones."""
+        gpus = [device for device in self._devices if device.type == "cuda"]
+        with contextlib.ExitStack() as stack:
+            for device in reversed(gpus):  # the first stage's stays the current device
+                torch.cuda.synchronize(device)
+                stack.enter_context(torch.cuda.stream(torch.cuda.Stream(device)))
+            yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    sequence: Sequence
+    future: Future[GenerationResult]
+
+
+def _prepared_stages(model: PreTrainedModel, compile_layers: bool | None, join_linears: bool | None) -> list[Stage]:
+    """The stages of `model`, made faster as asked for, or, where nothing is said, if the model is worth it."""
+    stages = stages_of(model)
+    is_worth_it = compilation.is_worth_compiling(model, stages)
+    if is_worth_it if join_linears is None else join_linears:
+        own = with_own_modules(model, stages)
+        if own is not None:
+            stages = own
+            joined_linear.join_linears(stages)
+    if is_worth_it if compile_layers is None else compile_layers:
+        compilation.compile_layers(stages)
+    return stages
+
+
+def _working_bytes(model: PreTrainedModel, vocab_size: int, limits: Limits) -> int:
+    """GPU memory that a step needs beside weights and pages, on the generous side.
+
+    Logits: the model's own (2 bytes), float32, its masked copy, and for drawn tokens noise, scores and a
+    sorted copy with its int64 indices: about 40 bytes for each id and row. Activations: the largest are
+    the two halves of the feed-forward layer and their product, about 8 bytes per token and feature with
+    what surrounds them. 2 GiB for graphs, kernels and libraries.
+    """
+    config = model.config.get_text_config()
+    num_rows = limits.max_running + limits.max_prefill_rows
+    num_tokens = limits.max_running + limits.max_prefill_tokens
+    widest = max(int(getattr(config, "intermediate_size", 0)), 4 * int(config.hidden_size))
+    return 40 * num_rows * vocab_size + 8 * num_tokens * widest + 2 * 2**30

@@ -1,0 +1,108 @@
+"""Runs one stage of the model for one step: as a CUDA graph where there is one of the step's shape, else as it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from typing import Any
+
+import torch
+
+from evaluation.toolbench.inference.engine.paged.attach import Paging
+from evaluation.toolbench.inference.engine.paged.execution.host_step import HostStep
+from evaluation.toolbench.inference.engine.paged.execution.paged_step import PagedStep
+from evaluation.toolbench.inference.engine.paged.execution.stages import Stage
+from evaluation.toolbench.inference.engine.paged.execution.step_buffers import StepBuffers, StepShape
+from evaluation.toolbench.inference.engine.paged.execution.step_graph import StepGraph
+from evaluation.toolbench.inference.engine.paged.kv_cache import KvCache
+
+logger = logging.getLogger(__name__)
+
+
+class StageRunner:
+    """`tokens` (num_rows,) int64 on the first stage's device holds the last token of each running sequence.
+
+    `devices` are those of the stage's layers: one, but for a model that could not be split.
+    `can_capture` says whether CUDA graphs are wanted and possible.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        cache: KvCache,
+        tokens: torch.Tensor,
+        devices: Collection[torch.device],
+        *,
+        can_capture: bool,
+    ) -> None:
+        self.stage = stage
+        self.can_capture = can_capture
+        self.graphs: dict[StepShape, StepGraph] = {}
+        self._cache = cache
+        self._tokens = tokens
+        self._devices = devices
+        self._is_on_host = set(devices) == {torch.device("cpu")}
+        self._pool: Any = None  # of the graphs; an opaque handle of PyTorch's
+        self._capture_stream: Any = None
+        self._side_stream: Any = None
+        if stage.device.type == "cuda":
+            self._side_stream = torch.cuda.Stream(stage.device)
+
+    def graph(self, shape: StepShape) -> StepGraph | None:
+        """The graph for steps of `shape`, captured at its first use; None, for good, once a capture has failed."""
+        if not self.can_capture:
+            return None
+        if shape not in self.graphs:
+            try:
+                device = self.stage.device
+                if self._pool is None:
+                    self._pool = torch.cuda.graph_pool_handle()
+                if self._capture_stream is None:
+                    self._capture_stream = torch.cuda.Stream(device)
+                graph = StepGraph(
+                    StepBuffers(shape), device, self._pool, self._capture_stream, self.forward, self._room_for(shape)
+                )
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                logger.warning("CUDA graphs are off, steps will be slower: capturing %s failed: %s", shape, error)
+                self.can_capture = False
+                return None
+            self.graphs[shape] = graph
+        return self.graphs[shape]
+
+    def forward(
+        self, layout: StepBuffers, inputs: torch.Tensor, hidden: torch.Tensor | None, *, is_fresh: bool = False
+    ) -> torch.Tensor:
+        """What this stage makes of a step whose arrays are `inputs`, (layout.size,) int32 on any device.
+
+        From the last stage come the rows alone that are drawn from, (at least num_drawn, hidden size):
+        the output embedding of a large vocabulary is for those.
+        """
+        device = self.stage.device
+        buffers = {place: inputs.to(place, non_blocking=True) for place in self._devices}
+        arrays = layout.views(buffers[device])
+        step: Paging
+        if self._is_on_host:
+            step = HostStep(layout, buffers[device], self._cache)
+        else:
+            step = PagedStep(layout, buffers, self._cache, is_fresh=is_fresh, side_stream=self._side_stream)
+        if self.stage.is_first:
+            kept = self._tokens[arrays.token_rows.clamp(min=0)]
+            hidden = torch.where(arrays.token_rows >= 0, kept, arrays.ids.long())
+        assert hidden is not None  # what the stage before has made
+        hidden = self.stage.forward(hidden, arrays.positions.long(), step)
+        return hidden[arrays.logit_tokens.to(hidden.device).long()] if self.stage.is_last else hidden
+
+    def _room_for(self, shape: StepShape) -> torch.Tensor | None:
+        """(num_tokens, hidden size) for what the stage before hands over; None in the first stage."""
+        if self.stage.is_first:
+            return None
+        decoder = self.stage.decoder
+        size = (shape.num_tokens, decoder.config.get_text_config().hidden_size)
+        return torch.zeros(size, dtype=decoder.dtype, device=self.stage.device)
+
+    def release_memory(self) -> None:
+        """Graphs can be captured again; those that a step still runs have to have ended."""
+        self.graphs.clear()
+        self._pool = None

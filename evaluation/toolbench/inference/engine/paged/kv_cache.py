@@ -1,0 +1,89 @@
+"""The tensors behind the pages, and how many pages there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from evaluation.toolbench.inference.engine.paged.attach import LayerShape
+from evaluation.toolbench.inference.errors import PlacementError
+
+PAGE_SIZE = 64  # tokens; as many as the decode kernel takes at a time, so that a block lies in one page
+_GPU_SHARE = 0.92  # of what is free once the weights are loaded and the working room is set aside
+_CPU_SHARE = 0.25  # other processes live there too
+_MIB = 2**20
+
+
+class KvCache:
+    """Keys and values of all layers, each layer on its own device."""
+
+    def __init__(self, layers: Sequence[LayerShape], num_pages: int, page_size: int) -> None:
+        self.page_size = page_size
+        self.devices = list(dict.fromkeys(layer.device for layer in layers))
+        # One tensor a layer: (2, num_pages, page_size, num_kv_heads, head_dim), keys first.
+        self._layers = [
+            torch.zeros(
+                2, num_pages, page_size, layer.num_kv_heads, layer.head_dim, dtype=layer.dtype, device=layer.device
+            )
+            for layer in layers
+        ]
+
+    def keys(self, layer: int) -> torch.Tensor:
+        """(num_pages, page_size, num_kv_heads, head_dim)"""
+        return self._layers[layer][0]
+
+    def values(self, layer: int) -> torch.Tensor:
+        return self._layers[layer][1]
+
+    def copy_page(self, source: int, target: int) -> None:
+        """In all layers; in order with the steps launched before and after."""
+        for layer in self._layers:
+            layer[:, target] = layer[:, source]
+
+
+def count_pages(
+    layers: Sequence[LayerShape],
+    page_size: int,
+    *,
+    working_bytes: int,
+    max_pages: int,
+    max_bytes: int | None = None,
+    max_gpu_bytes: Mapping[int, int] = MappingProxyType({}),
+) -> int:
+    """Pages that fit beside the weights on every device of `layers`, at most `max_pages`.
+
+    `working_bytes` stay free on each GPU for activations, logits and graphs; `max_bytes` limits what the
+    pages take of each device, `max_gpu_bytes` (by CUDA index) what they and the weights take of a GPU.
+    PlacementError when there is no room for a single page.
+    """
+    room = max_pages
+    for device in dict.fromkeys(layer.device for layer in layers):
+        page_bytes = sum(layer.page_bytes(page_size) for layer in layers if layer.device == device)
+        free = _free_bytes(device)
+        if device.type == "cuda" and device.index in max_gpu_bytes:
+            free = min(free, max(max_gpu_bytes[device.index] - torch.cuda.memory_allocated(device), 0))
+        usable = int((free - working_bytes) * _GPU_SHARE) if device.type == "cuda" else int(free * _CPU_SHARE)
+        if max_bytes is not None:
+            usable = min(usable, max_bytes)
+        if usable < page_bytes:
+            raise PlacementError(
+                f"no room for a KV cache on {device}: of {free // _MIB} MiB free {max(usable, 0) / _MIB:.1f} MiB may "
+                f"be used, and {page_size} tokens need {page_bytes / _MIB:.1f} MiB; free memory there, raise "
+                "--max_gpu_memory, lower --num_thread or add a GPU",
+                free_bytes=free,
+                usable_bytes=usable,
+                page_bytes=page_bytes,
+            )
+        room = min(room, usable // page_bytes)
+    return room
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        # What PyTorch has set aside but does not use is free for us as well.
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    return int(psutil.virtual_memory().available)

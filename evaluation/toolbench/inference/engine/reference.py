@@ -1,0 +1,160 @@
+"""The reference engine: plain `model.generate`, one request at a time.
+
+Slow on purpose: nothing is kept between requests and nothing is batched. Every other engine must give
+the tokens that this one gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import torch
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from evaluation.toolbench.inference.engine.checks import check_request, context_of, result_of, vocabulary_of
+from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
+from evaluation.toolbench.inference.engine.device import embedding_device
+from evaluation.toolbench.inference.engine.device_constraint import allowed_tokens, device_trie, step_nodes
+from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.engine.sampling import SamplingRows, sample
+from evaluation.toolbench.inference.errors import EngineStoppedError
+
+
+class GenerateEngine(Engine):
+    """Serves requests in the order in which they come, on a thread of its own."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.vocab_size = vocabulary_of(model)
+        self.max_length = context_of(model)
+        self._model: PreTrainedModel | None = model
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # orders submissions before or after close()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._serve, name="generate-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest) -> Future[GenerationResult]:
+        job = _Job(request, Future())
+        with self._lock:
+            if self._is_closed:
+                raise EngineStoppedError("the engine is closed: no further generation can be submitted")
+            self._queue.put(job)
+        return job.future
+
+    def generate(self, request: GenerationRequest) -> GenerationResult:
+        return self.submit(request).result()
+
+    def end_conversation(self, conversation_id: str) -> None:
+        """Nothing to give back: this engine keeps nothing between requests."""
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            self._queue.put(None)
+        self._thread.join()
+        self._model = None
+
+    def _serve(self) -> None:
+        while (job := self._queue.get()) is not None:
+            if self._is_closed:
+                job.future.cancel()
+            if not job.future.set_running_or_notify_cancel():
+                continue
+            try:
+                job.future.set_result(self._run(job.request))
+            except Exception as error:  # one request's failure belongs to its future and to no other
+                job.future.set_exception(error)
+
+    def _run(self, request: GenerationRequest) -> GenerationResult:
+        model = self._model
+        assert model is not None  # close() waits for this thread before it lets go of the model
+        max_new_tokens = check_request(request, vocab_size=self.vocab_size, max_length=self.max_length)
+        prompt = torch.tensor([list(request.prompt_ids)], device=embedding_device(model))
+        with torch.inference_mode(), _neutral_generation_config(model):
+            output = model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                generation_config=GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False),
+                logits_processor=LogitsProcessorList([_ChooseToken(request, self.vocab_size)]),
+                stopping_criteria=StoppingCriteriaList([_EndsWithToken(request, self.vocab_size)]),
+            )
+        return result_of(request, output[0, prompt.shape[1] :].tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    request: GenerationRequest
+    future: Future[GenerationResult]
+
+
+@contextlib.contextmanager
+def _neutral_generation_config(model: PreTrainedModel) -> Iterator[None]:
+    """Without the checkpoint's generation settings: `generate` fills in from them whatever we leave unset."""
+    saved, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = saved
+
+
+class _ChooseToken(LogitsProcessor):
+    """Applies the constraint, draws the token, and leaves it as the only one: greedy search then takes it."""
+
+    def __init__(self, request: GenerationRequest, vocab_size: int) -> None:
+        self._prompt_length = len(request.prompt_ids)
+        self._sampling = request.sampling
+        self._constraints = [request.constraint]
+        self._vocab_size = vocab_size
+        self._nodes: torch.Tensor | None = None  # (1,) int64, the place in a trie
+        self._rows: SamplingRows | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """`scores` (1, vocab_size) with -inf for every id but the one chosen."""
+        device = scores.device
+        generated = input_ids.shape[1] - self._prompt_length
+        if self._nodes is None or self._rows is None:
+            self._nodes = torch.full((1,), TokenTrie.ROOT, device=device)
+            self._rows = SamplingRows.of([self._sampling], device)
+        else:
+            self._nodes = step_nodes(self._constraints, self._nodes, input_ids[:, -1].to(device), self._vocab_size)
+        allowed = allowed_tokens(self._constraints, self._nodes, self._vocab_size)
+        token = sample(scores, self._rows, torch.full((1,), generated, device=device), allowed)
+        return torch.full_like(scores, -torch.inf).index_fill_(1, token, 0.0)
+
+
+class _EndsWithToken(StoppingCriteria):
+    """True after a stop id, a trie's end token or a trie's leaf; decided on the device.
+
+    `generate` may notice one step late; `result_of` cuts off what comes after the end.
+    """
+
+    def __init__(self, request: GenerationRequest, vocab_size: int) -> None:
+        self._constraint = request.constraint
+        self._stop_ids = request.stop_ids
+        self._vocab_size = vocab_size
+        self._nodes: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+        """(1,) bool for `input_ids` (1, length)."""
+        token, device = input_ids[:, -1], input_ids.device
+        is_end = self._stop_ids.mask(self._vocab_size, device)[token]
+        if self._constraint is None or isinstance(self._constraint, TokenSet):
+            return is_end
+        if self._nodes is None:
+            self._nodes = torch.full((1,), TokenTrie.ROOT, device=device)
+        trie = device_trie(self._constraint, self._vocab_size, device)
+        is_end |= (token == trie.end_id) & trie.may_end[self._nodes]
+        self._nodes = trie.step(self._nodes, token)
+        return is_end | trie.is_leaf(self._nodes)

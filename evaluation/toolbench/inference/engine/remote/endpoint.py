@@ -1,0 +1,143 @@
+"""One generation server: HTTP in, token ids or a typed failure out. Everything here runs on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from evaluation.toolbench.http_client.urls import is_loopback, without_secrets
+from evaluation.toolbench.inference.engine.remote.pieces import Piece
+from evaluation.toolbench.inference.engine.remote.settings import ConstraintStyle, ServerSettings
+from evaluation.toolbench.inference.engine.remote.wire import (
+    Failure,
+    completion_request,
+    raise_for_status,
+    read_completion,
+    read_object,
+)
+
+_MAX_RESPONSE_BYTES = 64 * 2**20  # a reply repeats its prompt: some bytes a token
+# uvicorn, under vLLM, closes a connection that was idle for 5 s; one that we keep longer may be closed just as it
+# is used again.
+_KEEP_ALIVE_S = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What a handshake found out. `style` writes sets of more than 1,024 ids; None: not shown to work."""
+
+    name: str
+    max_length: int  # tokens of a prompt and its generation
+    version: str
+    style: ConstraintStyle | None
+
+
+class Endpoint:
+    """The server at one URL. `served` is there once a handshake has succeeded."""
+
+    def __init__(self, url: httpx.URL, settings: ServerSettings) -> None:
+        self.shown_url = without_secrets(url)
+        self.served: ServedModel | None = None
+        self._url = url
+        self._timeout_s = settings.timeout_s
+        is_local = is_loopback(url)
+        self._http = httpx.AsyncClient(
+            # The whole request has a time limit of its own: a server that sends a byte now and then meets any
+            # limit on single reads.
+            timeout=httpx.Timeout(None, connect=settings.connect_timeout_s),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_ALIVE_S),
+            # A proxy from the environment is of no use for a server on this machine; SSL_CERT_FILE is.
+            verify=httpx.create_ssl_context(),
+            trust_env=not is_local,
+            headers={"accept": "application/json", "accept-encoding": "identity"},
+        )
+        if settings.api_key:
+            self._http.headers["authorization"] = f"Bearer {settings.api_key}"
+
+    async def complete(self, piece: Piece, served: ServedModel | None = None) -> list[int]:
+        """The ids that follow the piece's prompt. Failure."""
+        served = served or self.served
+        assert served is not None  # nothing is asked of a server before its handshake
+        content = completion_request(piece, served.name, served.style)
+        status, headers, body = await self._exchange("POST", "/completions", content)
+        return read_completion(status, headers, body, piece.max_tokens)
+
+    async def get(self, path: str, *, below_v1: bool = True) -> dict[str, Any]:
+        """The JSON object at `path`, which is beside "/v1" unless `below_v1`. Failure."""
+        return _object_of(*await self._exchange("GET", path, below_v1=below_v1))
+
+    async def post(self, path: str, body: Mapping[str, Any], *, below_v1: bool = True) -> dict[str, Any]:
+        """The JSON object that answers `body`. Failure."""
+        return _object_of(*await self._exchange("POST", path, json.dumps(body).encode(), below_v1=below_v1))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def _exchange(
+        self, method: str, path: str, content: bytes | None = None, *, below_v1: bool = True
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        base = self._url.path if below_v1 else self._url.path.removesuffix("/v1")
+        try:
+            return await asyncio.wait_for(
+                self._send(method, self._url.copy_with(path=base + path), content), self._timeout_s
+            )
+        except (asyncio.TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
+            raise Failure("failed", f"did not answer within {self._timeout_s:g} s") from None
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise Failure("lost", f"cannot be reached: {explain(error)}") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise Failure("failed", f"lost the connection: {explain(error)}") from None
+
+    async def _send(self, method: str, url: httpx.URL, content: bytes | None) -> tuple[int, Mapping[str, str], bytes]:
+        headers = {"content-type": "application/json"} if content is not None else None
+        async with self._http.stream(method, url, content=content, headers=headers) as response:
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > _MAX_RESPONSE_BYTES:
+                    raise Failure("failed", f"sent more than {_MAX_RESPONSE_BYTES // 2**20} MiB")
+            return response.status_code, response.headers, bytes(body)
+
+
+def explain(error: BaseException) -> str:
+    """A connection's failure in words that a person can act on; the system's own error is deep in the chain."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"its TLS certificate is not trusted ({cause.verify_message}): SSL_CERT_FILE names a file with its "
+                "authority's certificate"
+            )
+        if isinstance(cause, ssl.SSLError):
+            return f"it does not speak TLS as expected ({cause.reason}): is it http://, not https://?"
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused: no server listens there"
+        if isinstance(cause, ConnectionResetError):
+            return "connection reset"
+        if isinstance(cause, socket.gaierror):
+            return "its host name is not known"
+    if isinstance(error, httpx.ConnectTimeout):
+        return "no connection within the time limit"
+    if isinstance(error, httpx.RemoteProtocolError):
+        return "it closed it without an answer in HTTP: is it https://, or gone?"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """`error` and everything that led to it, the outermost first."""
+    while error is not None:
+        yield error
+        for other in getattr(error, "exceptions", ()):  # one for each address of a host name
+            yield from _causes(other)
+        error = error.__cause__ or error.__context__
+
+
+def _object_of(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    raise_for_status(status, headers, body)
+    return read_object(headers, body)

@@ -1,0 +1,197 @@
+"""Requests and replies of an OpenAI-compatible completion server, as JSON. Pure.
+
+Every parameter that could draw a token differently is in each request: what is left out, vLLM fills in from the
+checkpoint's generation_config.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Literal
+
+from evaluation.toolbench.inference.engine.constraint import TokenSet
+from evaluation.toolbench.inference.engine.remote.pieces import Piece
+from evaluation.toolbench.inference.engine.remote.settings import KEY_VARIABLE, LONGEST_LIST, ConstraintStyle
+
+_CACHED_SETS = 256
+_LONGEST_QUOTE = 300  # characters of a server's own words in a message
+
+# "busy": later, for as long as there is patience. "failed": may be the request's own fault. "lost": the server
+# could not be reached, the request was not read. "unfit": this server cannot serve us as it is. "refused": no
+# server will serve this request.
+FailureKind = Literal["busy", "failed", "lost", "unfit", "refused"]
+
+
+class Failure(Exception):
+    """Why there is no answer, in words that go on a sentence about the server."""
+
+    def __init__(self, kind: FailureKind, words: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(words)
+        self.kind = kind
+        self.words = words
+        self.retry_after_s = retry_after_s
+
+
+def completion_request(piece: Piece, model: str, style: ConstraintStyle | None) -> bytes:
+    """The JSON of one request. `style` is for sets beyond 1,024 ids; Failure where it is needed and None."""
+    request = {
+        "model": model,
+        "prompt": list(piece.prompt_ids),
+        "max_tokens": piece.max_tokens,
+        "min_tokens": 0,
+        "n": 1,
+        "echo": False,
+        "stream": False,
+        **_sampling_fields(piece),
+        "stop": [],
+        "stop_token_ids": list(piece.stop_ids),
+        # Ends are ours to see: the checkpoint's own end token is one of several, and no end at all to some agents.
+        "ignore_eos": True,
+        "skip_special_tokens": False,
+        "spaces_between_special_tokens": False,
+        "return_token_ids": True,
+    }
+    body = json.dumps(request, separators=(",", ":"))
+    if piece.allowed is not None:
+        body = f"{body[:-1]},{_constraint_json(piece.allowed, style)}}}"
+    return body.encode()
+
+
+def ranges_of(ids: Iterable[int]) -> list[tuple[int, int]]:
+    """Ascending ids as (first, last) runs.
+
+    >>> ranges_of([3, 4, 5, 9])
+    [(3, 5), (9, 9)]
+    """
+    ranges: list[tuple[int, int]] = []
+    for token_id in ids:
+        if ranges and token_id == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], token_id)
+        else:
+            ranges.append((token_id, token_id))
+    return ranges
+
+
+def token_grammar(allowed: TokenSet) -> str:
+    """A Lark grammar, in llguidance's dialect, for exactly one token of the set.
+
+    >>> token_grammar(TokenSet([7, *range(1419, 1422)]))
+    'start: <[7,1419-1421]>'
+    """
+    terms = (f"{first}" if first == last else f"{first}-{last}" for first, last in ranges_of(allowed.ids.tolist()))
+    return f"start: <[{','.join(terms)}]>"
+
+
+def read_completion(status: int, headers: Mapping[str, str], body: bytes, max_tokens: int) -> list[int]:
+    """The generated ids, the stop token included. Failure for everything that is no complete answer."""
+    raise_for_status(status, headers, body)
+    reply = read_object(headers, body)
+    if "error" in reply:  # a server that dies after it has sent its status says so in the body
+        raise Failure("failed", f"answered with an error: {_error_words(reply)}")
+    try:
+        choice = reply["choices"][0]
+        reason = choice["finish_reason"]
+        token_ids = choice.get("token_ids")
+    except (LookupError, TypeError, AttributeError):
+        raise Failure("failed", "answered with JSON that is no completion") from None
+    if reason not in ("stop", "length"):
+        raise Failure("failed", f"ended a generation in the middle (finish_reason {reason!r})")
+    if token_ids is None:
+        raise Failure("unfit", "does not return token ids (return_token_ids): use vLLM 0.11 or newer")
+    if not (isinstance(token_ids, list) and all(type(token_id) is int for token_id in token_ids)):
+        raise Failure("failed", "answered with token ids that are no integers")
+    if not 1 <= len(token_ids) <= max_tokens:
+        raise Failure("failed", f"returned {len(token_ids)} tokens where 1 to {max_tokens} were asked for")
+    return token_ids
+
+
+def raise_for_status(status: int, headers: Mapping[str, str], body: bytes) -> None:
+    """Failure for every status but 200."""
+    if status == 200:
+        return
+    words = f"answered with status {status}{_quote(headers, body)}"
+    if status in (401, 403):
+        raise Failure("unfit", f"refuses the key (status {status}): set {KEY_VARIABLE} to the server's --api-key")
+    if status == 404:
+        raise Failure("unfit", words)
+    if status in (429, 502, 503, 504):
+        raise Failure("busy", words, _seconds(headers.get("retry-after")))
+    if status >= 500:
+        raise Failure("failed", words)
+    if 300 <= status < 400:
+        raise Failure("unfit", f"{words}: give the URL that it redirects to")
+    raise Failure("refused", words)
+
+
+def read_object(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """The JSON object in a reply's body; Failure when there is none."""
+    try:
+        reply = json.loads(body)
+    except ValueError:
+        reply = None
+    if not isinstance(reply, dict):
+        kind = headers.get("content-type", "").partition(";")[0] or "no content type"
+        raise Failure("failed", f"answered with something that is no JSON object ({kind}, {len(body)} bytes)")
+    return reply
+
+
+def _sampling_fields(piece: Piece) -> dict[str, float | int]:
+    sampling = piece.sampling
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": 0.0,
+        "seed": (sampling.seed + 2**63) % 2**64 - 2**63,  # servers take signed 64 bits
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "repetition_penalty": 1.0,
+    }
+
+
+def _constraint_json(allowed: TokenSet, style: ConstraintStyle | None) -> str:
+    if len(allowed) <= LONGEST_LIST:
+        return _list_json(allowed)
+    if style is None:
+        raise Failure(
+            "refused",
+            f"has not been shown to apply a set of {len(allowed)} token ids: start it with "
+            """--structured-outputs-config '{"backend":"guidance"}'""",
+        )
+    return _large_set_json(allowed, style)
+
+
+@lru_cache(maxsize=_CACHED_SETS)  # such sets are made once for a catalog, and are equal only to themselves
+def _large_set_json(allowed: TokenSet, style: ConstraintStyle) -> str:
+    if style == "list":
+        return _list_json(allowed)
+    return f'"structured_outputs":{json.dumps({"grammar": token_grammar(allowed)})}'
+
+
+def _list_json(allowed: TokenSet) -> str:
+    return f'"allowed_token_ids":{json.dumps(allowed.ids.tolist(), separators=(",", ":"))}'
+
+
+def _quote(headers: Mapping[str, str], body: bytes) -> str:
+    """What the server says itself, as the end of a sentence."""
+    try:
+        words = _error_words(json.loads(body))
+    except ValueError:
+        words = "" if "html" in headers.get("content-type", "") else body.decode(errors="replace")
+    words = " ".join(words.split())[:_LONGEST_QUOTE]
+    return f": {words}" if words else ""
+
+
+def _error_words(reply: Any) -> str:
+    """The message in any of the forms that servers give errors."""
+    error = reply.get("error", reply) if isinstance(reply, dict) else reply
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("detail") or error
+    return " ".join(str(error).split())[:_LONGEST_QUOTE]
+
+
+def _seconds(retry_after: str | None) -> float:
+    """The header's seconds; 0 for a date or nonsense."""
+    return float(retry_after) if retry_after and retry_after.isdigit() else 0.0

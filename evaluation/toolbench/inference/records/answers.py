@@ -1,0 +1,118 @@
+"""The folder of answers: `<query id>_<method>.json` for every query that is done.
+
+A file that is there and complete is done; anything else is still to do. Answers are written whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.inference.errors import OutputError
+from evaluation.toolbench.inference.records.finish import GIVE_ANSWER
+from evaluation.toolbench.inference.records.whole_files import remove_abandoned, write_whole
+
+logger = logging.getLogger(__name__)
+
+_RESULT_KEYS = ("valid_data", "final_answer", "query")  # what conversion and evaluation read
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an answer file says came out of its query. A file without a final answer is a query given up."""
+
+    is_answered: bool
+    num_steps: int  # calls of the model
+    num_tokens: int  # generated ones, as the backbone counts them
+
+
+class AnswerFolder:
+    """The answers of one method in `folder`. Files of other methods, and anything else there, are left alone."""
+
+    def __init__(self, folder: str | Path, method: str) -> None:
+        self.folder = Path(folder)
+        self.method = method
+
+    def prepare(self) -> None:
+        """Make the folder and see that it can be written; what killed runs left half-written goes. OutputError."""
+        with output_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(self.folder)
+            probe = self.folder / ".writable"
+            write_whole(probe, "")
+            probe.unlink(missing_ok=True)
+
+    def path_of(self, query_id: str | int) -> Path:
+        return self.folder / f"{query_id}_{self.method}.json"
+
+    def outcome(self, query_id: str | int) -> Outcome | None:
+        """What came out of this query; None when it has no complete answer."""
+        path = self.path_of(query_id)
+        try:
+            record = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise OutputError(f"cannot read {path}: {error.strerror}") from error
+        except (ValueError, RecursionError):
+            logger.warning("%s is not complete JSON: the query is run again", path)
+            return None
+        outcome = outcome_of(record)
+        if outcome is None:
+            logger.warning("%s lacks keys of an answer: the query is run again", path)
+        return outcome
+
+    def write(self, query_id: str | int, record: Mapping[str, Any]) -> None:
+        """Write an answer whole. OutputError if the disk does not take it; what was there before stays."""
+        text = json.dumps(record, indent=2)
+        with output_errors(self.path_of(query_id)):
+            write_whole(self.path_of(query_id), text)
+
+    def remove(self, query_ids: Iterable[str | int]) -> int:
+        """Remove the answers to these queries, and no other file; how many there were."""
+        num_removed = 0
+        for path in map(self.path_of, query_ids):
+            with output_errors(path):
+                try:
+                    path.unlink()
+                except FileNotFoundError:
+                    continue
+                num_removed += 1
+        return num_removed
+
+
+def outcome_of(record: Any) -> Outcome | None:
+    """What an answer's record says; None for a record that lacks what its readers need."""
+    result = record.get("answer_generation") if isinstance(record, dict) else None
+    if not isinstance(result, dict) or any(key not in result for key in _RESULT_KEYS):
+        return None
+    if "trys" not in record and "tree" not in record:
+        return None
+    return Outcome(
+        is_answered=bool(result["valid_data"]) and GIVE_ANSWER in str(result["final_answer"]),
+        num_steps=_count(result.get("query_count")),
+        num_tokens=_count(result.get("total_tokens")),
+    )
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors about `path` into OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}. The answers written so far are kept; "
+            "make room or pass another --output_answer_file, then start again",
+            path=str(path),
+            errno=error.errno,
+        ) from error

@@ -1,0 +1,219 @@
+"""Writes what happens during a run: one line of JSON per event, one file per replica, beside the answers.
+
+A line is written whole by one system call, so that a killed process leaves at most its last line torn;
+`history.py` reads the files back. Times are seconds since the epoch, durations are seconds.
+
+    event          further keys
+    replica_start  t, run, replica, pid, gpus, num_conversations
+    query_start    t, query, method, text
+    generation     t (of its start), query, seconds, tokens, prompt_tokens, step
+    call           t (of its start), query, seconds, code, name, step
+    query_end      t, query, outcome, tokens, error
+    memory         t, gpu, used, total (bytes)
+    replica_end    t
+
+`step` is a fingerprint of what the model said (see `step_fingerprint`): it leads from a node of the
+answer's tree to the events that made it, however the tree was searched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.inference.errors import OutputError
+from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, GAVE_UP
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_MESSAGE = 2000  # characters of an error's text that are kept
+
+_recorder_in_use: ContextVar[QueryRecorder | None] = ContextVar("recorder_in_use", default=None)
+
+
+def current_recorder() -> QueryRecorder | None:
+    """The recorder of the query that this thread works on, None outside of `EventLog.query`."""
+    return _recorder_in_use.get()
+
+
+def step_fingerprint(name: str | None, text: str) -> str:
+    """A short name for a step: of the call's function and arguments, or (name None) of a mere thought."""
+    what = f"{name}\0{text}" if name is not None else text
+    return hashlib.blake2b(what.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+
+
+def event_file(folder: Path, replica: int) -> Path:
+    return folder / f"events-{replica}.jsonl"
+
+
+class EventLog:
+    """The log of one replica, appended to by any number of its threads.
+
+    Opening raises OutputError. Later failures to write (a full disk) cost events and never an answer: the
+    first one is logged.
+    """
+
+    def __init__(
+        self, folder: Path, replica: int = 0, *, run_id: str, gpus: Sequence[str] = (), num_conversations: int = 1
+    ) -> None:
+        """`run_id` is the same for all replicas of one start of the program, `num_conversations` how many
+        this replica has in flight at most."""
+        self.path = event_file(folder, replica)
+        self._lock = threading.Lock()
+        self._epoch = time.time() - time.perf_counter()  # so that a step of the wall clock bends no duration
+        self._has_failed = False
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise OutputError(f"cannot write the run's events to {self.path}: {error.strerror}") from error
+        self._line_is_torn = not _ends_with_newline(self._file)  # of a process that was killed
+        self.write(
+            "replica_start",
+            run=run_id,
+            replica=replica,
+            pid=os.getpid(),
+            gpus=list(gpus),
+            num_conversations=num_conversations,
+        )
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._epoch + time.perf_counter()
+
+    def write(self, event: str, t: float | None = None, **values: Any) -> None:
+        """Append one event; `t` is now unless told."""
+        record = {"t": round(self.now() if t is None else t, 4), "event": event, **values}
+        line = json.dumps(record, ensure_ascii=True, separators=(",", ":"), default=str).encode() + b"\n"
+        with self._lock:
+            if self._file is None:
+                return
+            try:
+                self._append(line)
+            except OSError as error:
+                if not self._has_failed:
+                    logger.warning("events are being lost: cannot write to %s: %s", self.path, error.strerror)
+                self._has_failed = True
+
+    @contextmanager
+    def query(self, query_id: str, *, method: str = "", text: str = "") -> Iterator[QueryRecorder]:
+        """The recorder of one try at a query, to be given to the search as a callback.
+
+        Leaving the block ends the try: with what the search found, or as failed with the exception.
+        """
+        recorder = QueryRecorder(self, query_id, method=method, text=text)
+        token = _recorder_in_use.set(recorder)
+        try:
+            yield recorder
+        except Exception as error:
+            recorder.end("failed", error)
+            raise
+        except BaseException as error:  # the run is being stopped, which is no fault of the query
+            recorder.end("interrupted", error)
+            raise
+        else:
+            recorder.end(recorder.outcome)
+        finally:
+            _recorder_in_use.reset(token)
+
+    def close(self) -> None:
+        """Write the end of the replica. Later events are dropped."""
+        self.write("replica_end")
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _append(self, line: bytes) -> None:
+        assert self._file is not None
+        if self._line_is_torn:
+            line = b"\n" + line
+        self._line_is_torn = True  # until the whole line is there
+        while line:
+            line = line[os.write(self._file, line) :]
+        self._line_is_torn = False
+
+
+class QueryRecorder:
+    """One try at a query, as a callback of its search: `on_llm_start`, `on_llm_end`, `on_tool_start`,
+    `on_tool_end`. A search calls these from one thread; `count_tokens` may come from any.
+    """
+
+    def __init__(self, log: EventLog, query_id: str, *, method: str = "", text: str = "") -> None:
+        self.query_id = query_id
+        self.outcome = "no_answer"  # until a call gives an answer or up
+        self._log = log
+        self._lock = threading.Lock()
+        self._generation_start = self._call_start = log.now()
+        self._call: tuple[str, str] = ("", "")  # function name, arguments
+        self._generated_tokens: int | None = None  # all of this query's; None until some are counted
+        self._tokens_at_start = 0  # of the step
+        self._prompt_tokens: int | None = None  # of the step's longest prompt
+        log.write("query_start", query=query_id, method=method, text=text)
+
+    def count_tokens(self, generated: int, prompt: int) -> None:
+        """Add one generation of the engine to the step in progress."""
+        with self._lock:
+            self._generated_tokens = (self._generated_tokens or 0) + generated
+            self._prompt_tokens = max(self._prompt_tokens or 0, prompt)
+
+    def on_llm_start(self, depth: int, messages: Sequence[dict[str, Any]]) -> None:
+        with self._lock:
+            self._generation_start = self._log.now()
+            self._tokens_at_start = self._generated_tokens or 0
+            self._prompt_tokens = None
+
+    def on_llm_end(self, depth: int, response: dict[str, Any]) -> None:
+        with self._lock:
+            start, prompt_tokens = self._generation_start, self._prompt_tokens
+            tokens = (self._generated_tokens or 0) - self._tokens_at_start if prompt_tokens is not None else None
+        self._write_span("generation", start, tokens=tokens, prompt_tokens=prompt_tokens, step=_fingerprint(response))
+
+    def on_tool_start(self, depth: int, tool_name: str, tool_input: str) -> None:
+        self._call = (tool_name, tool_input)
+        self._call_start = self._log.now()
+
+    def on_tool_end(self, depth: int, output: str, status: int) -> None:
+        if status == FINAL_ANSWER:
+            self.outcome = "answered"
+        elif status == GAVE_UP and self.outcome != "answered":
+            self.outcome = "gave_up"
+        self._write_span("call", self._call_start, code=status, name=self._call[0], step=step_fingerprint(*self._call))
+
+    def end(self, outcome: str, error: BaseException | None = None) -> None:
+        with self._lock:
+            tokens = self._generated_tokens
+        problem = {"type": type(error).__name__, "message": str(error)[:_LONGEST_MESSAGE]} if error else None
+        self._log.write("query_end", query=self.query_id, outcome=outcome, tokens=tokens, error=problem)
+
+    def _write_span(self, event: str, start: float, **values: Any) -> None:
+        seconds = round(self._log.now() - start, 4)
+        self._log.write(event, start, query=self.query_id, seconds=seconds, **values)
+
+
+def _fingerprint(message: dict[str, Any]) -> str:
+    """Of an assistant's message: its first call, or its text."""
+    call = message["tool_calls"][0]["function"] if message.get("tool_calls") else message.get("function_call")
+    if call:
+        return step_fingerprint(str(call["name"]), str(call["arguments"]))
+    return step_fingerprint(None, message.get("content") or "")
+
+
+def _ends_with_newline(file: int) -> bool:
+    size = os.fstat(file).st_size
+    return size == 0 or os.pread(file, 1, size - 1) == b"\n"

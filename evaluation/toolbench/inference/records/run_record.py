@@ -1,0 +1,194 @@
+"""`run.json`: what a run was told, on what it ran, and what came of it. For programs and for the report."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from evaluation.toolbench.inference.errors import DataError, OutputError
+from evaluation.toolbench.inference.records.whole_files import write_whole
+
+RUN_FILE = "run.json"
+
+_SECRET_NAME = re.compile(
+    r"(^|_)(api)?keys?$|secret|passw|credential|authorization|(auth|access|hf|bearer)_?token", re.IGNORECASE
+)
+_USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+@")
+_HIDDEN = "(hidden)"
+_SHORTEST_SECRET = 4  # characters; shorter values are not looked for in other texts
+
+_Part = TypeVar("_Part")
+
+
+@dataclass(frozen=True)
+class GpuRecord:
+    """`cuda_index` is None for a GPU that the run did not use."""
+
+    uuid: str
+    name: str
+    total_bytes: int
+    cuda_index: int | None = None
+
+
+@dataclass(frozen=True)
+class ReplicaRecord:
+    """`gpus` are UUIDs, empty on the CPU; `device_map` is module -> device where layers are spread."""
+
+    replica: int
+    gpus: list[str] = field(default_factory=list)
+    num_conversations: int = 1
+    device_map: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of queries. `done_before` were done by an earlier run; `gave_up` have an answer file without a final answer;
+    `left` were not run to their end."""
+
+    queries: int = 0
+    done_before: int = 0
+    answered: int = 0
+    gave_up: int = 0
+    failed: int = 0
+    left: int = 0
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Over all generations; `prompt` counts what the model was shown, cached or not."""
+
+    prompt: int = 0
+    generated: int = 0
+
+
+@dataclass(frozen=True)
+class ApiStatistics:
+    """`by_code` counts calls by the contract's status code, as text; seconds are of the calls' waiting."""
+
+    calls: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    median_s: float = 0.0
+    p95_s: float = 0.0
+    max_s: float = 0.0
+    by_code: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FailureRecord:
+    query_id: str
+    type: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run. `status` is running, finished, interrupted or failed; times are seconds since the epoch."""
+
+    run_id: str
+    status: str
+    started: float
+    ended: float | None = None
+    configuration: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    gpus: list[GpuRecord] = field(default_factory=list)
+    layout: list[ReplicaRecord] = field(default_factory=list)
+    layout_reason: str = ""
+    seeds: dict[str, int] = field(default_factory=dict)
+    timings_s: dict[str, float] = field(default_factory=dict)  # such as load, run
+    counts: Counts = field(default_factory=Counts)
+    tokens: Tokens = field(default_factory=Tokens)
+    api: ApiStatistics = field(default_factory=ApiStatistics)
+    failures: list[FailureRecord] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, and without the secrets of the configuration."""
+        return without_secrets(asdict(self))
+
+    @classmethod
+    def from_json(cls, record: Any) -> RunRecord:
+        """The inverse of `to_json`. Unknown keys, of a later version, are left out; DataError for anything else."""
+        try:
+            values = _known(cls, record)
+            return cls(
+                **{
+                    **values,
+                    "gpus": [GpuRecord(**_known(GpuRecord, gpu)) for gpu in values.get("gpus", [])],
+                    "layout": [ReplicaRecord(**_known(ReplicaRecord, replica)) for replica in values.get("layout", [])],
+                    "counts": Counts(**_known(Counts, values.get("counts", {}))),
+                    "tokens": Tokens(**_known(Tokens, values.get("tokens", {}))),
+                    "api": ApiStatistics(**_known(ApiStatistics, values.get("api", {}))),
+                    "failures": [FailureRecord(**_known(FailureRecord, each)) for each in values.get("failures", [])],
+                }
+            )
+        except (TypeError, AttributeError) as error:
+            raise DataError(f"not the record of a run: {error}") from error
+
+
+def write_run_record(folder: Path, record: RunRecord) -> Path:
+    """Write `record` beside the answers, whole or not at all. OutputError where that fails."""
+    path = folder / RUN_FILE
+    put_file(path, json.dumps(record.to_json(), indent=2, default=str) + "\n")
+    return path
+
+
+def read_run_record(folder: Path) -> RunRecord | None:
+    """The record in `folder`, None without one. DataError for one that cannot be read."""
+    path = folder / RUN_FILE
+    try:
+        return RunRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, DataError) as error:
+        raise DataError(
+            f"cannot read the run's record {path}: {error}. The report can be made without it: move it away"
+        ) from error
+
+
+def put_file(path: Path, text: str) -> None:
+    """Write `path` so that it is either as before or complete. OutputError where that fails."""
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}", path=str(path)) from error
+
+
+def without_secrets(record: dict[str, Any]) -> dict[str, Any]:
+    """`record` with keys, passwords and the like hidden: by their name in `configuration`, then wherever their
+    value appears (an error message may quote it). The user part of URLs is hidden as well."""
+    secrets = sorted(_secret_values(record.get("configuration", {})), key=len, reverse=True)
+    return _hide(record, [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET])
+
+
+def _secret_values(configuration: Mapping[str, Any]) -> set[str]:
+    return {str(value) for name, value in configuration.items() if _is_secret(name, value)}
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    """A switch such as `use_rapidapi_key` is none."""
+    return bool(value) and not isinstance(value, bool) and _SECRET_NAME.search(name) is not None
+
+
+def _hide(value: Any, secrets: list[str]) -> Any:
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, _HIDDEN)
+        return _USER_IN_URL.sub(f"{_HIDDEN}@", value)
+    if isinstance(value, Mapping):
+        return {key: _HIDDEN if _is_secret(str(key), item) else _hide(item, secrets) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hide(item, secrets) for item in value]
+    return value
+
+
+def _known(kind: type[_Part], record: Any) -> dict[str, Any]:
+    """The entries of `record` that `kind` has a field for."""
+    if not isinstance(record, Mapping):
+        raise TypeError(f"a {type(record).__name__} where an object was expected")
+    assert is_dataclass(kind)
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in record.items() if name in names}

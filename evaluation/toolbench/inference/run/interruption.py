@@ -1,0 +1,60 @@
+"""Ending a run early: from the keyboard, by a signal, or because the process that wanted it is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any
+
+_SHOW_CURSOR = b"\x1b[?25h"  # which a progress bar hides
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interruption:
+    """While entered, a first signal asks to stop after the running steps and a second one ends the process.
+
+    `requested` is set by either, and by `request`. Signals that were ignored before stay ignored: a shell
+    does that for jobs in the background. Outside the main thread, which alone can take signals, nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self.requested = threading.Event()
+        self.signal_number: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def exit_code(self) -> int | None:
+        """128 + signal, as shells count; None while there was none."""
+        return None if self.signal_number is None else 128 + self.signal_number
+
+    def __enter__(self) -> Interruption:
+        signals = _SIGNALS if threading.current_thread() is threading.main_thread() else ()
+        for number in signals:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def request(self, signal_number: int = signal.SIGTERM) -> None:
+        """Ask to stop, as if that signal had come. May be called from any thread."""
+        self.signal_number = self.signal_number or signal_number
+        self.requested.set()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.requested.is_set():
+            if number == signal.SIGHUP:  # a terminal that is closed may say so twice
+                return
+            if os.isatty(2):
+                os.write(2, _SHOW_CURSOR)
+            # Threads may be in the middle of a long generation; answers are whole at any moment.
+            os._exit(128 + number)
+        self.request(number)
+        with suppress(OSError):  # of a terminal that was closed, which is what SIGHUP says
+            # Straight to the descriptor: the signal may have come in the middle of a buffered print.
+            os.write(2, b"\nStopping after the running steps; once more stops at once.\n")

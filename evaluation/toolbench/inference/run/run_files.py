@@ -1,0 +1,133 @@
+"""What a run leaves beside its answers: `run.json` and `report.html`, from its first second to its end."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import secrets
+import time
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
+from evaluation.toolbench.inference.records.event_history import read_history
+from evaluation.toolbench.inference.records.run_record import (
+    Counts,
+    FailureRecord,
+    GpuRecord,
+    ReplicaRecord,
+    RunRecord,
+    write_run_record,
+)
+from evaluation.toolbench.inference.replicas.layout import RunLayout
+from evaluation.toolbench.inference.replicas.supervisor import Supervisor
+from evaluation.toolbench.inference.run.summary import RunSummary
+from evaluation.toolbench.inference.run_report.answer_files import read_failures
+from evaluation.toolbench.inference.run_report.report import write_report
+from evaluation.toolbench.inference.run_report.totals import totals_of
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "nvidia-ml-py", "httpx")
+
+
+def new_run_id() -> str:
+    """Its time and a few random characters."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+class RunFiles:
+    """The files of one run in `folder`. A run never fails for them: what goes wrong is logged."""
+
+    def __init__(self, folder: Path, method: str, run_id: str, args: Any, layout: RunLayout, load_s: float) -> None:
+        used = {uuid: int(name.removeprefix("cuda:")) for spec in layout.replicas for uuid, name in _gpus(spec)}
+        self._folder = folder
+        self._method = method
+        self._record = RunRecord(
+            run_id,
+            "running",
+            started=time.time() - load_s,
+            configuration=dict(vars(args)),
+            versions=_versions(),
+            gpus=[GpuRecord(gpu.uuid, gpu.name, gpu.total_bytes, used.get(gpu.uuid)) for gpu in inspect_gpus().visible],
+            layout=[ReplicaRecord(spec.number, list(spec.uuids)) for spec in layout.replicas],
+            layout_reason=layout.reasons,
+            seeds={"seed": args.seed},
+            timings_s={"load": round(load_s, 3)},
+        )
+        self._started = time.monotonic()
+        self._write(self._record)
+
+    def end(self, status: str, summary: RunSummary, supervisor: Supervisor) -> None:
+        """`status` as in RunRecord."""
+        try:
+            record = self._final_record(status, summary, supervisor)
+        except ToolGenError as error:
+            logger.warning("run.json is without its counts: %s", error)
+            record = replace(self._record, status=status, ended=time.time())
+        self._write(record)
+        try:
+            write_report(self._folder)
+        except Exception as error:  # the answers are there, and the report can be made again
+            logger.warning("no report.html: %s", error)
+
+    def _final_record(self, status: str, summary: RunSummary, supervisor: Supervisor) -> RunRecord:
+        totals = totals_of(read_history(self._folder), self._record.run_id)
+        maps, conversations = supervisor.device_maps(), supervisor.num_conversations()
+        now = summary.now
+        return replace(
+            self._record,
+            status=status,
+            ended=time.time(),
+            layout=[
+                replace(
+                    each,
+                    num_conversations=conversations.get(each.replica, 1),
+                    device_map={str(module): place for module, place in maps.get(each.replica, {}).items()},
+                )
+                for each in self._record.layout
+            ],
+            timings_s={
+                **self._record.timings_s,
+                "run": round(time.monotonic() - self._started, 3),
+                "generation": totals.generation_s,
+            },
+            counts=Counts(
+                queries=summary.num_queries,
+                done_before=summary.earlier.total,
+                answered=now.answered,
+                gave_up=now.gave_up,
+                failed=now.failed,
+                left=summary.num_left,
+            ),
+            tokens=totals.tokens,
+            api=totals.api,
+            failures=[
+                FailureRecord(failure.query_id, failure.type, failure.message)
+                for failure in read_failures(self._folder)
+                if failure.method == self._method
+            ],
+        )
+
+    def _write(self, record: RunRecord) -> None:
+        try:
+            write_run_record(self._folder, record)
+        except ToolGenError as error:
+            logger.warning("%s", error)
+
+
+def _gpus(spec: Any) -> list[tuple[str, str]]:
+    return list(zip(spec.uuids, spec.gpus, strict=True))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

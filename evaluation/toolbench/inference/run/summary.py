@@ -1,0 +1,97 @@
+"""What a run came to: counted while it runs, printed as a table at its end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.toolbench.inference.records.answers import Outcome
+
+
+@dataclass
+class Tally:
+    """Queries counted by what came of them; `num_steps` and `num_tokens` over those with an answer file."""
+
+    answered: int = 0
+    gave_up: int = 0  # an answer file without a final answer: given up, or out of steps
+    failed: int = 0  # no answer file, but an entry in failures.json
+    num_steps: int = 0
+    num_tokens: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.answered + self.gave_up + self.failed
+
+    def add(self, outcome: Outcome | None) -> None:
+        """Count one query; None is one that failed."""
+        if outcome is None:
+            self.failed += 1
+            return
+        self.answered += outcome.is_answered
+        self.gave_up += not outcome.is_answered
+        self.num_steps += outcome.num_steps
+        self.num_tokens += outcome.num_tokens
+
+
+@dataclass
+class RunSummary:
+    """`earlier` counts what was done before this run, `now` what it adds, out of `num_queries`."""
+
+    folder: Path
+    num_queries: int
+    earlier: Tally = field(default_factory=Tally)
+    now: Tally = field(default_factory=Tally)
+    exit_code_of_signal: int | None = None
+    _started: float = field(default_factory=time.monotonic, repr=False)
+
+    def start_clock(self) -> None:
+        """Rates are per second from here on."""
+        self._started = time.monotonic()
+
+    @property
+    def num_left(self) -> int:
+        """Queries that were not run to their end."""
+        return self.num_queries - self.earlier.total - self.now.total
+
+    @property
+    def exit_code(self) -> int:
+        """0, 1 when a query failed or is left because no replica was, 128 + signal when the run was stopped."""
+        return self.exit_code_of_signal or int(self.now.failed > 0 or self.num_left > 0)
+
+    def print(self, console: Console | None = None) -> None:
+        """The table and where everything is, on stdout."""
+        console = console or Console(highlight=False, soft_wrap=True)
+        if self.num_queries and self.earlier.total == self.num_queries:
+            console.print(f"Nothing to do: all {self.num_queries} queries are answered in {self.folder}", markup=False)
+            return
+        console.print(self._table())
+        if self.earlier.total:
+            console.print(f"{self.earlier.total} of them were done by earlier runs.")
+        if self.now.failed:
+            failures = self.folder / "failures.json"
+            console.print(f"Failures: {failures} (the same command tries them again)", markup=False)
+        if self.num_left:
+            console.print(f"{self.num_left} queries are left: the same command goes on with them.")
+        console.print(f"Answers: {self.folder}", markup=False)
+        report = self.folder / "report.html"
+        if report.is_file():
+            console.print(f"Report: {report}", markup=False)
+
+    def _table(self) -> Table:
+        seconds = time.monotonic() - self._started
+        table = Table()
+        for heading in ("queries", "answered", "gave up", "failed", "steps", "tokens/s"):
+            table.add_column(heading, justify="right")
+        table.add_row(
+            str(self.num_queries),
+            str(self.earlier.answered + self.now.answered),
+            str(self.earlier.gave_up + self.now.gave_up),
+            str(self.now.failed),
+            str(self.earlier.num_steps + self.now.num_steps),
+            f"{self.now.num_tokens / max(seconds, 1e-9):.1f}",
+        )
+        return table

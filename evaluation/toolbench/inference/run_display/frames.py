@@ -1,0 +1,143 @@
+"""Lays the figures of a run out: as one line, or as the frame of a live display. Pure: nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, JustifyMethod
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from evaluation.toolbench.inference.multi_gpu.units import GIB
+from evaluation.toolbench.inference.run_display.figures import Figures
+from evaluation.toolbench.inference.run_display.status import ReplicaStatus
+
+_STATE_STYLES = {"running": "green", "loading": "cyan", "restarting": "yellow", "failed": "red", "ended": "dim"}
+_BETWEEN = " · "
+
+
+def heartbeat(figures: Figures) -> str:
+    """Everything in one line, for logs."""
+    replicas = [_replica_words(replica) for replica in figures.status.replicas]
+    parts = [_queries(figures), *_outcomes(figures), _rate(figures), *_api(figures), *replicas, *_times(figures)]
+    return _BETWEEN.join(filter(None, parts))
+
+
+def frame(figures: Figures, width: int) -> Group:
+    """What a terminal of `width` columns shows: a bar, the counts, and a row for every replica."""
+    bar = Table.grid(padding=(0, 1), expand=True)
+    bar.add_column(ratio=1)
+    bar.add_column(no_wrap=True)
+    total, done = max(1, figures.status.num_queries), figures.done
+    bar.add_row(ProgressBar(total=total, completed=done, complete_style="green"), Text(_queries(figures)))
+    return Group(
+        bar,
+        *_lines([*_outcomes(figures), f"{figures.left:,} left", *_times(figures)], width),
+        *_lines([_rate(figures), *_api(figures)], width),
+        _replica_table(figures, width),
+    )
+
+
+def clock(seconds: float) -> str:
+    """
+    >>> clock(9.4), clock(754), clock(7384)
+    ('0:09', '12:34', '2:03:04')
+    """
+    whole = round(seconds)
+    minutes = f"{whole // 60 % 60}:{whole % 60:02}"
+    return f"{whole // 3600}:{minutes:0>5}" if whole >= 3600 else minutes
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One of the replicas' table. Where they do not all fit, the least important ones are left out."""
+
+    heading: str
+    cell: Callable[[Figures, ReplicaStatus], str]
+    importance: int
+    is_number: bool = True
+
+
+_COLUMNS = (
+    _Column("", lambda _, replica: replica.name, importance=9, is_number=False),
+    _Column("GPUs", lambda _, replica: ", ".join(replica.gpus), importance=3, is_number=False),
+    _Column("state", lambda _, replica: replica.state, importance=8, is_number=False),
+    _Column("in flight", lambda _, replica: str(replica.in_flight), importance=7),
+    _Column("tokens/s", lambda figures, replica: _replica_rate(figures, replica), importance=4),
+    _Column("API calls", lambda _, replica: f"{replica.api_calls:,}", importance=1),
+    _Column("errors", lambda _, replica: f"{replica.api_errors:,}", importance=2),
+    _Column("GPU memory", lambda _, replica: _memory(replica.gpu_memory), importance=6),
+)
+_GAP = 2  # blanks between columns
+
+
+def _replica_table(figures: Figures, width: int) -> Table:
+    cells = {column: [column.cell(figures, replica) for replica in figures.status.replicas] for column in _COLUMNS}
+    cells = {column: texts for column, texts in cells.items() if any(texts)}  # without GPUs, nothing of them
+    widths = {column: max(map(len, [column.heading, *texts])) + _GAP for column, texts in cells.items()}
+    for column in sorted(cells, key=lambda column: column.importance):
+        if sum(widths[each] for each in cells) - _GAP > width:
+            del cells[column]
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
+    for column in cells:
+        justify: JustifyMethod = "right" if column.is_number else "left"
+        table.add_column(column.heading, justify=justify, no_wrap=True, overflow="ellipsis")
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*(Text(text, style=_STATE_STYLES.get(text, "")) for text in row))
+    return table
+
+
+def _lines(parts: Sequence[str], width: int) -> list[Text]:
+    """The parts one after another, each whole where `width` allows it."""
+    lines: list[str] = []
+    for part in filter(None, parts):
+        if lines and len(lines[-1] + _BETWEEN + part) <= width:
+            lines[-1] += _BETWEEN + part
+        else:
+            lines.append(part)
+    return [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
+
+
+def _queries(figures: Figures) -> str:
+    return f"{figures.done:,} of {figures.status.num_queries:,} queries"
+
+
+def _outcomes(figures: Figures) -> list[str]:
+    status = figures.status
+    return [f"{status.answered:,} answered", f"{status.gave_up:,} gave up", f"{status.failed:,} failed"]
+
+
+def _rate(figures: Figures) -> str:
+    return "" if figures.tokens_per_s is None else f"{figures.tokens_per_s:,.0f} tokens/s"
+
+
+def _replica_rate(figures: Figures, replica: ReplicaStatus) -> str:
+    rate = figures.replica_tokens_per_s.get(replica.name)
+    return "" if rate is None else f"{rate:,.0f}"
+
+
+def _api(figures: Figures) -> list[str]:
+    calls, errors = figures.api_calls, figures.api_errors
+    return [f"{calls:,} API calls", f"{errors:,} errors" + (f" ({errors / calls:.1%})" if errors else "")]
+
+
+def _times(figures: Figures) -> list[str]:
+    elapsed = f"{clock(figures.status.elapsed_s)} elapsed"
+    return [elapsed] if figures.left_s is None else [elapsed, f"about {clock(figures.left_s)} to go"]
+
+
+def _replica_words(replica: ReplicaStatus) -> str:
+    doing = f"{replica.in_flight} in flight" if replica.state == "running" else replica.state
+    memory = f", {_memory(replica.gpu_memory)}" if replica.gpu_memory else ""
+    return f"{replica.name}: {doing}{memory}"
+
+
+def _memory(gpus: Sequence[tuple[int, int]]) -> str:
+    """
+    >>> _memory([(61 * GIB, 80 * GIB), (8 * GIB, 24 * GIB)])
+    '61.0/80.0 + 8.0/24.0 GiB'
+    """
+    amounts = " + ".join(f"{used / GIB:.1f}/{total / GIB:.1f}" for used, total in gpus)
+    return f"{amounts} GiB" if amounts else ""

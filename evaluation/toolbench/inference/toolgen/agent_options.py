@@ -1,0 +1,42 @@
+"""What a ToolGen agent can be told about prompts, actions and lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS
+from evaluation.toolbench.inference.toolgen.chat_format import chat_format
+from evaluation.toolbench.inference.toolgen.prompts import prompt_layout
+
+Restriction = Literal["off", "all", "truth"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentOptions:
+    """Checked when made: a name that we do not know is a ConfigError that lists the known ones."""
+
+    template: str = "llama-3"  # or "qwen-7b-chat": the conversation layout the checkpoint was trained with
+    indexing: str = "Atomic"  # or "Semantic", "Numeric", "Hierarchical": what the model generates for a tool
+    max_sequence_length: int = 8192  # tokens of a conversation; the model's own context if that is shorter
+    data_dir: str | Path | None = None  # laid out like ToolGen's `data`; None: the checkout's, else the demo's
+    system_prompt_file: str | Path | None = None  # goes before the checkout's and our own system prompt
+    prompt_layout: str = "upstream"  # or "trained": see `prompts.PromptStyle`
+    # Actions that can be generated: any text ("off"), documented tools ("all"), the query's own ("truth").
+    restrict_actions: Restriction = "off"
+    max_new_tokens: int = 512  # of a thought, an action that is not restricted, or arguments
+    seed: int = 42  # of what is drawn at temperatures above 0
+
+    def __post_init__(self) -> None:
+        chat_format(self.template)
+        prompt_layout(self.prompt_layout)
+        if self.indexing not in FINISH_ACTIONS:
+            raise ConfigError(f"unknown indexing {self.indexing!r}: use {', '.join(FINISH_ACTIONS)}")
+        if self.restrict_actions not in get_args(Restriction):
+            known = ", ".join(get_args(Restriction))
+            raise ConfigError(f"unknown restrict_actions {self.restrict_actions!r}: use one of {known}")
+        for name in ("max_sequence_length", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -1,0 +1,101 @@
+"""From a checkpoint and options to the parts of an agent; what can be found wrong is found before weights load."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedModel
+
+from evaluation.toolbench.inference.engine.factory import make_engine
+from evaluation.toolbench.inference.engine.request import Engine
+from evaluation.toolbench.inference.errors import ConfigError, DataError
+from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder, read_config, use_local_files_only
+from evaluation.toolbench.inference.multi_gpu.loading import gpu_budgets, load_model, load_replica
+from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
+from evaluation.toolbench.inference.toolgen.checkout import repository_root
+from evaluation.toolbench.inference.toolgen.language import ToolLanguage
+from evaluation.toolbench.inference.toolgen.server_needs import needs_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a model is served that is one of several, or whose run watches over it."""
+
+    placement: PlannedReplica | None = None  # where the plan puts it; None: where `load_model` does
+    engine_options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the engine
+    wrap_engine: Callable[[Engine], Engine] | None = None  # puts something between the agent and the engine
+
+
+def load_agent_parts(
+    model_path: str,
+    options: AgentOptions,
+    *,
+    indented_prompt: bool,
+    engine: str,
+    dtype: str,
+    device: str,
+    cpu_offloading: bool,
+    num_gpus: int,
+    max_gpu_memory: str | Mapping[int, str] | None,
+    serving: Serving | None = None,
+) -> tuple[ToolLanguage, PreTrainedModel | None, Engine]:
+    """The language, the model where `serving` or `load_model` puts it, and the engine of that name over it.
+
+    With the engine "server" no weights are read and the model is None; its options are the `settings`.
+    """
+    serving = serving or Serving()
+    config = read_config(model_path)
+    language = ToolLanguage(load_tokenizer(model_path), options, indented_prompt=indented_prompt)
+    language.actions.check_rows(config.get_text_config().vocab_size)
+    if language.texts.own and not _is_demo(model_path):
+        logger.warning(
+            f"{' and '.join(language.texts.own)} of ToolGen were not found, and our own wording stands in, with which "
+            f"{model_path} was hardly trained: unpack this package over a ToolGen checkout or give --system_prompt_file"
+        )
+    model: PreTrainedModel | None = None
+    engine_options = dict(serving.engine_options)
+    if engine == "server":
+        if "settings" not in engine_options:
+            raise ConfigError("the engine 'server' needs the URL of one: --engine_url, or its option `settings`")
+        engine_options["needs"] = needs_of(model_path, config, language)
+    elif serving.placement is not None:
+        model = load_replica(model_path, serving.placement, dtype=dtype)
+    else:
+        is_limited = max_gpu_memory is not None and device == "cuda" and torch.cuda.is_available()
+        if is_limited and engine in ("auto", "paged"):
+            engine_options.setdefault("max_gpu_bytes", gpu_budgets(num_gpus, max_gpu_memory))
+        model = load_model(
+            model_path,
+            num_gpus=num_gpus,
+            max_gpu_memory=max_gpu_memory,
+            device=device,
+            cpu_offloading=cpu_offloading,
+            dtype=dtype,
+        )
+    made = make_engine(engine, model, **engine_options)
+    return language, model, serving.wrap_engine(made) if serving.wrap_engine else made
+
+
+def load_tokenizer(model_path: str) -> Any:
+    """The tokenizer saved beside the checkpoint; DataError when there is none."""
+    folder = local_folder(model_path)
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(folder or model_path), local_files_only=use_local_files_only(model_path)
+        )
+    except Exception as error:  # the tokenizers library raises bare Exception for files that it cannot read
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"cannot load the tokenizer of {model_path}: {reason}") from error
+
+
+def _is_demo(model_path: str) -> bool:
+    """Whether this is the bundled model, which was trained with our own texts."""
+    return Path(model_path).resolve() == repository_root() / "evaluation/toolbench/demo/model"
