@@ -24,7 +24,7 @@ from rich.table import Table
 
 from benchmarks.report_workload import make_folder, real_queries
 from evaluation.toolbench.inference.run_report.report import write_report
-from tests.browser_helpers import CHROMIUM, Browser
+from tests.helpers.browser import CHROMIUM, Browser
 
 _METHODS = ("CoT@1", "DFS_woFilter_w2")
 _TYPICAL_WIDTHS = (1440, 900)

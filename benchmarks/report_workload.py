@@ -23,7 +23,7 @@ from evaluation.toolbench.inference.records.run_record import (
     RunRecord,
     write_run_record,
 )
-from tests.run_report_helpers import GIVE_UP, Move, SimulatedLog, finish, replica_log, run_query
+from tests.helpers.run_report import GIVE_UP, Move, SimulatedLog, finish, replica_log, run_query
 
 OBSERVATION_LENGTH = 1024  # characters, the pipeline's default
 NUM_REPLICAS = 4

@@ -1,0 +1,245 @@
+"""What a person sees of a run: one live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import doctest
+import io
+import signal
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from evaluation.toolbench.inference.multi_gpu.units import GIB
+from evaluation.toolbench.inference.run_display import frames as layout
+from evaluation.toolbench.inference.run_display.display import RunDisplay, allows_live_display
+from evaluation.toolbench.inference.run_display.figures import Trend
+from evaluation.toolbench.inference.run_display.frames import frame, heartbeat
+from evaluation.toolbench.inference.run_display.status import ReplicaStatus, RunStatus
+from tests.helpers.terminal import HIDE_CURSOR, run_on_terminal, screen
+
+
+def replica(name: str = "replica 0", **values: object) -> ReplicaStatus:
+    return ReplicaStatus(**{"name": name, "gpus": ("cuda:0",), "state": "running", **values})
+
+
+def status(
+    elapsed_s: float, *replicas: ReplicaStatus, answered: int = 0, gave_up: int = 0, failed: int = 0
+) -> RunStatus:
+    return RunStatus(100, answered, gave_up, failed, elapsed_s, replicas)
+
+
+def drawn(figures, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(frame(figures, width))
+    return console.file.getvalue()
+
+
+BUSY = status(
+    60.0,
+    replica(in_flight=16, num_tokens=5000, api_calls=1234, api_errors=12, gpu_memory=((61 * GIB, 80 * GIB),)),
+    replica("replica 1", gpus=("cuda:1", "cuda:2"), state="restarting", gpu_memory=((GIB, 24 * GIB), (GIB, 24 * GIB))),
+    answered=20,
+    gave_up=3,
+    failed=2,
+)
+
+
+def test_tokens_per_second_are_of_the_last_half_minute():
+    trend = Trend()
+    assert trend.take(status(0.0, replica())).tokens_per_s is None
+    assert trend.take(status(10.0, replica(num_tokens=1000))).tokens_per_s == 100
+    for second in range(11, 100):
+        figures = trend.take(status(second, replica(num_tokens=1000), replica("replica 1", num_tokens=20 * second)))
+    assert figures.tokens_per_s == 20
+    assert figures.replica_tokens_per_s == {"replica 0": 0, "replica 1": 20}
+
+
+def test_the_time_left_does_not_count_the_loading_of_the_model():
+    trend = Trend()
+    trend.take(status(0.0, replica(state="loading")))
+    assert trend.take(status(600.0, replica())).left_s is None
+    assert trend.take(status(700.0, replica(), answered=20, failed=5)).left_s == 300
+    assert trend.take(status(900.0, replica(), answered=100)).left_s == 0
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 10**9), st.integers(0, 100)), min_size=1, max_size=30),
+    st.integers(20, 200),
+)
+def test_whatever_the_numbers_are_the_frame_fits_its_terminal(moments, width):
+    trend = Trend()
+    for elapsed_s, tokens, answered in sorted(moments):
+        figures = trend.take(status(elapsed_s, replica(num_tokens=tokens), answered=answered))
+    assert figures.tokens_per_s is None or figures.tokens_per_s >= 0
+    assert max(map(len, drawn(figures, width).splitlines())) <= width
+    assert "\n" not in heartbeat(figures)
+
+
+def test_a_wide_frame_says_everything():
+    trend = Trend()
+    trend.take(status(10.0, replica(), replica("replica 1")))
+    text = drawn(trend.take(BUSY), 120)
+    for part in (
+        "25 of 100 queries",
+        "20 answered · 3 gave up · 2 failed · 75 left · 1:00 elapsed · about 2:30 to go",
+        "100 tokens/s · 1,234 API calls · 12 errors (1.0%)",
+        "61.0/80.0 GiB",
+        "1.0/24.0 + 1.0/24.0 GiB",
+        "cuda:1, cuda:2",
+        "restarting",
+    ):
+        assert part in text
+
+
+def test_a_narrow_frame_keeps_what_matters_most():
+    text = drawn(Trend().take(BUSY), 40)
+    for part in ("25 of 100 queries", "2 failed", "75 left", "replica 1", "restarting", "16"):
+        assert part in text
+
+
+def test_the_heartbeat_has_the_same_figures_in_one_line():
+    trend = Trend()
+    trend.take(status(10.0, replica(), replica("replica 1")))
+    assert heartbeat(trend.take(BUSY)) == (
+        "25 of 100 queries · 20 answered · 3 gave up · 2 failed · 100 tokens/s · 1,234 API calls · 12 errors (1.0%) · "
+        "replica 0: 16 in flight, 61.0/80.0 GiB · replica 1: restarting, 1.0/24.0 + 1.0/24.0 GiB · "
+        "1:00 elapsed · about 2:30 to go"
+    )
+
+
+def test_examples_in_the_docstrings_hold():
+    results = doctest.testmod(layout)
+    assert results.attempted
+    assert not results.failed
+
+
+class Stream(io.StringIO):
+    def __init__(self, is_terminal: bool) -> None:
+        super().__init__()
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "environment", "allowed"),
+    [
+        (True, {"TERM": "xterm"}, True),
+        (True, {"TERM": "xterm", "NO_COLOR": "", "CI": "false"}, True),
+        (False, {"TERM": "xterm"}, False),
+        (True, {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        (True, {"TERM": "xterm", "CI": "true"}, False),
+        (True, {"TERM": "dumb"}, False),
+        (True, {}, False),
+    ],
+)
+def test_only_a_capable_terminal_of_a_person_gets_a_live_display(is_terminal, environment, allowed):
+    assert allows_live_display(Stream(is_terminal), environment) is allowed
+
+
+def test_without_a_terminal_there_is_a_line_every_30_seconds_and_one_at_the_end(capsys):
+    with RunDisplay() as display:
+        for second in range(100):
+            display.show(status(float(second), replica(), answered=second))
+        display.print_line("replica 1 has crashed [bold]")
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert "\x1b" not in err
+    assert [line.split()[0] for line in lines] == ["30", "60", "90", "replica", "99"]
+    assert lines[3] == "replica 1 has crashed [bold]"
+
+
+PROGRAM = """
+import logging, os, signal, sys, time, warnings
+from evaluation.toolbench.inference.run_display.status import ReplicaStatus, RunStatus
+from evaluation.toolbench.inference.run_display.display import RunDisplay
+logging.basicConfig(format="%(message)s")
+logging.getLogger("quiet.library").addHandler(logging.StreamHandler())
+logging.getLogger("quiet.library").propagate = False
+print("before", file=sys.stderr)
+with RunDisplay() as display:
+    for number in range(6):
+        replicas = (ReplicaStatus("replica 0", ("cuda:0",), "running", in_flight=number),)
+        display.show(RunStatus(10, number, 0, 0, float(number), replicas))
+        logging.getLogger("run").warning("logged %d", number)
+        logging.getLogger("quiet.library").warning("of a library %d", number)
+        warnings.warn(f"warned {number}")
+        print("a result", number)
+        display.print_line(f"told [b]{number}[/b] " + "long " * 40)
+        time.sleep(0.1)
+    EXTRA
+logging.getLogger("run").warning("after")
+"""
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_terminal_that_is_closed_ends_the_display_and_not_the_run(tmp_path, live):
+    program = PROGRAM.replace("EXTRA", "").replace("RunDisplay()", f"RunDisplay(live={live})")
+    for line in ("warnings.warn", "print("):  # whose own failures are not the display's
+        program = program.replace(f"        {line}", f"        if number < 2: {line}")
+    program = program.replace("float(number)", "30.0 * number") + f"\nopen({str(tmp_path / 'end')!r}, 'w').close()\n"
+    code, _ = run_on_terminal(program, closed_after=b"told [b]1")
+    assert code in (0, 120)  # 120: at its very end Python still had something for the terminal
+    assert (tmp_path / "end").exists()
+
+
+def numbered(lines: list[str], start: str) -> list[str]:
+    return [line for line in lines if line.startswith(start)]
+
+
+@pytest.mark.parametrize("width", [100, 30])
+def test_on_a_terminal_lines_are_printed_above_one_display(width):
+    code, written = run_on_terminal(PROGRAM.replace("EXTRA", ""), width=width)
+    assert code == 0
+    lines = screen(written)
+    assert sum("of 10 queries" in line for line in lines) == 1
+    for kind in ("logged", "of a library", "told [b]", "a result"):
+        assert len(numbered(lines, kind)) == 6
+    assert sum("UserWarning" in line for line in lines) == 6
+    told = numbered(lines, "told")[-1]
+    assert told.count("long") == 40  # one line for the terminal, so that it can be copied as one
+    [bar] = [position for position, line in enumerate(lines) if "5 of 10 queries" in line]
+    assert lines[0] == "before"
+    assert lines.index(told) < bar < lines.index("after")
+    assert HIDE_CURSOR not in written
+
+
+@pytest.mark.parametrize("variable", ["NO_COLOR", "CI"])
+def test_a_terminal_that_wants_plain_lines_gets_no_cursor_codes(variable):
+    code, written = run_on_terminal(PROGRAM.replace("EXTRA", ""), environment={variable: "1"})
+    assert code == 0
+    assert b"\x1b" not in written
+    assert sum("5 of 10 queries" in line for line in screen(written)) == 1
+
+
+def test_results_in_a_pipe_stay_there_while_the_display_is_live(tmp_path):
+    with (tmp_path / "out").open("wb") as out:
+        code, written = run_on_terminal(PROGRAM.replace("EXTRA", ""), stdout=out.fileno())
+    assert code == 0
+    assert (tmp_path / "out").read_text() == "".join(f"a result {number}\n" for number in range(6))
+    assert b"a result" not in written
+
+
+def test_an_exception_leaves_the_display_and_its_traceback_one_below_the_other():
+    code, written = run_on_terminal(PROGRAM.replace("EXTRA", "raise ValueError('odd')"))
+    lines = screen(written)
+    assert code == 1
+    assert lines[-2:] == ["ValueError: odd", ""]
+    assert sum("5 of 10 queries" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_way_to_die_leaves_the_cursor_hidden(number):
+    def kill(process: subprocess.Popen[bytes], written: bytes) -> None:
+        if b"told [b]5" in written:
+            process.send_signal(number)
+
+    code, written = run_on_terminal(PROGRAM.replace("EXTRA", "time.sleep(60)"), while_running=kill)
+    assert code == -number
+    assert HIDE_CURSOR not in written

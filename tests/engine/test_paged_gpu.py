@@ -1,0 +1,94 @@
+"""The paged engine on a GPU: kernels, CUDA graphs and overlapped steps change no token in float32."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+
+import pytest
+import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+
+from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.paged.execution.step_buffers import StepShape
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
+from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling
+from tests.helpers.engine import VOCAB_SIZE, tiny_llama, tiny_qwen3
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason=f"needs 1 GPU, found {torch.cuda.device_count()}"),
+]
+END = 5
+CONSTRAINTS = [None, TokenSet(range(30, VOCAB_SIZE)), TokenTrie([[10, 11], [10, 11, 12], [16]], END)]
+
+
+def requests(count: int, seed: int = 0) -> list[GenerationRequest]:
+    rng = random.Random(seed)
+    return [
+        GenerationRequest(
+            [rng.randrange(VOCAB_SIZE) for _ in range(rng.randint(1, 80))],
+            rng.randint(1, 30),
+            TokenSet([END]),
+            rng.choice([Sampling(), Sampling(0.8, seed=n), Sampling(1.5, 0.9, 30, n)]),
+            rng.choice(CONSTRAINTS),
+            rng.choice([None, f"c{n % 5}"]),
+        )
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_graphs": False},
+        {"overlap": False},
+        {"num_pages": 9, "page_size": 16, "max_prefill_tokens": 32},
+        {"compile_layers": True, "join_linears": True},
+    ],
+    ids=["graphs", "eager", "in-turn", "tiny-pool", "compiled"],
+)
+def test_tokens_on_a_gpu_are_those_of_the_reference(make, options):
+    asked = requests(40)
+    with contextlib.closing(GenerateEngine(make().cuda())) as reference:
+        expected = [reference.generate(request) for request in asked]
+    with contextlib.closing(PagedEngine(make().cuda(), **{"num_pages": 64, "page_size": 64} | options)) as engine:
+        futures = [engine.submit(request) for request in asked]
+        assert [future.result(120) for future in futures] == expected
+        graphs = engine._runner.stages[0].graphs
+        assert bool(graphs) == options.get("use_graphs", True)
+        assert all(isinstance(shape, StepShape) for shape in graphs)
+
+
+def test_layers_on_two_devices_give_the_tokens_of_one():
+    asked = requests(16)
+    with contextlib.closing(GenerateEngine(tiny_llama())) as reference:
+        expected = [reference.generate(request) for request in asked]
+    model = tiny_llama()
+    for module, device in [
+        (model.model.embed_tokens, "cuda:0"),
+        (model.model.rotary_emb, "cuda:0"),
+        (model.model.layers[0], "cuda:0"),
+        (model.model.layers[1], "cpu"),
+        (model.model.norm, "cpu"),
+        (model.lm_head, "cuda:0"),
+    ]:
+        module.to(device)
+        add_hook_to_module(module, AlignDevicesHook(execution_device=torch.device(device)))
+    with contextlib.closing(PagedEngine(model, num_pages=64, page_size=16)) as engine:
+        futures = [engine.submit(request) for request in asked]
+        assert [future.result(120) for future in futures] == expected
+
+
+def test_bfloat16_mostly_agrees_with_the_reference():
+    asked = [GenerationRequest([n, 3 * n % 90, 7], 20, TokenSet([])) for n in range(30)]
+    with contextlib.closing(GenerateEngine(tiny_llama().cuda().bfloat16())) as reference:
+        expected = [reference.generate(request).token_ids for request in asked]
+    with contextlib.closing(PagedEngine(tiny_llama().cuda().bfloat16(), num_pages=64)) as engine:
+        results = [future.result(120).token_ids for future in [engine.submit(request) for request in asked]]
+    agreeing = sum(a == b for x, y in zip(results, expected, strict=True) for a, b in zip(x, y, strict=True))
+    print(f"bfloat16: {agreeing} of {30 * 20} tokens agree")
+    assert agreeing > 30 * 20 // 2

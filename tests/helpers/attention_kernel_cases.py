@@ -1,0 +1,86 @@
+"""The Triton kernels' cases. Run as a script, with TRITON_INTERPRET=1 on a machine without a GPU, it checks
+that keys and values are stored and prints {case name: relative error} of attention as JSON. Triton decides
+when it is imported whether to interpret, so the test process itself cannot. The repository's root must be
+on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from evaluation.toolbench.inference.engine.attention import paged_attention
+from tests.helpers.attention import check_write, exact_attention, paged_batch, relative_error
+
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch: `contexts` with the new tokens, and how many tokens of each are new."""
+
+    contexts: tuple[int, ...]
+    new_tokens: tuple[int, ...] = ()  # () is decode, one a row
+    padding: int = 0  # tokens past those of all rows
+    page_size: int = 16
+    num_heads: int = 8
+    num_kv_heads: int = 2
+    head_dim: int = 32
+
+    @property
+    def name(self) -> str:
+        new = f"{self.new_tokens or 'decode'}" + (f" and {self.padding} of padding" if self.padding else "")
+        heads = f"{self.num_heads}/{self.num_kv_heads}x{self.head_dim}"
+        return f"{self.contexts} new {new}, pages of {self.page_size}, heads {heads}"
+
+
+GROUPS = ((4, 4), (8, 2), (14, 2), (8, 1))  # query and KV heads: groups of 1, 4, 7 and 8
+CASES = [
+    *(Case((1, 15, 16, 17, 100), num_heads=q, num_kv_heads=kv) for q, kv in GROUPS),
+    *(Case((130, 1, 64), page_size=size) for size in (16, 32, 64, 128, 256)),
+    Case((0, 40, 0, 0)),  # padding rows, as a captured graph has them
+    Case((0, 0)),
+    Case((700, 3), num_heads=4, num_kv_heads=1),  # several parts of the context, in one row only
+    Case((700,), page_size=256),
+    Case((33, 20), head_dim=24),  # not a power of two
+    Case((50, 9), head_dim=64, num_heads=14),
+    *(Case((40, 16, 30), (40, 7, 1), num_heads=q, num_kv_heads=kv) for q, kv in GROUPS),
+    *(Case((90, 70), (90, 70), page_size=size) for size in (16, 32, 64, 128, 256)),  # no cached prefix
+    *(Case((90, 200), (20, 33), page_size=size) for size in (16, 128)),  # a cached prefix
+    Case((9, 33, 1, 80, 17), (1, 1, 1, 60, 1)),  # a mixed step
+    *(Case((40, 9, 0, 0), (20, 9, 0, 0), padding=n) for n in (3, 35)),  # fewer rows and tokens than a graph holds
+    Case((7, 0, 9), (3, 2, 1)),  # a padding row that has tokens
+    Case((7, 0, 9), (3, 0, 1)),  # and one that has none
+    Case((300,), (2,)),
+    Case((33, 20), (5, 20), head_dim=24),
+]
+
+
+def error_of(case: Case, dtype: torch.dtype, device: str) -> float:
+    """Relative error of the Triton kernels on `case`; NaN where part of the output was not written."""
+    batch = paged_batch(
+        list(case.contexts),
+        list(case.new_tokens or [1] * len(case.contexts)),
+        page_size=case.page_size,
+        num_heads=case.num_heads,
+        num_kv_heads=case.num_kv_heads,
+        head_dim=case.head_dim,
+        dtype=dtype,
+        device=device,
+    )
+    q, *rest = batch.arguments()
+    padded_q = torch.cat([q, q.new_zeros(case.padding, *q.shape[1:])])
+    unwritten = torch.full_like(padded_q, float("nan"))
+    out = paged_attention(padded_q, *rest, unwritten, implementation="triton")[: len(q)]
+    expected = exact_attention(batch)
+    return relative_error(out, expected) if expected.any() else float(out.abs().sum())
+
+
+if __name__ == "__main__":
+    check_write("cpu", "triton")
+    # Triton's interpreter keeps bfloat16 as integers and cannot multiply them: that type is for the GPU.
+    dtypes = (torch.float32, torch.float16)
+    json.dump({f"{case.name}, {dtype}": error_of(case, dtype, "cpu") for case in CASES for dtype in dtypes}, sys.stdout)

@@ -1,0 +1,257 @@
+"""The command line as a person uses it: real processes, a tiny model with random weights, a real API server."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from evaluation.toolbench.inference.qa_pipeline_multithread import main
+from tests.helpers.pipeline import (
+    ROOT,
+    SCRIPT,
+    TOKENS,
+    World,
+    api_server,
+    contents,
+    query,
+    run_pipeline,
+    start_pipeline,
+    wait_for,
+)
+from tests.helpers.toolgen import save_tiny_checkpoint
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    world = World(tmp_path_factory.mktemp("world"))
+    world.make_checkpoint()
+    return world
+
+
+@pytest.fixture(scope="module")
+def service_url(tmp_path_factory):
+    with api_server(tmp_path_factory.mktemp("api")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world, service_url, tmp_path_factory):
+    """A folder of answers that one thread wrote, and what the run printed."""
+    output = tmp_path_factory.mktemp("undisturbed") / "answers"
+    return output, run_pipeline(world.flags(output, num_thread=1), service_url)
+
+
+@pytest.fixture
+def run_here(service_url, monkeypatch, capfd):
+    """The same command line in this process, which has torch already: (exit code, stderr)."""
+    monkeypatch.setenv("SERVICE_URL", service_url)
+
+    def run(flags):
+        capfd.readouterr()
+        return main(flags), capfd.readouterr().err
+
+    return run
+
+
+def test_every_query_becomes_an_answer_file_and_a_table_says_so(world, undisturbed):
+    output, run = undisturbed
+    assert run.returncode == 0, run.stderr
+    assert world.answer_names(output) == world.all_answers
+    for name in world.all_answers:
+        record = json.loads((output / name).read_text())
+        assert list(record) == ["win", "try_count", "trys", "compare_candidates", "forward_args", "answer_generation"]
+        assert "function" not in record["answer_generation"]
+    assert "queries" in run.stdout
+    assert "tokens/s" in run.stdout
+    assert f"Answers: {output}" in run.stdout
+    assert "9 queries to run" in run.stderr  # no bar where there is no terminal
+
+
+def test_eight_threads_give_the_answers_of_one(world, service_url, undisturbed, tmp_path):
+    run = run_pipeline(world.flags(tmp_path / "answers", num_thread=8), service_url)
+    assert run.returncode == 0, run.stderr
+    expected = contents(undisturbed[0])
+    assert contents(tmp_path / "answers") == expected
+    assert len(set(expected.values())) == len(expected)  # no two conversations look alike
+
+
+def test_a_second_run_does_nothing_and_says_so_without_a_model_or_a_server(world, undisturbed, tmp_path):
+    output = shutil.copytree(undisturbed[0], tmp_path / "answers")
+    run = run_pipeline(world.flags(output), "http://127.0.0.1:9/virtual")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == f"Nothing to do: all 9 queries are answered in {output}"
+    assert contents(output) == contents(undisturbed[0])
+
+
+def test_a_run_that_is_stopped_and_killed_goes_on_to_the_same_answers(world, service_url, undisturbed, tmp_path):
+    output = tmp_path / "answers"
+    flags = world.flags(output, num_thread=2)
+    stopped = start_pipeline(flags, service_url)
+    wait_for(lambda: list(output.glob("*_CoT@1.json")))
+    stopped.send_signal(signal.SIGINT)
+    stdout, stderr = stopped.communicate(timeout=300)
+    assert stopped.returncode == 130, stderr
+    assert "Stopping after the running steps" in stderr
+    assert "queries are left" in stdout
+    num_answers = len(world.answer_names(output))
+
+    killed = start_pipeline(flags, service_url)
+    wait_for(lambda: len(list(output.glob("*_CoT@1.json"))) > num_answers)
+    killed.kill()
+    killed.communicate()
+    assert world.answer_names(output) & world.all_answers < world.all_answers
+
+    assert run_pipeline(flags, service_url).returncode == 0
+    assert contents(output) == contents(undisturbed[0])
+
+
+def test_a_run_ends_with_the_process_that_wanted_it(world, service_url, tmp_path):
+    parent = subprocess.Popen(["sleep", "60"])
+    flags = world.flags(tmp_path / "answers", exit_with_parent=parent.pid)
+    run = start_pipeline(flags, service_url)
+    time.sleep(0.2)
+    parent.kill()
+    parent.wait()
+    run.communicate(timeout=300)
+    assert run.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+def test_dfs_writes_its_tree(world, run_here, tmp_path):
+    queries = world.write_queries(tmp_path / "queries.json", [query(0), query(1)])
+    exit_code, stderr = run_here(world.flags(tmp_path / "answers", method="DFS_woFilter_w2", input_query_file=queries))
+    assert exit_code == 0, stderr
+    record = json.loads((tmp_path / "answers" / "1_DFS_woFilter_w2.json").read_text())
+    assert list(record) == ["win", "tree", "forward_args", "compare_candidates", "answer_generation"]
+    assert record["tree"]["size"] > 6
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_keeps_what_was_written(world, run_here, undisturbed, tmp_path):
+    """The limit on the size of files stands in for the disk: the same system call fails."""
+    output = tmp_path / "answers"
+    output.mkdir()
+    kept = shutil.copy(undisturbed[0] / "3_CoT@1.json", output)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        exit_code, stderr = run_here(world.flags(output, num_thread=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert exit_code == 2
+    assert f"cannot write {output}" in stderr.splitlines()[-1]
+    assert world.answer_names(output) == {os.path.basename(kept)}
+
+
+def test_a_tool_that_is_not_known_fails_its_query_and_no_other(world, run_here, caplog, tmp_path):
+    unknown = [{"category_name": "Weather", "tool_name": "Tea Leaves", "api_name": "Read"}]
+    queries = world.write_queries(tmp_path / "queries.json", [query(0), query(1, api_list=unknown)])
+    output = tmp_path / "answers"
+    assert run_here(world.flags(output, input_query_file=queries))[0] == 1
+    assert world.answer_names(output) == {"0_CoT@1.json", "failures.json"}
+    [failure] = json.loads((output / "failures.json").read_text())
+    assert (failure["id"], failure["error"]) == ("1", "DataError")
+    assert "Tea Leaves" in failure["message"]
+    assert "query 1 failed" in caplog.text
+
+
+NO_SERVER = {"engine": "server", "engine_url": "http://127.0.0.1:1/v1"}  # nothing listens on that port
+BAD_INPUT = {
+    "no such model folder": ({"model_path": "/no/such/model"}, "no model folder at /no/such/model"),
+    "unknown template": ({"template": "vicuna"}, "unknown template 'vicuna'"),
+    "unknown indexing": ({"indexing": "Alphabetic", "backbone_model": "toolgen"}, "unknown --indexing 'Alphabetic'"),
+    "unknown method": ({"method": "Reflexion@2"}, "unknown --method 'Reflexion@2'"),
+    "method without a number": ({"method": "CoT"}, "unknown --method 'CoT'"),
+    "no query file": ({"input_query_file": "/no/queries.json"}, "cannot read the queries file /no/queries.json"),
+    "queries not named": ({"input_query_file": None}, "pass --input_query_file"),
+    "answers not named": ({"output_answer_file": None}, "pass --output_answer_file"),
+    "no tools": ({"data_dir": "/no/data"}, "no tool folder /no/data/toolenv/tools"),
+    "no retriever": ({"function_provider": "retriever"}, "needs --retrieval_model_path"),
+    "a folder that cannot be made": ({"output_answer_file": "/proc/answers"}, "cannot write /proc/answers"),
+    "no replica": ({"num_replicas": 0}, "'0' is not auto or a number of at least 1"),
+    "fewer than no replicas": ({"num_replicas": -2}, "'-2' is not auto or a number of at least 1"),
+    "replicas of a server": ({**NO_SERVER, "num_replicas": 2}, "--num_replicas 2: the server has the model"),
+    "no time": ({"replica_timeout": 0}, "'0' is not a number of seconds above 0"),
+    "no number of threads": ({"num_thread": "many"}, "'many' is not auto or a number of at least 1"),
+    "a server without its URL": ({"engine": "server"}, "no generation server: pass --engine_url http://HOST:8000/v1"),
+    "a URL without its engine": ({"engine_url": "http://localhost:1/v1"}, "--engine_url is for --engine server"),
+    "a server's URL that is none": ({"engine": "server", "engine_url": "localhost:1"}, "like http://localhost:8000/v1"),
+    "a wait that is cut short": ({**NO_SERVER, "engine_wait": 600}, "--engine_wait 600 is part of --generation"),
+    "a backbone of the checkout": ({"backbone_model": "toolllama"}, "is part of a ToolGen checkout"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_and_exit_code_2(world, service_url, tmp_path, case):
+    changes, message = BAD_INPUT[case]
+    run = run_pipeline(world.flags(tmp_path / "answers", **changes), service_url)
+    assert run.returncode == 2, run.stderr
+    assert message in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert run.stdout == ""
+
+
+BAD_QUERIES = {
+    "not JSON": ("[{", "is not JSON"),
+    "not a list": ('{"queries": []}', "holds a dict, not a list"),
+    "no text": ('[{"query_id": 5}]', "query 5 (entry 0) has no text under the key 'query'"),
+    "an API without a tool": (
+        '[{"query_id": 6, "query": "?", "api_list": [{"category_name": "Food", "api_name": "x"}]}]',
+        "query 6 (entry 0): api_list entry 0 has no 'tool_name'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_QUERIES)
+def test_a_query_file_that_is_wrong_is_named_with_the_query_and_the_key(world, tmp_path, case):
+    text, message = BAD_QUERIES[case]
+    queries = tmp_path / "queries.json"
+    queries.write_text(text)
+    run = run_pipeline(world.flags(tmp_path / "answers", input_query_file=queries), None)
+    assert run.returncode == 2
+    assert message in run.stderr
+    assert str(queries) in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_no_server_is_one_line_before_anything_is_loaded_or_overwritten(world, undisturbed, tmp_path):
+    output = shutil.copytree(undisturbed[0], tmp_path / "answers")
+    run = run_pipeline(world.flags(output, overwrite=True), "http://127.0.0.1:9/virtual")
+    assert run.returncode == 2
+    assert "No virtual API server at http://127.0.0.1:9/virtual" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert contents(output) == contents(undisturbed[0])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "vocab_size", "message"),
+    [((), None, "the tokenizer lacks 4 of the 4 tool tokens"), (TOKENS, 300, "the model's embedding has 300 rows")],
+    ids=["a tokenizer without the tool tokens", "a tool token beyond the embedding"],
+)
+def test_a_checkpoint_that_does_not_know_the_tools_is_refused(world, run_here, tmp_path, tokens, vocab_size, message):
+    model = save_tiny_checkpoint(tmp_path / "model", tokens, vocab_size=vocab_size)
+    exit_code, stderr = run_here(world.flags(tmp_path / "answers", model_path=model))
+    assert exit_code == 2
+    assert message in stderr.splitlines()[-1]
+    assert world.answer_names(tmp_path / "answers") == set()
+
+
+def test_help_explains_every_flag_and_needs_no_torch():
+    code = (
+        "import sys, runpy; sys.argv = ['qa', '--help']\n"
+        "try: runpy.run_path(sys.path.pop(), run_name='__main__')\n"
+        "except SystemExit: print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    code = f"import sys; sys.path.append({str(SCRIPT)!r})\n{code}"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.stdout.splitlines()[-1] == "False False"
+    for flag in ("--num_gpus", "--max_gpu_memory", "--num_replicas", "--engine", "--seed", "--chatgpt_model"):
+        assert flag in run.stdout

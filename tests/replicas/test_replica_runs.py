@@ -1,0 +1,179 @@
+"""The command line with several replicas, each a process with a tiny model: faults from outside, and resuming."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from evaluation.toolbench.inference.records.event_history import read_history
+from tests.helpers.pipeline import (
+    CITIES,
+    ROOT,
+    World,
+    api_server,
+    contents,
+    query,
+    run_pipeline,
+    start_pipeline,
+    wait_for,
+)
+
+pytestmark = pytest.mark.slow
+
+NUM_QUERIES = 40
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    world = World(tmp_path_factory.mktemp("world"))
+    world.make_checkpoint()
+    queries = [{**query(i % len(CITIES)), "query_id": i, "query": f"Query {i}: sunny?"} for i in range(NUM_QUERIES)]
+    world.queries = world.write_queries(world.data / "many.json", queries)
+    return world
+
+
+@pytest.fixture(scope="module")
+def service_url(tmp_path_factory):
+    with api_server(tmp_path_factory.mktemp("api")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world, service_url, tmp_path_factory):
+    """The answers of one thread in one process."""
+    output = tmp_path_factory.mktemp("undisturbed") / "answers"
+    run = run_pipeline(world.flags(output, num_thread=1), service_url)
+    assert run.returncode == 0, run.stderr
+    answers = contents(output)
+    assert len(answers) == NUM_QUERIES
+    return answers
+
+
+def answers_in(output):
+    return list(output.glob("*_CoT@1.json"))
+
+
+def family(run):
+    """The run's processes, itself first."""
+    return [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+
+
+def is_gone(process):
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_three_replicas_give_the_answers_of_one_and_the_run_is_on_record(world, service_url, undisturbed, tmp_path):
+    output = tmp_path / "answers"
+    run = run_pipeline(world.flags(output, num_replicas=3, num_thread=6), service_url)
+    assert run.returncode == 0, run.stderr
+    assert contents(output) == undisturbed
+    assert "\x1b" not in run.stderr
+    assert "3 replicas share the CPU" in run.stderr.splitlines()[0]  # before anything loads
+
+    record = json.loads((output / "run.json").read_text())
+    assert record["status"] == "finished"
+    conversations = [replica["num_conversations"] for replica in record["layout"]]
+    assert len(conversations) == 3
+    assert {6} <= set(conversations) <= {1, 6}  # 1 of a replica that was still loading when all was answered
+    assert record["counts"]["answered"] + record["counts"]["gave_up"] == NUM_QUERIES
+    assert record["tokens"]["generated"] > 0
+    assert record["api"]["calls"] > 0
+    sessions = read_history(output).sessions
+    assert {session.replica for session in sessions} <= {0, 1, 2}
+    assert all(session.has_ended for session in sessions if session.attempts)
+    assert sum(len(session.attempts) for session in sessions) == NUM_QUERIES
+    assert (output / "report.html").stat().st_size > 10_000
+    assert not (output / ".run.lock").exists()
+
+
+def test_locked_stopped_and_killed_a_run_goes_on_to_the_same_answers(world, service_url, undisturbed, tmp_path):
+    output = tmp_path / "answers"
+    flags = world.flags(output, num_replicas=2)
+
+    stopped = start_pipeline(flags, service_url)
+    wait_for(lambda: answers_in(output))
+    processes = family(stopped)
+    assert len(processes) == 3
+    for process in processes:
+        process.suspend()  # so that it does not end meanwhile
+    locked_out = run_pipeline(world.flags(output), service_url)
+    for process in processes:
+        process.resume()
+    stopped.send_signal(signal.SIGTERM)
+    _, stderr = stopped.communicate(timeout=300)
+    assert stopped.returncode == 128 + signal.SIGTERM, stderr
+    assert all(map(is_gone, processes))
+    assert locked_out.returncode == 2
+    assert len(locked_out.stderr.splitlines()) == 1
+    assert f"{output} is in use by another run (process {stopped.pid} on " in locked_out.stderr
+
+    killed = start_pipeline(flags, service_url)
+    num_answers = len(answers_in(output))
+    wait_for(lambda: len(answers_in(output)) > num_answers)
+    processes = family(killed)
+    killed.kill()
+    killed.communicate()
+    wait_for(lambda: all(map(is_gone, processes)), seconds=10)
+    assert json.loads((output / "run.json").read_text())["status"] == "running"
+
+    assert contents(output).items() < undisturbed.items()  # some are left to do, and every file is whole
+
+    resumed = run_pipeline(world.flags(output, num_thread=16), service_url)
+    assert resumed.returncode == 0, resumed.stderr
+    assert contents(output) == undisturbed
+    assert {path.name for path in output.iterdir() if path.name.startswith(".")} == set()
+
+
+def test_an_api_server_that_dies_and_comes_back_costs_no_query(world, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def serve():
+        ready = tmp_path / "url"
+        command = ["-m", "evaluation.toolbench.virtual_api", "--cache_dir", str(tmp_path), "--port", str(port)]
+        server = subprocess.Popen(
+            [sys.executable, *command, "--ready_file", str(ready), "--exit_with_parent", str(os.getpid())],
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(ready.exists)
+        ready.unlink()
+        return server
+
+    server, output = serve(), tmp_path / "answers"
+    run = start_pipeline(world.flags(output, num_thread=4), f"http://127.0.0.1:{port}/virtual")
+    wait_for(lambda: answers_in(output))
+    server.kill()
+    server.wait()
+    time.sleep(1)
+    server = serve()
+    _, stderr = run.communicate(timeout=300)
+    server.kill()
+    server.wait()
+    assert run.returncode == 0, stderr
+    assert len(answers_in(output)) == NUM_QUERIES
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_becomes_read_only_ends_the_run_in_one_line(world, service_url, undisturbed, tmp_path):
+    output = tmp_path / "answers"
+    run = start_pipeline(world.flags(output), service_url)
+    wait_for(lambda: answers_in(output))
+    output.chmod(0o555)
+    try:
+        _, stderr = run.communicate(timeout=300)
+    finally:
+        output.chmod(0o755)
+    assert run.returncode == 2
+    assert f"cannot write {output}" in stderr.splitlines()[-1]
+    assert run_pipeline(world.flags(output), service_url).returncode == 0
+    assert contents(output) == undisturbed

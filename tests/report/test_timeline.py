@@ -1,0 +1,86 @@
+"""Curves and sums over a history."""
+
+import doctest
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluation.toolbench.inference.records.event_history import read_history
+from evaluation.toolbench.inference.run_report import timeline as timeline_module
+from evaluation.toolbench.inference.run_report import totals as totals_module
+from evaluation.toolbench.inference.run_report.timeline import mean_concurrency, timelines
+from evaluation.toolbench.inference.run_report.totals import quantile, totals_of
+from tests.helpers.run_report import Move, SimulatedLog, finish, replica_log, run_query
+
+TIMES = st.floats(-10, 110, allow_nan=False)
+
+
+@given(st.lists(st.tuples(TIMES, st.floats(0, 50))), st.integers(1, 40))
+def test_no_time_is_lost_between_the_bins(starts, num_bins):
+    spans = [(start, start + seconds) for start, seconds in starts]
+    inside = sum(max(0.0, min(end, 100) - max(start, 0)) for start, end in spans)
+    covered = sum(mean_concurrency(spans, 0, 100, num_bins)) * 100 / num_bins
+    assert covered == pytest.approx(inside, abs=0.06 * (1 + len(spans)))  # rounded to thousandths per bin
+
+
+@pytest.mark.parametrize("module", [timeline_module, totals_module])
+def test_examples_in_the_documentation_are_true(module):
+    results = doctest.testmod(module)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_a_replica_generates_waits_and_is_idle(tmp_path):
+    with replica_log(tmp_path, num_conversations=2) as log:
+        log.time += 2
+        run_query(tmp_path, log, "1", [Move(generation_s=3, call_s=4), finish()])  # the last second is for Finish
+    [run] = timelines(read_history(tmp_path), num_bins=10)
+    [replica] = run.replicas
+    assert (run.start, run.seconds, replica.num_conversations) == (SimulatedLog.time, 10, 2)
+    assert replica.generating == [0, 0, 1, 1, 1, 0, 0, 0, 0, 1]
+    assert replica.waiting == [0, 0, 0, 0, 0, 1, 1, 1, 1, 0]
+    assert replica.other == [0] * 10
+    assert replica.busy == 0.4
+    assert not replica.was_killed
+
+
+def test_runs_are_apart_and_restarts_of_a_replica_together(tmp_path):
+    killed = SimulatedLog(tmp_path, 0, run_id="run-1")
+    run_query(tmp_path, killed, "1", [finish()])
+    for run_id in ("run-1", "run-2"):
+        with replica_log(tmp_path, run_id=run_id) as log:
+            run_query(tmp_path, log, "2", [finish()])
+    runs = timelines(read_history(tmp_path))
+    assert [(run.run_id, len(run.replicas), run.replicas[0].was_killed) for run in runs] == [
+        ("run-1", 1, True),
+        ("run-2", 1, False),
+    ]
+
+
+def test_memory_is_the_most_that_was_seen_in_each_bin(tmp_path):
+    with replica_log(tmp_path) as log:
+        for seconds, used in [(0, 5), (0.2, 9), (3, 4)]:
+            log.write("memory", SimulatedLog.time + seconds, gpu="GPU-a", used=used, total=10)
+        log.time += 4
+    [run] = timelines(read_history(tmp_path), num_bins=4)
+    assert (run.memory[0].used_bytes, run.memory[0].total_bytes) == ([9, None, None, 4], 10)
+
+
+def test_totals_are_of_one_run_or_of_all(tmp_path):
+    for run_id, code in (("run-1", 0), ("run-2", 12)):
+        with replica_log(tmp_path, run_id=run_id) as log:
+            run_query(tmp_path, log, run_id, [Move(code=code, tokens=50, call_s=2), finish()])
+    history = read_history(tmp_path)
+    both, last = totals_of(history), totals_of(history, "run-2")
+    assert (both.tokens.generated, last.tokens.generated) == (180, 90)
+    assert (both.api.calls, both.api.errors, both.api.by_code) == (2, 1, {"0": 1, "12": 1})  # Finish asks no API
+    assert (last.api.calls, last.api.median_s, last.generation_s) == (1, 2.0, 2.0)
+    assert both.query_seconds == [4.0, 4.0]
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1))
+def test_a_quantile_is_one_of_the_values(values, fraction):
+    values.sort()
+    assert quantile(values, fraction) in values
+    assert quantile(values, 1.0) == values[-1]
