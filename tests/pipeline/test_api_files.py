@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from evaluation.toolbench.inference import server
+from evaluation.toolbench.inference.Downstream_tasks import local_apis
 from evaluation.toolbench.inference.Downstream_tasks.api_files import ApiFiles, within
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.local_apis import error_in, get_rapidapi_response
@@ -126,7 +126,7 @@ def test_a_call_that_hangs_is_left_behind(tools, monkeypatch):
     with pytest.raises(TimeoutError):
         within(0.01, release.wait)
     release.set()
-    monkeypatch.setattr(server, "CALL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(local_apis, "CALL_TIMEOUT_S", 0.05)
     assert ask(tools, '{"city": "hang"}') == {"error": "Timeout error...", "response": ""}
 
 

@@ -126,7 +126,7 @@ def test_a_process_killed_in_the_middle_of_writing_leaves_no_partial_answer(answ
 def test_temporaries_of_the_dead_go_and_those_of_the_living_stay(tmp_path):
     writer = run_writer(
         """
-        from evaluation.toolbench.inference.Downstream_tasks import whole_files
+        from evaluation.toolbench.inference.records import whole_files
         descriptor, part = whole_files._open_part(Path(sys.argv[1]) / "1_CoT@1.json")
         print(part.name, flush=True)
         time.sleep(60)
