@@ -45,7 +45,7 @@ def answers(tmp_path):
 
 def run_writer(code: str, *arguments: object) -> subprocess.Popen:
     """A process that has `AnswerFolder` and `answer`."""
-    prelude = "import sys; from pathlib import Path; from tests.test_answers import *\n"
+    prelude = "import sys; from pathlib import Path; from tests.records.test_answers import *\n"
     return subprocess.Popen(
         [sys.executable, "-c", prelude + textwrap.dedent(code), *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE
     )
