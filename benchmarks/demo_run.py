@@ -24,7 +24,7 @@ _START_S = 60.0
 
 def write_queries(path: Path, num_queries: int) -> None:
     """The demo's queries, over and over, each with an id of its own."""
-    demo = json.loads((DEMO / "data/solvable_queries/test_instruction/demo_queries.json").read_text())
+    demo = json.loads((DEMO / "assets/solvable_queries/test_instruction/demo_queries.json").read_text())
     path.write_text(json.dumps([{**demo[i % len(demo)], "query_id": i} for i in range(num_queries)]))
 
 
@@ -55,7 +55,7 @@ def start_pipeline(
         "backbone_model": "toolgen_atomic",
         "model_path": DEMO / "model",
         "template": "llama-3",
-        "data_dir": DEMO / "data",
+        "data_dir": DEMO / "assets",
         "input_query_file": queries,
         "output_answer_file": output,
         "function_provider": "all",

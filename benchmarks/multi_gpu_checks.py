@@ -19,7 +19,7 @@ from evaluation.toolbench.inference.multi_gpu.units import GIB, gib
 
 SCRIPT = ROOT / "scripts/inference/inference_toolgen_pipeline_virtual.sh"
 DEMO = ROOT / "evaluation/toolbench/demo"
-DEMO_QUERIES = DEMO / "data/solvable_queries/test_instruction/demo_queries.json"
+DEMO_QUERIES = DEMO / "assets/solvable_queries/test_instruction/demo_queries.json"
 _CPU_QUERIES = 3  # of the demo's, with --cpu
 _WIDTH = 72  # of a doctor's line in the table; the whole line is printed before it
 _CONTEXT_BYTES = GIB // 2  # more than a card without a process of ours gains, less than any allocation here
@@ -130,7 +130,7 @@ def run_demo(bench: Bench, deadline: Deadline, query_file: Path, output: Path, r
         bench,
         PYTHON=sys.executable,
         MODEL_PATH=str(DEMO / "model"),
-        DATA_DIR=str(DEMO / "data"),
+        DATA_DIR=str(DEMO / "assets"),
         STAGE="demo",
         GROUP="queries",
         OUTPUT_DIR=str(output),

@@ -22,7 +22,7 @@ from evaluation.toolbench.inference.process_watch import when_process_ends
 from evaluation.toolbench.virtual_api.app import VirtualApi, make_app
 from evaluation.toolbench.virtual_api.cache import ResponseCache
 
-DEMO_CACHE = Path(__file__).resolve().parents[1] / "evaluation/toolbench/demo/data/tool_response_cache"
+DEMO_CACHE = Path(__file__).resolve().parents[1] / "evaluation/toolbench/demo/assets/tool_response_cache"
 
 
 class Disturbed:

@@ -50,7 +50,7 @@ run_module='import runpy, sys; sys.path[0] = sys.argv.pop(1); runpy.run_module(s
 demo=$ROOT/evaluation/toolbench/demo
 if [[ (-z ${MODEL_PATH:-} || $MODEL_PATH -ef $demo/model) && -z ${DATA_DIR:-} && ! -d $ROOT/data ]]; then
     echo "No data/ folder and no other MODEL_PATH: running the bundled demo." >&2
-    model_path=$demo/model data_dir=$demo/data model_name=demo
+    model_path=$demo/model data_dir=$demo/assets model_name=demo
     default_output=$ROOT/outputs/demo default_stage=demo default_group=queries
 else
     model_path=${MODEL_PATH:-reasonwang/ToolGen-Llama-3-8B}

@@ -136,6 +136,18 @@ assert all(module.__file__.startswith({str(checkout)!r}) for module in modules)
     assert run.returncode == 0, run.stderr
 
 
+def test_toolgens_gitignore_hides_no_file_of_the_demo(checkout, tmp_path):
+    """A fork that is committed and cloned still has the demo: ToolGen's .gitignore has `data/`, for any depth."""
+    git = ["git", f"--git-dir={tmp_path}/git", f"--work-tree={checkout}"]
+    (tmp_path / "exclude").write_text("data/\n", encoding="utf-8")
+    subprocess.run([*git, "init", "-q"], check=True)
+    demo = "evaluation/toolbench/demo"
+    listing = [*git, "ls-files", "-z", "--others", f"--exclude-from={tmp_path}/exclude", "--", demo]
+    found = subprocess.run(listing, cwd=checkout, check=True, capture_output=True, text=True).stdout.split("\0")
+    files = [path for path in (checkout / demo).rglob("*") if path.is_file()]
+    assert {path for path in found if path} == {path.relative_to(checkout).as_posix() for path in files}
+
+
 def test_a_model_and_a_retriever_of_the_checkout_answer_a_query(world, checkout, tmp_path):
     corpus = tmp_path / "corpus.tsv"
     corpus.write_text("docid\tdocument_content\n")

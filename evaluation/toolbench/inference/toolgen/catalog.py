@@ -38,7 +38,7 @@ _FINISH_OPTIONAL = (
 def default_data_dir() -> Path:
     """`data/` of the checkout this package lies in; the demo's where there is none."""
     root = repository_root()
-    return root / "data" if (root / "data").is_dir() else root / "evaluation/toolbench/demo/data"
+    return root / "data" if (root / "data").is_dir() else root / "evaluation/toolbench/demo/assets"
 
 
 @dataclass(frozen=True)
