@@ -85,8 +85,9 @@ def test_an_unknown_function_keeps_its_name_in_the_tree_alone(tmp_path):
     chain, _ = run(model, make_env(tmp_path))
     action, action_input = chain.try_list[0]["chain"][:2]
     assert (action["description"], action_input["observation_code"]) == ("no_such_api", 1)
-    message = model.asked[1][2]
+    message, reply = model.asked[1][2:]
     assert message["tool_calls"][0]["function"]["name"] == "invalid_hallucination_function_name"
+    assert (reply["role"], reply["name"]) == ("tool", "invalid_hallucination_function_name")
 
 
 def test_several_calls_of_one_message_are_all_made(tmp_path):
@@ -103,6 +104,17 @@ def test_several_calls_of_one_message_are_all_made(tmp_path):
     run(model, make_env(tmp_path, query_json=query_json, api=api))
     assert [request["api_name"] for request in api.calls] == ["daily_forecast", "air_quality"]
     assert [message["role"] for message in model.asked[1][2:]] == ["assistant", "tool", "tool"]
+
+
+@pytest.mark.parametrize(("arguments", "win"), [(ANSWER, True), (GIVE_UP, False)])
+def test_calls_after_the_one_that_ends_the_try_are_not_made(tmp_path, arguments, win):
+    """ToolBench makes them, and takes the last one's arguments for the final answer."""
+    both = calls("Finish", arguments, "two at once")
+    both["tool_calls"] += calls(FORECAST)["tool_calls"]
+    api, model = FakeApi(), ScriptedModel(both)
+    chain, result = run(model, make_env(tmp_path, api=api))
+    assert (result, chain.query_count, api.calls) == (int(win), 1, [])
+    assert chain.to_json(answer=True)["answer_generation"]["final_answer"] == (ANSWER if win else "")
 
 
 def test_a_model_that_only_talks_or_says_nothing_still_reaches_the_limit(tmp_path):

@@ -80,12 +80,13 @@ class base_search_method(ABC):
         if not calls:
             node.messages.append(message)
         for position, (call_id, call) in enumerate(calls):
-            name = call["name"]  # as the model wrote it; the message's may be replaced
             node = self._make_call(node, call, depth)
             if position == 0:
                 node.messages.append(message)
-            node.messages.append({"role": "tool", "name": name, "content": node.observation, "tool_call_id": call_id})
+            reply = {"role": "tool", "name": call["name"], "content": node.observation, "tool_call_id": call_id}
+            node.messages.append(reply)
             if node.is_terminal or node.pruned:
+                # ToolBench makes the calls after a final answer too, and writes the last one's arguments as the answer.
                 break
         return node
 
