@@ -100,6 +100,22 @@ def test_two_branches_meet_in_the_node_they_share():
         tree_node.find_ancestor_intersection(left, my_tree().root)
 
 
+def test_a_trace_is_numbered_lines_with_observations_cut_as_toolbench_writes_them():
+    root = my_tree().root
+    assert root.get_former_trice_from_this_node() == "None"
+    thought = root.add_child("Thought", "look it up")
+    call = thought.add_child("Action", "forecast").add_child("Action Input", "{}")
+    call.observation = "x" * 1024
+    assert call.get_former_trice_from_this_node(end_node=thought) == (
+        f"step_1: Action: forecast\n\nstep_2: Action Input: {{}}\n\nstep_3: Observation: {'x' * 1024}\n\n"
+    )
+    call.observation += "yz"
+    assert call.get_former_trice_from_this_node(["Thought", "Observation"]) == (
+        f"step_1: Thought: look it up\n\nstep_2: Observation: {'x' * 1024}...(len=1026)\n\n"
+    )
+    assert call.get_former_trice_from_this_node(["Thought"]) == "step_1: Thought: look it up\n\n"
+
+
 def test_what_one_branch_adds_no_other_branch_sees():
     root = my_tree().root
     root.messages = [USER]

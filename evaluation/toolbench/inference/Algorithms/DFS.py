@@ -72,7 +72,8 @@ class DFS_tree_search(base_search_method):
                 "compare_candidates": [node.get_chain_result_from_this_node() for node in self.terminal_node],
             }
         if answer:
-            # An answer is worth more than a give-up; the last give-up has seen most of the tree.
+            # An answer is worth more than a give-up; the last give-up has seen most of the tree (ToolBench takes one at
+            # random, another in every run).
             end = next(iter(self.terminal_node or self.give_up_node[-1:]), None)
             gave_up = end is not None and not self.terminal_node
             record["answer_generation"] = {

@@ -9,14 +9,15 @@ The keys of the JSON forms are part of the answer files (see `to_json`), so thei
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from evaluation.toolbench.inference.Tree.base_env import base_env
 
 Message = dict[str, Any]  # {"role", "content", ...} as chat models exchange it
 
-NODE_TYPES = ("Thought", "Action", "Action Input")
+TRACE_TYPES = ("Thought", "Action", "Action Input", "Observation")  # what a trace may show: nodes, and their replies
+_TRACED_OBSERVATION = 1024  # characters of an observation in a trace
 
 
 class my_tree:
@@ -170,20 +171,28 @@ class tree_node:
         return node
 
     def get_former_trice_from_this_node(
-        self, valid_types: tuple[str, ...] = NODE_TYPES, end_node: tree_node | None = None
+        self, valid_types: Sequence[str] = TRACE_TYPES, end_node: tree_node | None = None
     ) -> str:
-        """The way from below `end_node` (None: the root) to this node as text, a line per node."""
+        """The way from below `end_node` (None: the root) to this node as numbered lines; "None" without any.
+
+        The text is ToolBench's to the byte. `valid_types` chooses from `TRACE_TYPES`.
+        """
         nodes = self.path()
         if end_node is not None and end_node in nodes:
             nodes = nodes[nodes.index(end_node) + 1 :]
-        lines = []
+        steps = []
         for node in nodes:
-            if node.node_type not in valid_types:
-                continue
-            lines.append(f"{node.node_type}: {node.description}\n")
-            if node.observation != "":
-                lines.append(f"Observation: {node.observation}\n")
-        return "".join(lines)
+            if node.node_type in valid_types:
+                steps.append(f"{node.node_type}: {node.description}")
+            if node.observation != "" and "Observation" in valid_types:
+                steps.append(f"Observation: {_shortened(node.observation)}")
+        return "".join(f"step_{number}: {step}\n\n" for number, step in enumerate(steps, start=1)) or "None"
+
+
+def _shortened(observation: str) -> str:
+    if len(observation) <= _TRACED_OBSERVATION:
+        return observation
+    return f"{observation[:_TRACED_OBSERVATION]}...(len={len(observation)})"
 
 
 def _up_to_last_assistant(messages: list[Message]) -> list[Message]:
