@@ -199,7 +199,7 @@ def test_d14_arguments_that_differ_by_blanks_are_the_same_call(data_dir):
     step(agent)
     reply = agent.parse(tools={}, process_id=0, do_retry=True, retry_action=True)
     assert call_of(reply)[0] == "Finish"
-    assert agent.logs["actions"] == {SKY_WATCH: ["{}"]}
+    assert agent.logs["actions"] == {NAMES[0]: ["{}"]}
 
 
 def test_d15_retries_are_counted_when_they_happen_and_per_query(data_dir):
@@ -280,6 +280,12 @@ def test_d20_a_restricted_action_cannot_be_empty(data_dir):
 def test_d21_blanks_around_an_action_do_not_matter(data_dir):
     agent, _ = scripted_agent(data_dir, ["Thinking.", f" {SKY_WATCH}\n", "{}"])
     assert call_of(step(agent))[0] == NAMES[0]
+
+
+def test_d21_an_invented_action_keeps_its_blanks(data_dir):
+    """The call is answered with its name, which the model reads."""
+    agent, _ = scripted_agent(data_dir, ["Thinking.", " <<Coffee Shop&&Search>>\n"])
+    assert call_of(step(agent)) == (" <<Coffee Shop&&Search>>\n", "{}")
 
 
 def test_d22_an_api_name_may_contain_the_separator(tmp_path):

@@ -62,13 +62,14 @@ def test_descriptions_that_are_blank_or_missing_say_none(data_dir):
 
 
 @pytest.mark.parametrize("indexing", ["Atomic", "Semantic"])
-def test_an_api_without_an_action_is_left_out_and_said_once(tmp_path, indexing, caplog):
+def test_an_api_without_an_action_cannot_be_chosen_and_is_said_once(tmp_path, indexing, caplog):
     tools = [*TOOLS, {"tool_name": "New", "api_list": [{"name": "Thing"}]}]
     data_dir = write_data_folder(tmp_path / "data", tools=tools)
     catalog = load_catalog(data_dir, indexing, "Ends.")
     assert len(catalog.documented_actions()) == 4
     assert "1 APIs of tools.json" in caplog.text
     assert "'Thing' of 'New'" in caplog.text
+    assert "thing_for_new" not in catalog.token_to_toolbench_name.values()
 
 
 def test_of_apis_that_share_a_name_the_plain_name_is_the_last_and_the_full_one_is_exact(tmp_path):

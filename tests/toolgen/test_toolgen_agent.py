@@ -14,6 +14,7 @@ from tests.helpers.toolgen import (
     NAMES,
     SKY_WATCH,
     TOOL_TOKENS,
+    TOOLS,
     ScriptedEngine,
     build_tiny_tokenizer,
     first_messages,
@@ -74,6 +75,36 @@ def test_an_unknown_action_is_passed_on_as_it_is_without_asking_for_arguments(da
     message, code, _ = step(agent)
     assert message["tool_calls"][0]["function"] == {"name": action, "arguments": "{}"}
     assert (code, len(engine.requests)) == (0, 2)
+
+
+def test_an_api_without_a_token_is_documented_when_a_model_spells_it_out(tmp_path):
+    tools = [*TOOLS, {"tool_name": "New", "api_list": [{"name": "Thing", "description": "Does a thing."}]}]
+    agent, engine = scripted_agent(
+        write_data_folder(tmp_path / "data", tools=tools), ["Hm.", "<<New&&Thing>>", '{"a": 1}']
+    )
+    message, _, _ = step(agent)
+    assert "{'name': '<<New&&Thing>>', 'description': 'Does a thing.'" in engine.prompts()[2]
+    assert message["tool_calls"][0]["function"] == {"name": "<<New&&Thing>>", "arguments": '{"a": 1}'}
+    assert agent.logs["actions"] == {"<<New&&Thing>>": ['{"a": 1}']}
+    assert "<<New&&Thing>>" not in agent.token_to_toolbench_name
+
+
+@pytest.mark.parametrize(("template", "end"), [("llama-3", "<|eot_id|>"), ("qwen-7b-chat", "<|im_end|>")])
+def test_the_tokenizers_end_of_text_is_the_templates_end_of_turn(data_dir, template, end):
+    tokenizer = build_tiny_tokenizer(TOOL_TOKENS, "qwen" if end == "<|im_end|>" else "llama-3")
+    plain = tokenizer("a text")["input_ids"]
+    options = AgentOptions(data_dir=data_dir, template=template)
+    agent = ToolGenAtomic.around(None, tokenizer, ScriptedEngine(tokenizer, []), options)
+    assert agent.tokenizer.eos_token == end
+    assert agent.tokenizer.eos_token_id == agent.language.actions.end_id
+    assert agent.tokenizer("a text")["input_ids"] == plain
+
+
+def test_calls_are_logged_by_toolbench_name(data_dir):
+    agent, _ = scripted_agent(data_dir, STEP)
+    step(agent)
+    assert agent.logs["actions"] == {NAMES[0]: ['{"city": "Paris"}']}
+    assert type(next(iter(agent.logs["actions"]))) is str
 
 
 def test_generated_texts_are_not_trimmed(data_dir):

@@ -152,12 +152,15 @@ class ToolGenAgent(AgentSession):
         restrict_actions: bool,
         temperature: float = 0.1,
     ) -> tuple[str, Conversation]:
-        """The action, without blanks around it that are not its own, and the conversation with it."""
+        """The action, without blanks around it that are not its own, and the conversation with it.
+
+        A text that is no action even so stays as the model wrote it.
+        """
         restriction = self._restriction(restrict_actions, restrict_to_ground_truth_tools)
         allowed = self.language.allowed(restriction, tools)
         conv.append_message(roles["user"], self.language.layout.hint)
         text = self._complete(conv, "acting", temperature, allowed=allowed).text
-        action = text if text in self.token_to_toolbench_name else text.strip()
+        action = text if self._is_action(text) or not self._is_action(text.strip()) else text.strip()
         conv.append_message(roles["assistant"], action)
         return action, conv
 
@@ -200,6 +203,9 @@ class ToolGenAgent(AgentSession):
             return _message(None), 1, self._progress.num_tokens
         return _message(content), 0, self._progress.num_tokens
 
+    def _is_action(self, text: str) -> bool:
+        return text in self.token_to_toolbench_name or text in self.tool_documentation
+
     def _log_overflow(self, error: ContextFull) -> None:
         logger.warning(f"query {self._progress.query_id!r}, step {self._progress.step} ends its path: {error}")
 
@@ -217,7 +223,7 @@ class ToolGenAgent(AgentSession):
         is_finish = step.action == self.language.catalog.finish
         is_repeated = False
         if not is_finish:
-            made = self.logs["actions"].setdefault(step.action, [])
+            made = self.logs["actions"].setdefault(str(self.language.catalog.name_of(step.action)), [])
             is_repeated = arguments in made
             if not is_repeated:
                 made.append(arguments)

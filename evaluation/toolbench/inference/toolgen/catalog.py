@@ -47,7 +47,7 @@ class ToolCatalog:
 
     `token_to_toolbench_name` has every action; where several actions share a name, `toolbench_name_to_token`
     has the last one. `documentation` is keyed by action and holds, beside the tools, Finish and the text for
-    `Invalid Action`.
+    `Invalid Action`; with Atomic indexing also the APIs without a token, whose text a model can still spell out.
     """
 
     indexing: str
@@ -121,19 +121,21 @@ def _load_catalog(folder: Path, indexing: str, finish_description: str) -> ToolC
         finish: {"description": finish_description, "required": [], "optional": [dict(o) for o in _FINISH_OPTIONAL]},
         INVALID_ACTION: NO_DOCUMENTATION,
     }
-    without_action = [api for api in apis if action_of[api] not in names]
-    for api in without_action:
-        del apis[api]
+    without_action = []
     for api, entry in apis.items():
         action = action_of[api]
-        documentation[action] = {"name": action, **entry.documentation}
-        by_api[entry.called] = action
-        names[action] = ActionName(names[action], *entry.called)
+        if action:
+            documentation[action] = {"name": action, **entry.documentation}
+        if action in names:
+            by_api[entry.called] = action
+            names[action] = ActionName(names[action], *entry.called)
+        else:
+            without_action.append(api)
     if without_action:
         tool_name, api_name = without_action[0]
         logger.warning(
             f"{len(without_action)} APIs of tools.json have no {indexing} action and cannot be called "
-            f"(the first one is {api_name!r} of {tool_name!r}); {len(apis)} can"
+            f"(the first one is {api_name!r} of {tool_name!r}); {len(apis) - len(without_action)} can"
         )
 
     actions_of_name: dict[str, list[str]] = {FINISH_NAME: [finish]}

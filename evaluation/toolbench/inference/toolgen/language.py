@@ -19,6 +19,7 @@ from evaluation.toolbench.inference.toolgen.prompts import load_prompt_texts, pr
 class ToolLanguage:
     """One tokenizer, one catalog and one set of texts; shared by all conversations and not changed.
 
+    The tokenizer's `eos_token` is set to the template's end of turn, which ends what the model says.
     `indented_prompt` chooses the variant of the checkout's system prompt (see `load_prompt_texts`), `root`
     the checkout. ConfigError or DataError for options, data or a tokenizer that cannot be used.
     """
@@ -36,6 +37,7 @@ class ToolLanguage:
         self.catalog = load_catalog(options.data_dir, options.indexing, self.texts.finish_description)
         self.encoder = PromptEncoder(tokenizer, self.form)
         self.actions = ActionTokens(self.catalog, self.encoder, self.form)
+        tokenizer.eos_token = self.form.end_token
 
     def actions_of(self, names: Iterable[str]) -> list[str]:
         """The actions that these ToolBench names stand for, and Finish last; names not known are left out."""
