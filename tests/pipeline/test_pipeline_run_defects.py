@@ -157,9 +157,11 @@ def test_d13_conversations_do_not_mix(world, runner_of, tmp_path, kind):
 
 def test_d16_a_query_with_an_unknown_tool_is_a_failure_and_not_dropped(world, runner_of, tmp_path):
     unknown = [{"category_name": "Weather", "tool_name": "Tea Leaves", "api_name": "Read"}]
-    queries = world.write_queries(tmp_path / "two.json", [query(0), query(1, api_list=unknown)])
-    summary = runner_of(FewSteps(), input_query_file=queries).run()
-    assert (summary.num_queries, summary.now.answered, summary.now.failed) == (2, 1, 1)
+    queries = [query(0, api_list=unknown), *(query(number) for number in range(1, 6))]
+    runner = runner_of(FewSteps(), input_query_file=world.write_queries(tmp_path / "six.json", queries))
+    assert "".join(task[2] for task in runner.task_list) == "42351" + "0"  # as if the first one were not there
+    summary = runner.run()
+    assert (summary.num_queries, summary.now.answered, summary.now.failed) == (6, 5, 1)
 
 
 @pytest.mark.parametrize("output", ["out", "new/folders/out"])

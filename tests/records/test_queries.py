@@ -40,7 +40,14 @@ def test_a_replacement_takes_the_place_of_the_text(tmp_path):
 @pytest.mark.parametrize(("number", "order"), [(3, "102"), (5, "31240"), (10, "7328569401")])
 def test_the_order_of_a_run_is_toolgens(tmp_path, number, order):
     queries = read(tmp_path, [{"query": "q"} for _ in range(number)])
-    assert "".join(query.query_id for query in in_run_order(queries)) == order
+    assert "".join(query.query_id for query in in_run_order(queries, lambda query: True)) == order
+
+
+def test_queries_that_toolgen_drops_change_no_order_and_come_last(tmp_path):
+    """It drops them before it shuffles; here they are run, to fail and be counted."""
+    queries = read(tmp_path, [{"query": "q", "query_id": query_id} for query_id in "x0123y4"])
+    ordered = in_run_order(queries, lambda query: query.query_id.isdigit())
+    assert "".join(query.query_id for query in ordered) == "31240" + "xy"
 
 
 @pytest.mark.parametrize(

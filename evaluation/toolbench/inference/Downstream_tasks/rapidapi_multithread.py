@@ -130,7 +130,8 @@ class pipeline_runner:
                 Path(args.input_query_file),
                 self.replace_queries,
                 needs_api_list=args.function_provider == "truth",
-            )
+            ),
+            lambda query: query.api_list is None or self._tool_descriptions(query) is not None,
         )
         self.answers.prepare()
         self._lock.acquire()

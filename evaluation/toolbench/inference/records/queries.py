@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,17 @@ def read_replacements(path: str) -> dict[str, str]:
     return replacements
 
 
-def in_run_order(queries: list[Query]) -> list[Query]:
-    """The queries shuffled, always the same way, so that long ones are spread over a run."""
-    shuffled = list(queries)
-    random.Random(_SHUFFLE_SEED).shuffle(shuffled)
-    return shuffled
+def in_run_order(queries: Sequence[Query], has_known_tools: Callable[[Query], bool]) -> list[Query]:
+    """The queries in ToolGen's order: shuffled, always the same way, so that long ones are spread over a run.
+
+    ToolGen drops queries with unknown tools before it shuffles. Here they come last: they fail, and are counted.
+    """
+    known: list[Query] = []
+    unknown: list[Query] = []
+    for query in queries:
+        (known if has_known_tools(query) else unknown).append(query)
+    random.Random(_SHUFFLE_SEED).shuffle(known)
+    return known + unknown
 
 
 def _query(path: Path, position: int, record: Any, replacements: Mapping[str, str], needs_api_list: bool) -> Query:
