@@ -224,21 +224,26 @@ def test_d23_toolgen_is_told_every_setting(world, tmp_path, monkeypatch):
     assert told["max_gpu_memory"] is None
 
 
-def test_d27_callbacks_get_a_list_of_functions_and_their_mistakes_cost_no_answer(runner_of, tmp_path):
+def test_d27_a_callback_written_for_toolbench_can_read_what_it_gets(runner_of, tmp_path):
     class Display:
+        """Reads as ToolBench's ServerEventCallback does."""
+
         def on_tool_retrieval_end(self, tools):
-            self.names = [tool["function"]["name"] for tool in tools]
+            self.descriptions = {tool["name"]: tool for tool in tools}
 
         def on_request_end(self, chain, outputs):
-            self.outputs = outputs
+            self.chain, self.outputs = json.loads(json.dumps(chain)), outputs
             raise IndexError("no terminal node")
 
     runner, display = runner_of(FewSteps(), function_provider="truth"), Display()
     task = runner.task_list[0]
     assert runner.run_single_task(*task, None, callbacks=[display]) == 1
-    assert display.names == [FORECAST]
-    record = json.loads((tmp_path / "answers" / f"{task[2]}_CoT@1.json").read_text())
+    assert list(display.descriptions) == [FORECAST]
+    assert set(display.descriptions[FORECAST]) == {"name", "description", "parameters"}
+    record = json.loads((tmp_path / "answers" / f"{task[2]}_CoT@1.json").read_text())  # their mistakes cost no answer
     assert record["answer_generation"]["final_answer"] == display.outputs
+    assert display.chain[:-1] == record["answer_generation"]["train_messages"][-1]
+    assert (display.chain[-1]["role"], display.chain[-1]["name"]) == ("tool", "Finish")
 
 
 def test_d28_nothing_is_sent_to_a_foreign_server_unasked(monkeypatch):

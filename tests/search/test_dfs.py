@@ -91,6 +91,7 @@ def test_nothing_found_leaves_the_train_messages_out(tmp_path):
     assert result == 1
     assert (generation["valid_data"], generation["final_answer"]) == (False, "")
     assert "train_messages" not in generation
+    assert search.final_messages() == []
 
 
 def test_the_budget_counts_calls_of_the_model_and_the_last_one_is_thrown_away(tmp_path):

@@ -52,6 +52,7 @@ def test_an_unanswered_query_has_an_empty_answer(tmp_path):
     assert (result, record["win"], record["try_count"], record["compare_candidates"]) == (0, False, 2, [])
     generation = record["answer_generation"]
     assert (generation["valid_data"], generation["final_answer"], generation["train_messages"]) == (False, "", [])
+    assert chain.final_messages() == chain.terminal_node[0].messages
 
 
 @pytest.mark.parametrize(("thought", "num_steps", "depth"), [("hm", 6, 18), (None, 8, 16)])

@@ -1,7 +1,8 @@
 """Telling callbacks what a search does: the seam for a live display, a timeline or a web page.
 
 A callback is any object with some of the methods below; the rest are not missed. All arguments go by
-keyword, `depth` is the node's depth in steps (nodes // 3).
+keyword, `depth` is the node's depth in steps (nodes // 3). `tools` are the query's own functions, each {"name",
+"description", "parameters"}; `chain` has the messages that led to the answer, `outputs` Finish's arguments or "".
 
     on_tool_retrieval_start()              on_agent_action(depth, action, action_input) -> id
     on_tool_retrieval_end(tools)           on_tool_start(depth, tool_name, tool_input)

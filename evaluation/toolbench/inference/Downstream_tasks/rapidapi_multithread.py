@@ -220,7 +220,7 @@ class pipeline_runner:
             client=api_caller(args),
             tool_files=self.tool_files,
         )
-        events.send("on_tool_retrieval_end", tools=list(env.truth_functions.values()))
+        events.send("on_tool_retrieval_end", tools=[function["function"] for function in env.truth_functions.values()])
         events.send("on_request_start", user_input=data_dict["query"], method=method)
         chain, result = self.method_converter(
             backbone_model,
@@ -238,7 +238,8 @@ class pipeline_runner:
             del record["answer_generation"]["function"]  # 47,000 of them, the same in every file
         record["answer_generation"]["query"] = data_dict["query"]
         answers.write(query_id, record)
-        events.send("on_request_end", chain=chain, outputs=record["answer_generation"]["final_answer"])
+        outputs = record["answer_generation"]["final_answer"]
+        events.send("on_request_end", chain=chain.final_messages(), outputs=outputs)
         return result
 
     def run(self) -> RunSummary:
