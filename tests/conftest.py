@@ -1,6 +1,13 @@
+from __future__ import annotations
+
 import contextlib
+import importlib.util
 import os
 import signal
+from collections.abc import Generator
+from typing import Any
+
+import pytest
 
 # Tiny models lose far more to threads than they gain, and the tests' own processes share the cores. Before
 # anything imports torch, so that every process started here inherits it.
@@ -11,3 +18,23 @@ with contextlib.suppress(ValueError):  # not the main thread
     for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(_number) == signal.SIG_IGN:
             signal.signal(_number, _handler)
+
+
+if importlib.util.find_spec("torch") is None:
+    # A Python without torch runs the rest of the suite: what asks for torch skips.
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, Any]:
+        report = yield
+        if report.failed and "No module named 'torch'" in str(report.longrepr):
+            report.outcome, report.longrepr = "skipped", (str(collector.path), 0, "Skipped: needs torch")
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+        try:
+            return (yield)
+        except ModuleNotFoundError as error:
+            if error.name == "torch":
+                pytest.skip("needs torch")
+            raise

@@ -31,7 +31,7 @@ ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 . "$ROOT/scripts/lib/python_env.sh"
 
 if [[ ${1:-} == -h || ${1:-} == --help ]]; then
-    sed -n '2,/^set -/{/^set -/!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+    help_of "${BASH_SOURCE[0]}"
 fi
 
 use_python_with "$ROOT/requirements.txt"

@@ -1,8 +1,8 @@
-"""Does this Python have what a requirements file asks for? Exit code 0: yes; 1: no, and what is missing on stdout.
+"""Does this Python have what requirements files ask for? Exit code 0: yes; 1: no, and what is missing on stdout.
 
 Standard library only, since it runs before anything is installed.
 
-    python check_requirements.py requirements.txt
+    python check_requirements.py requirements.txt [requirements-dev.txt]
 """
 
 from __future__ import annotations
@@ -42,13 +42,11 @@ def applies(marker: str) -> bool:
 
 
 def missing_from(path: Path) -> list[str]:
-    """Requirements of the file (and of the files it names with -r) that this Python does not meet."""
+    """Requirements of the file that this Python does not meet."""
     missing: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         requirement, _, marker = (part.strip() for part in line.split("#")[0].partition(";"))
-        if requirement.startswith("-r "):
-            missing += missing_from(path.parent / requirement[3:].strip())
-        elif requirement and applies(marker):
+        if requirement and applies(marker):
             name, bounds = re.fullmatch(r"([A-Za-z0-9._-]+)(.*)", requirement).groups()  # type: ignore[union-attr]
             try:
                 found = metadata.version(name)
@@ -64,7 +62,7 @@ def main() -> int:
     if sys.version_info < OLDEST_PYTHON:
         print(f"Python {OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer (found {sys.version.split()[0]})")
         return 1
-    missing = missing_from(Path(sys.argv[1]))
+    missing = [line for path in sys.argv[1:] for line in missing_from(Path(path))]
     print("\n".join(missing))
     return 1 if missing else 0
 

@@ -1,34 +1,68 @@
-# Sourced by the scripts of this tree. `use_python_with FILE` sets PYTHON to an interpreter that has what the
-# requirements file asks for: the active Python if it does, else the tree's own virtual environment .venv, which
-# is made or completed first. Expects ROOT (the tree's folder). Everything it says goes to stderr.
+# Sourced by the scripts of this tree, which set ROOT to the tree's folder first. Everything it says goes to stderr.
 
+# The comment at a script's beginning, which is its help text.
+help_of() { sed -n '2,/^set -/{/^set -/!s/^# \{0,1\}//p}' "$1"; }
+
+# use_python_with FILE...: sets PYTHON to an interpreter that has what the requirements files ask for: the active Python if it
+# does, else the tree's own virtual environment .venv, which is made or completed first.
 use_python_with() {
-    local requirements=$1 check=$ROOT/scripts/lib/check_requirements.py candidate
+    local check=$ROOT/scripts/lib/check_requirements.py candidate
     for candidate in ${PYTHON:+"$PYTHON"} python3 python "$ROOT/.venv/bin/python"; do
-        if command -v "$candidate" >/dev/null 2>&1 && "$candidate" "$check" "$requirements" >/dev/null 2>&1; then
+        if command -v "$candidate" >/dev/null 2>&1 && "$candidate" "$check" "$@" >/dev/null 2>&1; then
             PYTHON=$(command -v "$candidate")
             return 0
         fi
     done
 
-    local base=${PYTHON:-python3}
-    if ! command -v "$base" >/dev/null 2>&1; then
-        echo "No Python found ('$base'): install Python 3.10 or newer, or set PYTHON to one." >&2
-        return 2
-    fi
-    if ! "$base" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
-        echo "$base is $("$base" -V 2>&1); this needs Python 3.10 or newer: set PYTHON to one." >&2
-        return 2
-    fi
-    echo "Setting up $ROOT/.venv from ${requirements##*/} (once; a few minutes, most of them for PyTorch)" >&2
+    local base
+    base=$(_new_enough_python) || return 2
+    echo "Setting up $ROOT/.venv with $("$base" -V 2>&1) (once; a few minutes, most of them for PyTorch)" >&2
     # Without the venv package a failed attempt leaves a .venv that has Python and no pip.
     if ! "$ROOT/.venv/bin/python" -m pip --version >/dev/null 2>&1 && ! "$base" -m venv "$ROOT/.venv" >&2; then
         echo "'$base -m venv' failed: install your system's venv package (Debian, Ubuntu: apt install python3-venv)." >&2
         return 2
     fi
     PYTHON=$ROOT/.venv/bin/python
-    if ! "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$requirements" >&2; then
-        echo "Installing ${requirements##*/} failed (see above). Without a network, install the packages it names yourself." >&2
+    _install "$@" || {
+        echo "Installing what ${*##*/} ask for failed (see above). Without a network, install the packages they name yourself." >&2
         return 2
+    }
+}
+
+# The Python to make .venv with: $PYTHON if set, else python3 or the first of its newer neighbours that is new enough.
+_new_enough_python() {
+    local is_new_enough='import sys; sys.exit(sys.version_info < (3, 10))' candidate
+    for candidate in ${PYTHON:-python3 python3.12 python3.13 python3.11 python3.10 python3.14}; do
+        if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c "$is_new_enough" >/dev/null 2>&1; then
+            echo "$candidate"
+            return 0
+        fi
+    done
+    candidate=${PYTHON:-python3}
+    if ! command -v "$candidate" >/dev/null 2>&1; then
+        echo "No Python found ('$candidate'): install Python 3.10 or newer, or set PYTHON to one." >&2
+    else
+        echo "$candidate is $("$candidate" -V 2>&1); this needs Python 3.10 or newer: set PYTHON to one." >&2
+    fi
+    return 1
+}
+
+_install() {
+    local files=() file torch_index
+    for file in "$@"; do files+=(-r "$file"); done
+    torch_index=$("$PYTHON" "$ROOT/scripts/lib/torch_index.py") || return 1
+    if [[ -n $torch_index ]]; then
+        _pip_install --index-url "$torch_index" "$(sed -n 's/^\(torch[><=][^ #]*\).*/\1/p' "$ROOT/requirements.txt")" || return 1
+    fi
+    _pip_install "${files[@]}"
+}
+
+# On a terminal pip shows its bars; elsewhere there is a line for each large file.
+_pip_install() {
+    local pip=("$PYTHON" -m pip --disable-pip-version-check install)
+    if [[ -t 2 ]]; then
+        "${pip[@]}" "$@" >&2
+    else
+        "${pip[@]}" --progress-bar off "$@" | sed -un 's/^ *Downloading .*[^0-9.]\([0-9.]* [MG]B\)).*/&/p' >&2
     fi
 }

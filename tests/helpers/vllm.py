@@ -23,7 +23,7 @@ def require_vllm() -> Path:
     """The Python that has vLLM; skips, with the reason, where scripts/lib/vllm_cpu.sh could not install it."""
     if not ENVIRONMENT.with_name(f"{ENVIRONMENT.name}.ready").exists():
         reason = ENVIRONMENT.with_name(f"{ENVIRONMENT.name}.reason")
-        why = reason.read_text().strip() if reason.exists() else "scripts/run_tests.sh installs it"
+        why = reason.read_text().strip() if reason.exists() else "WITH_VLLM=1 bash scripts/run_tests.sh installs it"
         pytest.skip(f"no vllm-cpu: {why}")
     return ENVIRONMENT / "bin" / "python"
 
