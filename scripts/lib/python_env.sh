@@ -4,15 +4,24 @@
 help_of() { sed -n '2,/^set -/{/^set -/!s/^# \{0,1\}//p}' "$1"; }
 
 # use_python_with FILE...: sets PYTHON to an interpreter that has what the requirements files ask for: the active Python if it
-# does, else the tree's own virtual environment .venv, which is made or completed first.
+# does, else the tree's own virtual environment .venv, which is made or completed first. In a ToolGen checkout .venv also gets
+# what the checkout's own files need.
 use_python_with() {
-    local check=$ROOT/scripts/lib/check_requirements.py candidate
-    for candidate in ${PYTHON:+"$PYTHON"} python3 python "$ROOT/.venv/bin/python"; do
-        if command -v "$candidate" >/dev/null 2>&1 && "$candidate" "$check" "$@" >/dev/null 2>&1; then
+    local candidate
+    for candidate in ${PYTHON:+"$PYTHON"} python3 python; do
+        if _has "$candidate" "$@"; then
             PYTHON=$(command -v "$candidate")
             return 0
         fi
     done
+    # A module that this tree does not bring along tells a checkout.
+    if [[ -f $ROOT/evaluation/toolbench/utils.py && -f $ROOT/requirements-checkout.txt ]]; then
+        set -- "$@" "$ROOT/requirements-checkout.txt"
+    fi
+    if _has "$ROOT/.venv/bin/python" "$@"; then
+        PYTHON=$ROOT/.venv/bin/python
+        return 0
+    fi
 
     local base
     base=$(_new_enough_python) || return 2
@@ -28,6 +37,8 @@ use_python_with() {
         return 2
     }
 }
+
+_has() { command -v "$1" >/dev/null 2>&1 && "$1" "$ROOT/scripts/lib/check_requirements.py" "${@:2}" >/dev/null 2>&1; }
 
 # The Python to make .venv with: $PYTHON if set, else python3 or the first of its newer neighbours that is new enough.
 _new_enough_python() {

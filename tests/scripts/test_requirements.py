@@ -47,6 +47,6 @@ def test_a_requirement_of_other_machines_is_not_missed_here(tmp_path):
     assert check.missing_from(tmp_path / "r.txt") == ["no-such-package>=1 (not installed)"]
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-checkout.txt", "requirements-dev.txt"])
 def test_our_own_files_can_be_read(name):
     assert isinstance(check.missing_from(ROOT / name), list)

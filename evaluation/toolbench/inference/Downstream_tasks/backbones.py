@@ -95,7 +95,8 @@ def checkout_class(module: str, name: str) -> Any:
                 "or use --backbone_model toolgen_atomic or toolgen"
             ) from error
         raise ConfigError(
-            f"{name} of the ToolGen checkout needs the Python package {error.name}: install it"
+            f"{name} of the ToolGen checkout needs the Python package {error.name}: "
+            "pip install -r requirements-checkout.txt has what the checkout's own files need"
         ) from error
 
 
