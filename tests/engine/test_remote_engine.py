@@ -20,7 +20,7 @@ from evaluation.toolbench.inference.engine.remote.engine import ServerEngine
 from evaluation.toolbench.inference.engine.remote.handshake import Needs
 from evaluation.toolbench.inference.engine.remote.settings import RetryPolicy, ServerSettings
 from evaluation.toolbench.inference.engine.remote.wire import Failure
-from evaluation.toolbench.inference.engine.request import GenerationRequest
+from evaluation.toolbench.inference.engine.request import GenerationRequest, ScoringRequest
 from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError, ServerError
 from tests.helpers.fake_generation_server import (
     HTML,
@@ -30,6 +30,7 @@ from tests.helpers.fake_generation_server import (
     FakeServer,
     error_answer,
     json_answer,
+    made_up_scores,
     made_up_token,
     running,
 )
@@ -88,6 +89,45 @@ def test_errors_of_a_request_are_its_own(fake):
         with pytest.raises(EngineError, match="outside the model's vocabulary"):
             wrong.result()
         assert right.result().token_ids == expected()
+
+
+def assert_scored(result, allowed, num_best, prompt=(1, 2, 3, 4)):
+    scores = made_up_scores(list(prompt))
+    best = sorted(allowed, key=lambda token: -scores[token])[:num_best]
+    assert list(result.token_ids) == best
+    assert result.log_probabilities == pytest.approx([scores[token] for token in best])
+
+
+def test_scorings_come_back_as_the_servers_own_log_probabilities(fake):
+    prompt = (1, 2, 3, 4)
+    scores = made_up_scores(list(prompt))
+    likeliest = sorted(range(VOCAB_SIZE), key=lambda token: -scores[token])
+    wide = TokenSet([*likeliest[:12], *likeliest[30:2000]])
+    trie = TokenTrie([[7, 8], [7]], 2000)
+    with engine_over(fake) as engine:
+        assert_scored(engine.score(ScoringRequest(prompt, 20)).result(), range(VOCAB_SIZE), 20)
+        assert_scored(engine.score(ScoringRequest(prompt, 12, wide)).result(), wide.ids.tolist(), 12)
+        assert_scored(engine.score(ScoringRequest(prompt, 3, TokenSet(likeliest[90:95]))).result(), likeliest[90:95], 3)
+        assert_scored(engine.score(ScoringRequest(prompt, 3, trie)).result(), [7], 3)
+        assert_scored(engine.score(ScoringRequest(prompt, 3, trie, trie.step(0, 7))).result(), [8, 2000], 3)
+
+
+def test_the_best_of_a_large_set_that_a_server_does_not_tell_are_an_error_that_says_why(fake):
+    scores = made_up_scores([1, 2, 3, 4])
+    unlikely = sorted(range(VOCAB_SIZE), key=lambda token: scores[token])[:2000]
+    with engine_over(fake) as engine:
+        wrong = engine.score(ScoringRequest((1, 2, 3, 4), 10, TokenSet(unlikely)))
+        with pytest.raises(EngineError, match="20 likeliest tokens, and 0 of these are among the 2000 allowed ones"):
+            wrong.result()
+
+
+@pytest.mark.parametrize("field", ["logprobs", "prompt_logprobs"])
+def test_a_server_without_log_probabilities_is_not_taken_for_one_with(fake, field):
+    fake.ignored_fields = frozenset([field])
+    with engine_over(fake) as engine:
+        scoring = engine.score(ScoringRequest((1, 2, 3, 4), 1, TokenSet([5])))
+        with pytest.raises(EngineError, match=field):
+            scoring.result()
 
 
 def test_a_refused_request_is_final_and_quotes_the_server(fake):

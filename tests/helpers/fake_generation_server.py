@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import numpy as np
+
 VOCAB_SIZE = 3000
 # The ids that texts have here, and an end-of-turn token as separator.
 SPELLINGS = {"<<A&&b>>": (2001,), "<<C&&d>>": (2002,), "<<E&&f>>": (2003,)}
@@ -38,6 +40,12 @@ def made_up_token(ids: list[int], allowed: list[int] | None = None, vocab_size: 
     """The model: what follows `ids`, the same every time."""
     number = int.from_bytes(hashlib.blake2b(repr(ids).encode(), digest_size=8).digest(), "big")
     return allowed[number % len(allowed)] if allowed else number % vocab_size
+
+
+def made_up_scores(ids: list[int], vocab_size: int = VOCAB_SIZE) -> list[float]:
+    """The model's log-probabilities of every token after `ids`, the same every time."""
+    logits = np.random.default_rng([len(ids), *ids]).normal(scale=3.0, size=vocab_size)
+    return (logits - np.log(np.exp(logits).sum())).tolist()
 
 
 @dataclass
@@ -115,7 +123,15 @@ class FakeServer:
             ids.append(made_up_token([*body["prompt"], *ids], allowed, self.vocab_size))
             if ids[-1] in body.get("stop_token_ids", ()):
                 reason = "stop"
-        returned = {"token_ids": ids} if body.get("return_token_ids") else {}
+        returned: dict[str, Any] = {"token_ids": ids} if body.get("return_token_ids") else {}
+        if body.get("logprobs"):
+            scores = made_up_scores(body["prompt"], self.vocab_size)
+            best = sorted(range(len(scores)), key=lambda i: -scores[i])[: body["logprobs"]]
+            returned["logprobs"] = {"top_logprobs": [{f"token_id:{i}": scores[i] for i in best}]}
+        if body.get("prompt_logprobs"):
+            *before, last = body["prompt"]
+            score = made_up_scores(before, self.vocab_size)[last]
+            returned["prompt_logprobs"] = [None, {str(last): {"logprob": score, "rank": 1}}]
         return {"choices": [{"index": 0, "text": "", "finish_reason": reason, **returned}]}
 
 

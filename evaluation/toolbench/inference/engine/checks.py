@@ -10,7 +10,7 @@ from numbers import Integral
 from transformers import PreTrainedModel
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
-from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult, ScoringRequest
 from evaluation.toolbench.inference.errors import EngineError
 
 
@@ -57,6 +57,18 @@ def check_request(request: GenerationRequest, *, vocab_size: int, max_length: in
     return min(request.max_new_tokens, room)
 
 
+def check_scoring(request: ScoringRequest, *, vocab_size: int, max_length: int) -> GenerationRequest:
+    """The generation of the one best token that finds the scores on its way; EngineError if it cannot be served."""
+    generation = GenerationRequest(
+        request.prompt_ids, 1, TokenSet([]), constraint=request.constraint, conversation_id=request.conversation_id
+    )
+    check_request(generation, vocab_size=vocab_size, max_length=max_length)
+    num_nodes = len(request.constraint.is_end) if isinstance(request.constraint, TokenTrie) else 1
+    if not 0 <= request.node < num_nodes:
+        raise EngineError(f"node {request.node} in a scoring request: the constraint has nodes 0 to {num_nodes - 1}")
+    return generation
+
+
 def _check_types(request: GenerationRequest) -> None:
     """What would break an engine later, among the requests of others."""
     numbers = {*map(type, request.prompt_ids), type(request.max_new_tokens)}
@@ -70,10 +82,10 @@ def _check_types(request: GenerationRequest) -> None:
 class Walk:
     """Follows one generation token by token and says where it ends."""
 
-    def __init__(self, request: GenerationRequest) -> None:
+    def __init__(self, request: GenerationRequest, node: int = TokenTrie.ROOT) -> None:
         self._stop_ids = request.stop_ids
         self._trie = request.constraint if isinstance(request.constraint, TokenTrie) else None
-        self.node = TokenTrie.ROOT  # the place in the constraint's trie; the root where there is none
+        self.node = node  # the place in the constraint's trie; the root where there is none
 
     def ends_with(self, token_id: int) -> bool:
         """Take the next token; True when the generation ends with it. EngineError if the trie does not hold it."""

@@ -29,7 +29,11 @@ class DeviceTrie:
         # (edges,) ascending, because edges are sorted by node and, within a node, by token.
         self.edge_key = (parent * vocab_size + trie.child_token).to(device)
         self.may_end = (trie.is_end & (counts > 0)).to(device)  # (nodes,): the end token is allowed here
-        self.most_children = int(counts.max())
+        # The root has far more children than any other node, and rows that begin are common: its mask is kept.
+        self.root_mask = torch.zeros(vocab_size, dtype=torch.bool)
+        self.root_mask[trie.child_token[: int(counts[TokenTrie.ROOT])]] = True
+        self.root_mask = self.root_mask.to(device)
+        self.most_children = int(counts[TokenTrie.ROOT + 1 :].max())
 
     def allowed(self, nodes: torch.Tensor) -> torch.Tensor:
         """(num_rows, vocab_size) bool for `nodes` (num_rows,) int64.
@@ -42,11 +46,11 @@ class DeviceTrie:
         is_child = edges < stop[:, None]
         tokens = self.child_token[edges.clamp(max=len(self.child_token) - 1)]
         # One column more than the vocabulary takes the writes of the padding.
-        tokens = torch.where(is_child, tokens, self.vocab_size)
+        tokens = tokens.masked_fill_(~is_child, self.vocab_size)
         mask = torch.zeros(len(nodes), self.vocab_size + 1, dtype=torch.bool, device=nodes.device)
         mask = mask.scatter_(1, tokens, True)[:, : self.vocab_size]
         mask[:, self.end_id] |= self.may_end[nodes] | (start == stop)
-        return mask
+        return torch.where((nodes == TokenTrie.ROOT)[:, None], self.root_mask, mask)
 
     def step(self, nodes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """(num_rows,) int64: the children that `tokens` lead to; unchanged nodes where there is no such child."""

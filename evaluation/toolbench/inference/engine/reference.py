@@ -7,11 +7,13 @@ the tokens that this one gives.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from transformers import (
@@ -23,13 +25,28 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from evaluation.toolbench.inference.engine.checks import check_request, context_of, result_of, vocabulary_of
+from evaluation.toolbench.inference.engine.checks import (
+    check_request,
+    check_scoring,
+    context_of,
+    result_of,
+    vocabulary_of,
+)
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.device import embedding_device
 from evaluation.toolbench.inference.engine.device_constraint import allowed_tokens, device_trie, step_nodes
-from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.engine.request import (
+    Engine,
+    GenerationRequest,
+    GenerationResult,
+    ScoringRequest,
+    ScoringResult,
+)
 from evaluation.toolbench.inference.engine.sampling import SamplingRows, sample
+from evaluation.toolbench.inference.engine.scoring import best_tokens, scoring_result
 from evaluation.toolbench.inference.errors import EngineStoppedError
+
+T = TypeVar("T")
 
 
 class GenerateEngine(Engine):
@@ -46,15 +63,13 @@ class GenerateEngine(Engine):
         self._thread.start()
 
     def submit(self, request: GenerationRequest) -> Future[GenerationResult]:
-        job = _Job(request, Future())
-        with self._lock:
-            if self._is_closed:
-                raise EngineStoppedError("the engine is closed: no further generation can be submitted")
-            self._queue.put(job)
-        return job.future
+        return self._queue_up(lambda: self._run(request))
 
     def generate(self, request: GenerationRequest) -> GenerationResult:
         return self.submit(request).result()
+
+    def score(self, request: ScoringRequest) -> Future[ScoringResult]:
+        return self._queue_up(lambda: self._score(request))
 
     def end_conversation(self, conversation_id: str) -> None:
         """Nothing to give back: this engine keeps nothing between requests."""
@@ -66,6 +81,14 @@ class GenerateEngine(Engine):
         self._thread.join()
         self._model = None
 
+    def _queue_up(self, work: Callable[[], T]) -> Future[T]:
+        job = _Job(work, Future())
+        with self._lock:
+            if self._is_closed:
+                raise EngineStoppedError("the engine is closed: no further request can be submitted")
+            self._queue.put(job)
+        return job.future
+
     def _serve(self) -> None:
         while (job := self._queue.get()) is not None:
             if self._is_closed:
@@ -73,7 +96,7 @@ class GenerateEngine(Engine):
             if not job.future.set_running_or_notify_cancel():
                 continue
             try:
-                job.future.set_result(self._run(job.request))
+                job.future.set_result(job.work())
             except Exception as error:  # one request's failure belongs to its future and to no other
                 job.future.set_exception(error)
 
@@ -92,11 +115,24 @@ class GenerateEngine(Engine):
             )
         return result_of(request, output[0, prompt.shape[1] :].tolist())
 
+    @torch.inference_mode()
+    def _score(self, request: ScoringRequest) -> ScoringResult:
+        model = self._model
+        assert model is not None
+        check_scoring(request, vocab_size=self.vocab_size, max_length=self.max_length)
+        prompt = torch.tensor([list(request.prompt_ids)], device=embedding_device(model))
+        # The output embedding of a large vocabulary is for the last token alone, in models that can be told so.
+        last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+        logits = model(prompt, attention_mask=torch.ones_like(prompt), use_cache=False, **last_only).logits[:, -1]
+        nodes = torch.tensor([request.node], device=logits.device)
+        allowed = allowed_tokens([request.constraint], nodes, self.vocab_size)
+        return scoring_result(best_tokens(logits, allowed, request.num_best)[0].cpu().numpy(), request.num_best)
+
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    request: GenerationRequest
-    future: Future[GenerationResult]
+    work: Callable[[], Any]
+    future: Future[Any]
 
 
 @contextlib.contextmanager

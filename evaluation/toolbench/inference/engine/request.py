@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from evaluation.toolbench.inference.engine.constraint import Constraint, TokenSet
+from evaluation.toolbench.inference.engine.constraint import Constraint, TokenSet, TokenTrie
 from evaluation.toolbench.inference.errors import EngineError
 
 FinishReason = Literal["stop", "length"]
@@ -77,6 +77,40 @@ class GenerationResult:
     first_token_s: float | None = field(default=None, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ScoringRequest:
+    """Asks for the most likely next tokens after a prompt: the best `num_best` of those that `constraint` allows.
+
+    Their log-probabilities are over the whole vocabulary, so that those of a small set do not add up to 1; the
+    log-probability of one given token is that of a set of one. In a trie, `node` is the place that the prompt has
+    come to.
+
+    With a `conversation_id` the engine may keep what it reads until `end_conversation`. Prompts that continue this one
+    in different ways name it as their `parent_id`, and an engine that can reads no more of them than what they add.
+    """
+
+    prompt_ids: Sequence[int]
+    num_best: int
+    constraint: Constraint | None = None
+    node: int = TokenTrie.ROOT
+    conversation_id: str | None = None
+    parent_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt_ids:
+            raise EngineError("empty prompt: scoring needs at least one prompt token")
+        if self.num_best < 1:
+            raise EngineError(f"num_best must be at least 1, not {self.num_best}")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringResult:
+    """The best tokens, best first, with their natural logarithms of probability; fewer where fewer are allowed."""
+
+    token_ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+
+
 class Engine(Protocol):
     """What the agents need of an engine. All methods may be called from any thread."""
 
@@ -89,6 +123,10 @@ class Engine(Protocol):
 
     def generate(self, request: GenerationRequest) -> GenerationResult:
         """Submit `request` and wait for it."""
+        ...
+
+    def score(self, request: ScoringRequest) -> Future[ScoringResult]:
+        """Queue `request`. An error in it (EngineError) is the future's, as is that of an engine that cannot score."""
         ...
 
     def end_conversation(self, conversation_id: str) -> None:

@@ -14,7 +14,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.engine.request import (
+    Engine,
+    GenerationRequest,
+    GenerationResult,
+    ScoringRequest,
+    ScoringResult,
+)
 from evaluation.toolbench.inference.errors import EngineError, StopRequested
 from evaluation.toolbench.inference.replicas.meter import Meter
 
@@ -106,6 +112,9 @@ class WatchedEngine(Engine):
         result = future.result()
         self._meter.generation_ended(len(result.token_ids))
         return result
+
+    def score(self, request: ScoringRequest) -> Future[ScoringResult]:
+        return self.inner.score(request)
 
     def end_conversation(self, conversation_id: str) -> None:
         self.inner.end_conversation(conversation_id)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 
-from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.engine.request import (
+    Engine,
+    GenerationRequest,
+    GenerationResult,
+    ScoringRequest,
+    ScoringResult,
+)
 from evaluation.toolbench.inference.records.event_log import QueryRecorder, current_recorder
 
 
@@ -32,6 +38,9 @@ class MeteredEngine:
         if recorder is not None:
             _count(recorder, request, result)
         return result
+
+    def score(self, request: ScoringRequest) -> Future[ScoringResult]:
+        return self._engine.score(request)
 
     def end_conversation(self, conversation_id: str) -> None:
         self._engine.end_conversation(conversation_id)

@@ -16,14 +16,15 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from evaluation.toolbench.inference.engine.checks import check_request, context_of, vocabulary_of
+from evaluation.toolbench.inference.engine.checks import check_request, check_scoring, context_of, vocabulary_of
 from evaluation.toolbench.inference.engine.paged.attach import attach, detach
 from evaluation.toolbench.inference.engine.paged.execution import compilation, joined_linear
 from evaluation.toolbench.inference.engine.paged.execution.runner import Launched, ModelRunner
@@ -32,7 +33,13 @@ from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE, KvCa
 from evaluation.toolbench.inference.engine.paged.pages import PagePool
 from evaluation.toolbench.inference.engine.paged.scheduler import Counts, Limits, Plan, Scheduler
 from evaluation.toolbench.inference.engine.paged.sequence import Sequence
-from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.engine.request import (
+    Engine,
+    GenerationRequest,
+    GenerationResult,
+    ScoringRequest,
+    ScoringResult,
+)
 from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError
 
 logger = logging.getLogger(__name__)
@@ -121,7 +128,7 @@ class PagedEngine(Engine):
         self._capture_at_start = capture_at_start
         self._overlap = any(device.type == "cuda" for device in self._devices) if overlap is None else overlap
         self._numbers = itertools.count()
-        self._jobs: dict[Sequence, Future[GenerationResult]] = {}  # of the engine's thread alone
+        self._jobs: dict[Sequence, Future[Any]] = {}  # of the engine's thread alone
         self._inbox: queue.SimpleQueue[_Job | str | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # orders submissions before or after close()
         self._is_closed = False
@@ -129,16 +136,31 @@ class PagedEngine(Engine):
         self._thread.start()
 
     def submit(self, request: GenerationRequest) -> Future[GenerationResult]:
-        future: Future[GenerationResult] = Future()
-        try:
+        def begin() -> Sequence:
             max_new_tokens = check_request(request, vocab_size=self.vocab_size, max_length=self.max_length)
-        except EngineError as error:
-            future.set_exception(error)
-            return future
+            return Sequence(next(self._numbers), request, max_new_tokens)
+
+        return self._queue_up(begin)
+
+    def score(self, request: ScoringRequest) -> Future[ScoringResult]:
+        def begin() -> Sequence:
+            generation = check_scoring(request, vocab_size=self.vocab_size, max_length=self.max_length)
+            return Sequence(next(self._numbers), generation, generation.max_new_tokens, request)
+
+        return self._queue_up(begin)
+
+    def _queue_up(self, begin: Callable[[], Sequence]) -> Future[Any]:
+        """The future of the sequence that `begin` makes; its EngineError is the future's."""
+        future: Future[Any] = Future()
         with self._lock:
             if self._is_closed:
-                raise EngineStoppedError("the engine is closed: no further generation can be submitted")
-            self._inbox.put(_Job(Sequence(next(self._numbers), request, max_new_tokens), future))
+                raise EngineStoppedError("the engine is closed: no further request can be submitted")
+            try:
+                sequence = begin()
+            except EngineError as error:
+                future.set_exception(error)
+            else:
+                self._inbox.put(_Job(sequence, future))
         return future
 
     def generate(self, request: GenerationRequest) -> GenerationResult:
@@ -305,7 +327,7 @@ class PagedEngine(Engine):
 @dataclass(frozen=True, slots=True)
 class _Job:
     sequence: Sequence
-    future: Future[GenerationResult]
+    future: Future[Any]
 
 
 def _prepared_stages(model: PreTrainedModel, compile_layers: bool | None, join_linears: bool | None) -> list[Stage]:

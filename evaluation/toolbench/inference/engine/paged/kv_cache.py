@@ -8,6 +8,7 @@ from types import MappingProxyType
 import psutil  # type: ignore[import-untyped]
 import torch
 
+from evaluation.toolbench.inference.engine.device import to_device
 from evaluation.toolbench.inference.engine.paged.attach import LayerShape
 from evaluation.toolbench.inference.errors import PlacementError
 
@@ -38,10 +39,21 @@ class KvCache:
     def values(self, layer: int) -> torch.Tensor:
         return self._layers[layer][1]
 
-    def copy_page(self, source: int, target: int) -> None:
-        """In all layers; in order with the steps launched before and after."""
+    def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
+        """Copy pages (from, to) in all layers, in order with the steps launched before and after.
+
+        All at once: a search makes many in a step, and a launch for each page and layer would take longer than they do.
+        No page is both a source and a target.
+        """
+        if not copies:
+            return
+        places = {
+            device: [to_device(pages, torch.int64, device) for pages in zip(*copies, strict=True)]
+            for device in self.devices
+        }
         for layer in self._layers:
-            layer[:, target] = layer[:, source]
+            sources, targets = places[layer.device]
+            layer[:, targets] = layer[:, sources]
 
 
 def count_pages(

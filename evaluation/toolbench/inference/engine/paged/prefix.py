@@ -57,23 +57,26 @@ class PrefixStore:
         self._truncate(idle, common_length(idle.token_ids, prompt_ids, usable))
         return idle.prefix if idle.prefix.num_tokens >= shared.num_tokens else shared
 
-    def num_pages_to_take(self, prefix: Prefix, num_tokens: int) -> int:
+    def num_pages_to_take(self, prefix: Prefix, num_tokens: int, *, is_branch: bool = False) -> int:
         """Free pages that `claim(prefix)` and room for `num_tokens` in all would use up."""
         revived = sum(self._pool.is_free(page) for page in prefix.pages)
         missing = self._pool.pages_for(num_tokens) - len(prefix.pages)
-        return revived + missing + self._needs_copy(prefix)
+        return revived + missing + self._needs_copy(prefix, is_branch)
 
-    def claim(self, conversation_id: str | None, prefix: Prefix) -> tuple[Prefix, tuple[int, int] | None]:
+    def claim(
+        self, conversation_id: str | None, prefix: Prefix, *, is_branch: bool = False
+    ) -> tuple[Prefix, tuple[int, int] | None]:
         """`prefix`, as `match` gave it, with its pages held for a running sequence that may write behind it.
 
         The second value is a copy (from page, to page) to make first: a partly used page that others
         hold too is copied before it is written. The caller holds its source as well, and gives that back
-        when the copy has been made. The conversation is no longer idle.
+        when the copy has been made. The conversation is no longer idle, unless the sequence is one of several
+        branches of it.
         """
         claimed = Prefix(list(prefix.pages), prefix.num_tokens, prefix.num_tokens // self._pool.page_size)
         for page in claimed.pages:
             self._pool.share(page)
-        if conversation_id is not None:
+        if conversation_id is not None and not is_branch:
             self.end(conversation_id)
         if not self._is_partial(claimed):
             return claimed, None
@@ -139,9 +142,9 @@ class PrefixStore:
     def _is_partial(self, prefix: Prefix) -> bool:
         return prefix.num_tokens % self._pool.page_size > 0
 
-    def _needs_copy(self, prefix: Prefix) -> bool:
+    def _needs_copy(self, prefix: Prefix, is_branch: bool) -> bool:
         """Only a conversation's own prefix can be partial, and the conversation holds it once itself."""
-        return self._is_partial(prefix) and self._pool.is_shared(prefix.pages[-1])
+        return self._is_partial(prefix) and (is_branch or self._pool.is_shared(prefix.pages[-1]))
 
 
 def common_length(first: Sequence[int], second: Sequence[int], limit: int) -> int:

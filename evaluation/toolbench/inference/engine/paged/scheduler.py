@@ -254,7 +254,7 @@ class Scheduler:
             if sequence.num_unknown:
                 return  # preempted a moment ago: its last token has not been read yet
             extend_names(sequence.names, sequence.token_ids, self.pool.page_size)
-            found = self.store.match(sequence.request.conversation_id, sequence.token_ids, sequence.names)
+            found = self.store.match(sequence.source_id, sequence.token_ids, sequence.names)
             next_page = found.num_tokens // self.pool.page_size
             if next_page < len(sequence.names) and sequence.names[next_page] in self._promised:
                 continue  # a running sequence is about to fill the page that comes next here too
@@ -270,10 +270,11 @@ class Scheduler:
         The result is what of its tokens is stored already. A page for each running sequence stays free, or
         the newcomer would soon be in the way of the others.
         """
-        conversation_id = sequence.request.conversation_id
+        conversation_id = sequence.source_id
         while True:
             found = self.store.match(conversation_id, sequence.token_ids, sequence.names)
-            needed = self.store.num_pages_to_take(found, sequence.length) + len(self.running)
+            needed = self.store.num_pages_to_take(found, sequence.length, is_branch=sequence.is_branch)
+            needed += len(self.running)
             if needed <= self.pool.num_free:
                 return found
             # With nothing running, the newcomer's own idle pages are the last that could stand in its way.
@@ -282,13 +283,13 @@ class Scheduler:
 
     def _evict_one(self, spare: str | None) -> bool:
         """Take the pages of an idle conversation, of those that are wanted again the one that is wanted last."""
-        wanted = [s.request.conversation_id for s in self.waiting if s.request.conversation_id is not None]
+        wanted = [s.source_id for s in self.waiting if s.source_id is not None]
         has_evicted = self.store.evict_one(spare, wanted=wanted)
         self.counts.evictions += has_evicted
         return has_evicted
 
     def _join(self, sequence: Sequence, stored: Prefix) -> None:
-        sequence.prefix, copy = self.store.claim(sequence.request.conversation_id, stored)
+        sequence.prefix, copy = self.store.claim(sequence.source_id, stored, is_branch=sequence.is_branch)
         if copy is not None:
             self._copies.append(copy)
         prefix = sequence.prefix

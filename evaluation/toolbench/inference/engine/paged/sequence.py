@@ -1,4 +1,4 @@
-"""One generation on its way through the paged engine: its tokens, its pages, and what is still unknown."""
+"""One request on its way through the paged engine: its tokens, its pages, and what is still unknown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import time
 from evaluation.toolbench.inference.engine.checks import Walk
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.engine.paged.prefix import Prefix
-from evaluation.toolbench.inference.engine.request import FinishReason, GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.engine.request import (
+    FinishReason,
+    GenerationRequest,
+    GenerationResult,
+    ScoringRequest,
+    ScoringResult,
+)
 
 
 class Sequence:
@@ -15,9 +21,13 @@ class Sequence:
 
     A step that has been launched may have drawn a token that the host has not read yet: it counts in
     `length` and `num_drawn`, but is not in `token_ids`.
+
+    A `scoring` is served as the generation of one token, the best one: the row that draws it brings the `scores`.
     """
 
-    def __init__(self, number: int, request: GenerationRequest, max_new_tokens: int) -> None:
+    def __init__(
+        self, number: int, request: GenerationRequest, max_new_tokens: int, scoring: ScoringRequest | None = None
+    ) -> None:
         self.number = number
         self.request = request
         self.max_new_tokens = max_new_tokens
@@ -28,7 +38,9 @@ class Sequence:
         self.names: list[bytes] = []  # of the full pages of `token_ids`
         self.batch = 0  # which of the batches in flight it is a part of, while it runs
         self.slot: int | None = None  # where the device keeps its last token and its place in a trie, while it runs
-        self.walk = Walk(request)
+        self.scoring = scoring
+        self.scores: ScoringResult | None = None
+        self.walk = Walk(request, scoring.node if scoring is not None else TokenTrie.ROOT)
         self.has_begun = False  # it has had a part in the steps, though it may be waiting again
         self.finish_reason: FinishReason | None = None
         self._submitted = time.perf_counter()
@@ -58,6 +70,23 @@ class Sequence:
         return self.length - self.num_prompt
 
     @property
+    def is_branch(self) -> bool:
+        """Whether it continues what another one has read, in one of several ways: that stays as it is."""
+        return self.scoring is not None and self.scoring.parent_id is not None
+
+    @property
+    def source_id(self) -> str | None:
+        """The conversation whose pages it begins with."""
+        if self.scoring is not None and self.scoring.parent_id is not None:
+            return self.scoring.parent_id
+        return self.request.conversation_id
+
+    @property
+    def num_best(self) -> int:
+        """Tokens that are to be scored where one is drawn."""
+        return self.scoring.num_best if self.scoring is not None else 0
+
+    @property
     def is_over(self) -> bool:
         return self.finish_reason is not None or self.is_dropped
 
@@ -76,7 +105,10 @@ class Sequence:
         elif len(self.token_ids) - self.num_prompt == self.max_new_tokens:
             self.finish_reason = "length"
 
-    def result(self) -> GenerationResult:
-        """What was generated, of a sequence that has finished."""
+    def result(self) -> GenerationResult | ScoringResult:
+        """What was asked for, of a sequence that has finished."""
         assert self.finish_reason is not None
+        if self.scoring is not None:
+            assert self.scores is not None  # they come with the token
+            return self.scores
         return GenerationResult(tuple(self.token_ids[self.num_prompt :]), self.finish_reason, self._first_token_s)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import httpx
 
 from evaluation.toolbench.http_client.urls import is_loopback, without_secrets
 from evaluation.toolbench.inference.engine.remote.pieces import Piece
+from evaluation.toolbench.inference.engine.remote.scores import read_single, read_top, single_request, top_request
 from evaluation.toolbench.inference.engine.remote.settings import ConstraintStyle, ServerSettings
 from evaluation.toolbench.inference.engine.remote.wire import (
     Failure,
@@ -69,6 +70,15 @@ class Endpoint:
         status, headers, body = await self._exchange("POST", "/completions", content)
         return read_completion(status, headers, body, piece.max_tokens)
 
+    async def top_tokens(self, prompt_ids: Sequence[int], count: int) -> dict[int, float]:
+        """The log-probabilities of the `count` likeliest next tokens, by id. Failure."""
+        return read_top(*await self._exchange("POST", "/completions", top_request(prompt_ids, count, self._name())))
+
+    async def log_probability(self, prompt_ids: Sequence[int], token_id: int) -> float:
+        """That of one next token. Failure."""
+        content = single_request(prompt_ids, token_id, self._name())
+        return read_single(*await self._exchange("POST", "/completions", content), token_id)
+
     async def get(self, path: str, *, below_v1: bool = True) -> dict[str, Any]:
         """The JSON object at `path`, which is beside "/v1" unless `below_v1`. Failure."""
         return _object_of(*await self._exchange("GET", path, below_v1=below_v1))
@@ -76,6 +86,10 @@ class Endpoint:
     async def post(self, path: str, body: Mapping[str, Any], *, below_v1: bool = True) -> dict[str, Any]:
         """The JSON object that answers `body`. Failure."""
         return _object_of(*await self._exchange("POST", path, json.dumps(body).encode(), below_v1=below_v1))
+
+    def _name(self) -> str:
+        assert self.served is not None  # nothing is asked of a server before its handshake
+        return self.served.name
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -8,19 +8,27 @@ import itertools
 import logging
 import random
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from evaluation.toolbench.http_client.urls import would_leak_key
-from evaluation.toolbench.inference.engine.checks import check_request
+from evaluation.toolbench.inference.engine.checks import check_request, check_scoring
 from evaluation.toolbench.inference.engine.remote.endpoint import Endpoint
 from evaluation.toolbench.inference.engine.remote.handshake import Needs, shake_hands
-from evaluation.toolbench.inference.engine.remote.pieces import Piece, PiecewiseGeneration
+from evaluation.toolbench.inference.engine.remote.pieces import PiecewiseGeneration
 from evaluation.toolbench.inference.engine.remote.pool import Member, Pool
+from evaluation.toolbench.inference.engine.remote.scores import ScoringByServer
 from evaluation.toolbench.inference.engine.remote.settings import KEY_VARIABLE, ServerSettings
 from evaluation.toolbench.inference.engine.remote.wire import Failure
-from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.engine.request import (
+    Engine,
+    GenerationRequest,
+    GenerationResult,
+    ScoringRequest,
+    ScoringResult,
+)
 from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError, ServerError
 
 logger = logging.getLogger(__name__)
@@ -72,6 +80,15 @@ class ServerEngine(Engine):
 
     def generate(self, request: GenerationRequest) -> GenerationResult:
         return self.submit(request).result()
+
+    def score(self, request: ScoringRequest) -> Future[ScoringResult]:
+        try:
+            check_scoring(request, vocab_size=self.vocab_size, max_length=self.max_length)
+        except EngineError as error:
+            failed: Future[ScoringResult] = Future()
+            failed.set_exception(error)
+            return failed
+        return self._start(self._score(request))
 
     def end_conversation(self, conversation_id: str) -> None:
         with self._lock:
@@ -143,23 +160,33 @@ class ServerEngine(Engine):
     async def _generate(self, request: GenerationRequest, max_new_tokens: int) -> GenerationResult:
         generation = PiecewiseGeneration(request, max_new_tokens, vocab_size=self.vocab_size)
         while (piece := generation.next_piece()) is not None:
-            generation.take(await self._ask(piece, request.conversation_id))
+            generation.take(await self._ask(partial(Endpoint.complete, piece=piece), request.conversation_id))
         return generation.result()
 
-    async def _ask(self, piece: Piece, conversation_id: str | None) -> list[int]:
-        """The ids that follow the piece, from whichever server, after as many retries as it takes."""
+    async def _score(self, request: ScoringRequest) -> ScoringResult:
+        scoring, prompt_ids = ScoringByServer(request), request.prompt_ids
+        home = request.parent_id or request.conversation_id
+        top = partial(Endpoint.top_tokens, prompt_ids=prompt_ids, count=scoring.num_top)
+        scoring.take(await self._ask(top, home))
+        for token_id in scoring.missing():
+            single = partial(Endpoint.log_probability, prompt_ids=prompt_ids, token_id=token_id)
+            scoring.take({token_id: await self._ask(single, home)})
+        return scoring.result()
+
+    async def _ask(self, question: Callable[[Endpoint], Awaitable[T]], conversation_id: str | None) -> T:
+        """The answer to `question`, from whichever server, after as many retries as it takes."""
         num_failures = num_busy = 0
         busy_since: float | None = None
         while True:
             member = await self._server_for(conversation_id)
             member.num_running += 1
             try:
-                ids = await self._endpoints[member.number].complete(piece)
+                answer = await question(self._endpoints[member.number])
             except Failure as failure:
                 caught = failure
             else:
                 self._pool.succeeded(member)
-                return ids
+                return answer
             finally:
                 member.num_running -= 1
             self._note(member, caught)

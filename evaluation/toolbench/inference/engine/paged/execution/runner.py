@@ -36,6 +36,7 @@ from evaluation.toolbench.inference.engine.paged.kv_cache import KvCache
 from evaluation.toolbench.inference.engine.paged.scheduler import Limits, Plan, StepRow
 from evaluation.toolbench.inference.engine.request import Sampling
 from evaluation.toolbench.inference.engine.sampling import SamplingRows, sample
+from evaluation.toolbench.inference.engine.scoring import best_tokens, scoring_result
 
 logger = logging.getLogger(__name__)
 
@@ -44,17 +45,23 @@ _NewNodes = tuple[torch.Tensor, torch.Tensor]  # (num_drawn,) int64 rows, and th
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A step on its way: `drawn` (num_drawn,) int64 on the host is valid once `done` has happened."""
+    """A step on its way: `drawn` on the host is valid once `done` has happened.
+
+    It is int64 with a row for each of `plan.drawing`: the token, and behind it the scores where some row has a scoring.
+    """
 
     plan: Plan
     drawn: torch.Tensor
     done: torch.cuda.Event | None
 
     def tokens(self) -> list[int]:
-        """The tokens of `plan.drawing`, after waiting for them."""
+        """The tokens of `plan.drawing`, after waiting for them. Scores go to their sequences first."""
         if self.done is not None:
             self.done.synchronize()
-        return self.drawn.tolist()
+        for row, values in zip(self.plan.drawing, self.drawn.numpy(), strict=True):
+            if row.sequence.num_best:
+                row.sequence.scores = scoring_result(values[1:].reshape(2, -1), row.sequence.num_best)
+        return self.drawn[:, 0].tolist()
 
 
 class ModelRunner:
@@ -129,26 +136,25 @@ class ModelRunner:
     @torch.inference_mode()
     def launch(self, plan: Plan) -> Launched:
         """Queue `plan` on the devices. What it raises, it raises before any token of it is drawn."""
-        for source, target in plan.copies:
-            self._cache.copy_page(source, target)
+        self._cache.copy_pages(plan.copies)
         self._take_tokens(plan.batch)
         drawing = plan.drawing
         hidden = self._read(plan)
         if not drawing:
-            return Launched(plan, torch.empty(0, dtype=torch.int64), None)
+            return Launched(plan, torch.empty(0, 1, dtype=torch.int64), None)
         hidden = hidden[: len(drawing)]
         if len(self.stages) == 1:
-            drawn, new_nodes = self._draw(drawing, logits_of(self._head, hidden))
+            drawn, scores, new_nodes = self._draw(drawing, logits_of(self._head, hidden))
             rows = to_device(_rows(drawing), torch.int64, self._device)
-            launched = self._launched(plan, drawn)
+            launched = self._launched(plan, drawn, scores)
             self._tokens.index_copy_(0, rows, drawn.to(self._device))
             self._keep(new_nodes)
             return launched
         transfer = self._to_head.start(hidden)
         with _on(self._head_stream):
-            drawn, new_nodes = self._draw(drawing, logits_of(self._head, transfer.wait()))
+            drawn, scores, new_nodes = self._draw(drawing, logits_of(self._head, transfer.wait()))
             coming = _rows(drawing), self._to_start.start(drawn)
-            launched = self._launched(plan, drawn)
+            launched = self._launched(plan, drawn, scores)
             self._coming[plan.batch] = coming
             self._keep(new_nodes)
             return launched
@@ -207,17 +213,21 @@ class ModelRunner:
         host = torch.from_numpy(fill(plan, layout, self._cache.page_size))
         return host.pin_memory() if self._device.type == "cuda" else host
 
-    def _launched(self, plan: Plan, drawn: torch.Tensor) -> Launched:
-        if drawn.device.type != "cuda":
-            return Launched(plan, drawn, None)
-        on_host = torch.empty(len(drawn), dtype=torch.int64, pin_memory=True)
-        on_host.copy_(drawn, non_blocking=True)
+    def _launched(self, plan: Plan, drawn: torch.Tensor, scores: torch.Tensor | None) -> Launched:
+        values = drawn[:, None] if scores is None else torch.cat([drawn[:, None], scores.flatten(1)], dim=1)
+        if values.device.type != "cuda":
+            return Launched(plan, values, None)
+        on_host = torch.empty(values.shape, dtype=torch.int64, pin_memory=True)
+        on_host.copy_(values, non_blocking=True)
         done = torch.cuda.Event()
-        done.record(torch.cuda.current_stream(drawn.device))
+        done.record(torch.cuda.current_stream(values.device))
         return Launched(plan, on_host, done)
 
-    def _draw(self, drawing: Items[StepRow], logits: torch.Tensor) -> tuple[torch.Tensor, _NewNodes | None]:
-        """(num_drawn,) int64 tokens, where the logits are, and what `_keep` is to be given for them."""
+    def _draw(
+        self, drawing: Items[StepRow], logits: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None, _NewNodes | None]:
+        """(num_drawn,) int64 tokens, where the logits are, the rows' scores where any are asked for, and what `_keep`
+        is to be given for the tokens."""
         sequences = [row.sequence for row in drawing]
         constraints = [sequence.request.constraint for sequence in sequences]
         device = logits.device
@@ -226,10 +236,12 @@ class ModelRunner:
         positions = to_device([sequence.num_drawn for sequence in sequences], torch.int64, device)
         allowed = allowed_tokens(constraints, nodes, self._vocab_size)
         drawn = sample(logits, self._rows_of(tuple(s.request.sampling for s in sequences), device), positions, allowed)
+        num_best = max(sequence.num_best for sequence in sequences)
+        scores = best_tokens(logits, allowed, num_best) if num_best else None
         if any(sequence.has_trie for sequence in sequences):
             nodes = step_nodes(constraints, nodes, drawn, self._vocab_size)
-            return drawn, (rows, nodes.to(self._nodes.device))
-        return drawn, None
+            return drawn, scores, (rows, nodes.to(self._nodes.device))
+        return drawn, scores, None
 
     def _keep(self, nodes: _NewNodes | None) -> None:
         """Note where the drawn tokens lead in their tries."""
