@@ -5,51 +5,52 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import pickle
 import signal
-import sys
-import threading
 import time
-from multiprocessing.connection import Connection
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.errors import DataError, OutputError, StopRequested
-from evaluation.toolbench.inference.process_watch import die_with_parent, when_process_ends
 from evaluation.toolbench.inference.records.answers import AnswerFolder
-from evaluation.toolbench.inference.records.problem import Problem
-from evaluation.toolbench.inference.replicas.messages import Ended, Loaded, LoadFailed
-from evaluation.toolbench.inference.replicas.meter import Meter
-from evaluation.toolbench.inference.replicas.serving import Heart, ParentLine, ReplicaServer
+from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
+from evaluation.toolbench.inference.replicas.messages import Setup
+from evaluation.toolbench.inference.replicas.replica import Replica, Work
 
+LOADER = f"{__name__}:load"
 METHOD = "CoT@1"
 STEP_S = 0.004
 
 
-def main() -> int:
-    """A replica's process; `setup` is {"folder", "num_conversations", "load"}."""
-    connection_fd, setup_fd, parent = map(int, sys.argv[2:5])
-    die_with_parent()
-    when_process_ends(parent, lambda: os._exit(3))
-    with os.fdopen(setup_fd, "rb") as stream:
-        setup: dict[str, Any] = pickle.load(stream)
-    line, meter, stop = ParentLine(Connection(connection_fd)), Meter(), threading.Event()
-    heart = Heart(line, meter)
-    if setup["load"] == "die":
+@dataclass(frozen=True)
+class Job:
+    """What the replicas are told: where answers go, items at once, and what happens as each of them loads."""
+
+    folder: str
+    num_conversations: int = 1
+    load: dict[int, str] = field(default_factory=dict)  # replica -> "die" or "refuse"
+
+
+def setup_of(spec: ReplicaSpec, job: Job) -> Setup:
+    return Setup(spec, LOADER, job)
+
+
+@contextmanager
+def load(replica: Replica, job: Job) -> Iterator[Work]:
+    """A second kind of run, beside ToolBench's: what `replicas` asks of one, and no more."""
+    fault = job.load.get(replica.spec.number)
+    if fault == "die":
         os._exit(7)
-    if setup["load"] == "refuse":
-        line.send(LoadFailed(Problem.of(DataError("the checkpoint is bad", path="model"))))
-        return 1
-    folder = AnswerFolder(setup["folder"], METHOD)
-    line.send(Loaded(setup["num_conversations"], sees_steps=True))
-    server = ReplicaServer(line, lambda query_id: run_query(query_id, folder, meter, stop), stop, lambda _: False)
-    if server.serve():
-        heart.stop()
-        line.send(Ended())
-    return 0
+    if fault == "refuse":
+        raise DataError("the checkpoint is bad", path="model")
+    folder = AnswerFolder(job.folder, METHOD)
+    replica.watch.meter.engine_steps = lambda: 0  # it shows its progress
+    yield Work(lambda item_id: run_item(item_id, folder, replica), job.num_conversations)
 
 
-def run_query(query_id: str, folder: AnswerFolder, meter: Meter, stop: threading.Event) -> None:
+def run_item(query_id: str, folder: AnswerFolder, replica: Replica) -> str:
     """Three short steps and an answer, unless the id asks for something else; "waits…" goes on until `let_go`."""
     if query_id == "poison":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -59,17 +60,20 @@ def run_query(query_id: str, folder: AnswerFolder, meter: Meter, stop: threading
         raise OutputError("the disk is full", path="x")
     if query_id == "stuck":
         time.sleep(600)
+    if query_id == "unspeakable":
+        return lambda: "this cannot cross processes"  # type: ignore[return-value]
     if query_id == "freezes" and first_time(folder.folder.parent / "has frozen"):
         os.kill(os.getpid(), signal.SIGSTOP)
     steps = itertools.count() if query_id.startswith("waits") else range(3)
     for _ in steps:
-        if stop.is_set():
+        if replica.stop.is_set():
             raise StopRequested
         if query_id.startswith("waits") and may_go(folder.folder.parent):
             break
         time.sleep(STEP_S)
-        meter.generation_ended(5)
+        replica.watch.meter.generation_ended(5)
     folder.write(query_id, answer_of(query_id))
+    return f"answer {query_id}"
 
 
 def first_time(mark: Path) -> bool:

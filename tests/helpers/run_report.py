@@ -12,7 +12,7 @@ from typing import Any
 from evaluation.toolbench.inference.Algorithms.base_search import base_search_method
 from evaluation.toolbench.inference.Algorithms.DFS import DFS_tree_search
 from evaluation.toolbench.inference.Algorithms.single_chain import single_chain
-from evaluation.toolbench.inference.records.event_log import EventLog, QueryRecorder, current_recorder
+from evaluation.toolbench.inference.records.event_log import EventLog, QueryRecorder
 from evaluation.toolbench.inference.records.finish import FINISH_NAME, parse_finish
 from evaluation.toolbench.inference.Tree.base_env import base_env
 
@@ -53,6 +53,7 @@ class Script:
 
     moves: Iterator[Move]
     log: SimulatedLog | None = None
+    recorder: QueryRecorder | None = None  # is told of the tokens, as by the engine of a run
     last: Move = field(default_factory=Move)
 
     def change_messages(self, messages: list[dict[str, Any]]) -> None:
@@ -61,9 +62,8 @@ class Script:
     def parse(self, tools: Any = None, process_id: int = 0, **_: Any) -> tuple[dict[str, Any], int, int]:
         self.last = move = next(self.moves)
         self.pass_time(move.generation_s)
-        recorder = current_recorder()
-        if recorder is not None:
-            recorder.count_tokens(generated=move.tokens, prompt=500 + 200 * self.num_messages)
+        if self.recorder is not None:
+            self.recorder.count_tokens(generated=move.tokens, prompt=500 + 200 * self.num_messages)
         call = {"id": None, "type": "function", "function": {"name": move.action, "arguments": move.arguments}}
         calls = None if move.action is None else [call]
         message = {"role": "assistant", "content": move.thought, "function_call": None, "tool_calls": calls}
@@ -112,7 +112,7 @@ def search(
     max_step: int = 16,
 ) -> base_search_method:
     """Run the real search of `method` over the moves."""
-    script = Script(iter(moves), log)
+    script = Script(iter(moves), log, recorder)
     environment = ScriptedEnvironment(script, query)
     callbacks = [recorder] if recorder is not None else []
     if method.startswith("CoT"):

@@ -15,7 +15,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from evaluation.toolbench.inference.Downstream_tasks import rapidapi_multithread
+from evaluation.toolbench.inference.Downstream_tasks import (
+    backbones,
+    one_query,
+    query_replica,
+    rapidapi_multithread,
+)
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import service_url
 from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
 from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
@@ -66,10 +71,11 @@ class ForQuery(FewSteps):
 @pytest.fixture
 def runner_of(world, monkeypatch, tmp_path):
     """A runner whose model and API are scripted."""
-    monkeypatch.setattr(rapidapi_multithread, "api_caller", lambda args: FakeApi())
+    for module in (rapidapi_multithread, one_query):
+        monkeypatch.setattr(module, "api_caller", lambda args: FakeApi())
 
     def make(model, output=None, **changes):
-        monkeypatch.setattr(rapidapi_multithread, "make_backbone", lambda *_: model)
+        monkeypatch.setattr(query_replica, "make_backbone", lambda *_, **__: model)
         changes = {"model_path": world.data, **changes}
         options = parse_options(world.flags(output or tmp_path / "answers", **changes))
         return rapidapi_multithread.pipeline_runner(options)
@@ -209,17 +215,19 @@ def test_d23_what_is_not_needed_need_not_be_given(world, tmp_path):
 
 
 def test_d23_toolgen_is_told_every_setting(world, tmp_path, monkeypatch):
-    from evaluation.toolbench.inference.Downstream_tasks import backbones
-
     told = {}
     monkeypatch.setattr(
         backbones, "_toolgen_class", lambda module, name: lambda path, **settings: told.update(settings)
     )
-    flags = world.flags(tmp_path, model_path=world.data, max_sequence_length=2048, num_gpus=3, max_gpu_memory="20GiB")
-    backbones.make_backbone(parse_options(flags))
+
+    def load(**changes):
+        options = parse_options(world.flags(tmp_path, model_path=world.data, **changes))
+        rapidapi_multithread.pipeline_runner(options, server=True).get_backbone_model()
+
+    load(max_sequence_length=2048, num_gpus=3, max_gpu_memory="20GiB")
     assert (told["max_sequence_length"], told["num_gpus"], told["max_gpu_memory"]) == (2048, 3, "20GiB")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
-    backbones.make_backbone(parse_options(world.flags(tmp_path, model_path=world.data)))
+    load()
     assert told["num_gpus"] == 5
     assert told["max_gpu_memory"] is None
 
@@ -240,7 +248,9 @@ def test_d27_a_callback_written_for_toolbench_can_read_what_it_gets(runner_of, t
     assert runner.run_single_task(*task, None, callbacks=[display]) == 1
     assert list(display.descriptions) == [FORECAST]
     assert set(display.descriptions[FORECAST]) == {"name", "description", "parameters"}
-    record = json.loads((tmp_path / "answers" / f"{task[2]}_CoT@1.json").read_text())  # their mistakes cost no answer
+    record = json.loads(
+        (tmp_path / "answers" / f"{task.query_id}_CoT@1.json").read_text()
+    )  # their mistakes cost no answer
     assert record["answer_generation"]["final_answer"] == display.outputs
     assert display.chain[:-1] == record["answer_generation"]["train_messages"][-1]
     assert (display.chain[-1]["role"], display.chain[-1]["name"]) == ("tool", "Finish")

@@ -13,9 +13,10 @@ from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
 from evaluation.toolbench.inference.errors import OutputError, StopRequested
 from evaluation.toolbench.inference.records.event_history import read_history
-from evaluation.toolbench.inference.records.event_log import EventLog, current_recorder, event_file
+from evaluation.toolbench.inference.records.event_log import EventLog, event_file
+from evaluation.toolbench.inference.replicas.limits import TimeLimits
 from evaluation.toolbench.inference.replicas.memory_sampler import MemorySampler
-from evaluation.toolbench.inference.replicas.metered_engine import MeteredEngine
+from evaluation.toolbench.inference.replicas.watched_engine import Meter, WatchedEngine, watched_query
 from tests.helpers.run_report import GIVE_UP, Move, finish, replica_log, run_query
 
 
@@ -63,13 +64,11 @@ def test_a_stopped_run_is_no_failure_of_its_queries(tmp_path):
 def test_many_threads_write_whole_lines(tmp_path):
     def answer(query_id):
         with log.query(query_id, text="x" * 5000) as recorder:
-            assert current_recorder() is recorder
             recorder.on_tool_start(0, "f", "{}")
             recorder.on_tool_end(0, "ok", 0)
 
     with EventLog(tmp_path, run_id="run-1") as log, ThreadPoolExecutor(8) as pool:
         list(pool.map(answer, map(str, range(200))))
-    assert current_recorder() is None
     history = read_history(tmp_path)
     assert history.num_skipped_lines == 0
     assert sorted(int(query_id) for query_id, _ in history.attempts()) == list(range(200))
@@ -135,12 +134,12 @@ class FixedEngine:
 
 def test_tokens_are_counted_for_the_query_in_whose_thread_they_are_made(tmp_path):
     inner = FixedEngine()
-    engine = MeteredEngine(inner)
+    engine = WatchedEngine(inner, Meter())
     request = GenerationRequest([5, 6, 7, 8], 10, TokenSet([1]))
     both_begun = threading.Barrier(2)
 
     def answer(query_id, num_generations):
-        with log.query(query_id, method="CoT@1") as recorder:
+        with log.query(query_id, method="CoT@1") as recorder, watched_query(TimeLimits(), recorder):
             both_begun.wait()
             recorder.on_llm_start(0, [])
             for _ in range(num_generations):

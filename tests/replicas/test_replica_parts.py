@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.toolbench.inference.Downstream_tasks.query_replica import ApiMeter
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
 from evaluation.toolbench.inference.errors import EngineStoppedError, OutputError, PlacementError, StopRequested
@@ -21,6 +22,7 @@ from evaluation.toolbench.inference.multi_gpu.placement import budgets_of, plan_
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.records.lock import LOCK_FILE, RunLock
 from evaluation.toolbench.inference.records.problem import Problem
+from evaluation.toolbench.inference.replicas.handle import environment_of
 from evaluation.toolbench.inference.replicas.layout import (
     ReplicaSpec,
     conversations_in,
@@ -28,10 +30,8 @@ from evaluation.toolbench.inference.replicas.layout import (
     planned_layout,
 )
 from evaluation.toolbench.inference.replicas.ledger import Ledger, share_of
-from evaluation.toolbench.inference.replicas.limits import TimeLimitError, TimeLimits, WatchedEngine, query_clock
-from evaluation.toolbench.inference.replicas.meter import ApiMeter, Meter
-from evaluation.toolbench.inference.replicas.process import environment_of
-from evaluation.toolbench.inference.replicas.work import Watch
+from evaluation.toolbench.inference.replicas.limits import TimeLimitError, TimeLimits
+from evaluation.toolbench.inference.replicas.watched_engine import Meter, Watch, WatchedEngine, watched_query
 from tests.helpers.placement import TOOLGEN_8B, gpu
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,7 +148,7 @@ REQUEST = GenerationRequest([1, 2, 3], 5, TokenSet([0]))
 )
 def test_a_generation_ends_with_the_tightest_limit_and_is_cancelled(limits, message):
     engine = Engine()
-    with pytest.raises(TimeLimitError, match=message), query_clock(limits):
+    with pytest.raises(TimeLimitError, match=message), watched_query(limits):
         WatchedEngine(engine, Meter()).generate(REQUEST)
     assert engine.futures[0].cancelled()
 
@@ -156,14 +156,14 @@ def test_a_generation_ends_with_the_tightest_limit_and_is_cancelled(limits, mess
 def test_a_step_gets_its_time_anew_and_the_query_does_not(monkeypatch):
     now = 100.0
     monkeypatch.setattr("evaluation.toolbench.inference.replicas.limits.time", SimpleNamespace(monotonic=lambda: now))
-    with query_clock(TimeLimits(step_s=20, query_s=50)) as clock:
+    with watched_query(TimeLimits(step_s=20, query_s=50)) as clock:
         for left in ((20, 10), (20, 10), (10, 0)):
             clock.on_chain_start(depth=0, inputs=[])
             assert clock.tightest()[0] == left[0]
             now += 10
             assert clock.tightest()[0] == left[1]
             now += 10
-    with pytest.raises(TimeLimitError, match="--query_timeout"), query_clock(TimeLimits(query_s=0)) as clock:
+    with pytest.raises(TimeLimitError, match="--query_timeout"), watched_query(TimeLimits(query_s=0)) as clock:
         clock.on_chain_start(depth=0, inputs=[])
 
 

@@ -19,12 +19,12 @@ import pytest
 
 from evaluation.toolbench.inference.errors import DataError, OutputError
 from evaluation.toolbench.inference.records.answers import AnswerFolder
+from evaluation.toolbench.inference.replicas.handle import ProcessHandle
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
-from evaluation.toolbench.inference.replicas.messages import Dropped, Ended, Loaded, RunQuery, Stop
-from evaluation.toolbench.inference.replicas.process import ProcessHandle
+from evaluation.toolbench.inference.replicas.messages import Dropped, Ended, Loaded, RunItem, Stop
 from evaluation.toolbench.inference.replicas.supervisor import LOST, Patience, RunHooks, Supervisor
 from tests.helpers.pipeline import ROOT, wait_for
-from tests.helpers.replica import METHOD, expected_answers, files_in, let_go
+from tests.helpers.replica import METHOD, Job, expected_answers, files_in, let_go, setup_of
 
 
 class Run:
@@ -38,23 +38,24 @@ class Run:
         self.ended = []  # (query id, type of its problem or None)
         self.begun = []  # handles of all starts
         self.stop = threading.Event()
-        self._load = dict(load)
-        self._num_conversations = num_conversations
+        self.results = {}  # query id -> what came back for it
+        self._job = Job(str(folder), num_conversations, dict(load))
         layout = RunLayout(tuple(map(ReplicaSpec, range(num_replicas))), num_loading=num_replicas)
-        hooks = RunHooks(self._start, lambda query_id: self.answers.outcome(query_id) is not None, self._note)
+        hooks = RunHooks(
+            start=self._start,
+            done=self._note_done,
+            failed=lambda query_id, problem: self.ended.append((query_id, problem.type)),
+            is_done=lambda query_id: self.answers.outcome(query_id) is not None,
+        )
         self.supervisor = Supervisor(self.left, layout, hooks, Patience(**{"replica_s": 60.0, **patience}))
 
     def _start(self, spec):
-        setup = {
-            "folder": str(self.answers.folder),
-            "num_conversations": self._num_conversations,
-            "load": self._load.get(spec.number),
-        }
-        self.begun.append(ProcessHandle(spec, setup, worker="tests.helpers.replica"))
+        self.begun.append(ProcessHandle(setup_of(spec, self._job)))
         return self.begun[-1]
 
-    def _note(self, query_id, problem):
-        self.ended.append((query_id, problem and problem.type))
+    def _note_done(self, query_id, result):
+        self.ended.append((query_id, None))
+        self.results[query_id] = result
 
     def go(self):
         self.supervisor.run(self.stop)
@@ -90,11 +91,9 @@ def test_failures_that_cannot_be_recorded_end_the_run_once_what_is_in_flight_has
     run = Run(tmp_path, ["wrong", *numbers(12)], num_conversations=4)
 
     def note_on_a_full_disk(query_id, problem):
-        if problem:
-            raise OutputError("the disk is full", path="failures.json")
-        run.ended.append((query_id, None))
+        raise OutputError("the disk is full", path="failures.json")
 
-    run.supervisor._hooks = dataclasses.replace(run.supervisor._hooks, ended=note_on_a_full_disk)
+    run.supervisor._hooks = dataclasses.replace(run.supervisor._hooks, failed=note_on_a_full_disk)
     with pytest.raises(OutputError, match="disk is full"):
         run.go()
     assert all(status.in_flight == 0 for status in run.supervisor.statuses())
@@ -106,6 +105,7 @@ def test_every_query_is_answered_once_and_no_process_is_left(tmp_path):
     run = Run(tmp_path, numbers(40)).go()
     assert sorted(run.ended) == sorted((query_id, None) for query_id in numbers(40))
     assert files_in(tmp_path) == expected_answers(numbers(40))
+    assert run.results == {query_id: f"answer {query_id}" for query_id in numbers(40)}
     assert len(run.begun) == 3
     assert run.left_over() == []
     statuses = run.supervisor.statuses()
@@ -159,6 +159,12 @@ def test_a_query_that_fails_keeps_its_own_error_and_costs_no_replica(tmp_path):
     run = Run(tmp_path, ["wrong", *numbers(10)]).go()
     assert run.failed == {"wrong": "KeyError"}
     assert len(run.begun) == 3
+    assert files_in(tmp_path) == expected_answers(numbers(10))
+
+
+def test_a_result_that_cannot_be_sent_is_its_own_items_failure(tmp_path):
+    run = Run(tmp_path, ["unspeakable", *numbers(10)], num_replicas=1).go()
+    assert list(run.failed) == ["unspeakable"]
     assert files_in(tmp_path) == expected_answers(numbers(10))
 
 
@@ -233,9 +239,9 @@ def test_a_replica_ends_at_once_when_its_parent_is_killed(tmp_path, number):
     code = f"""
 import os, time
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
-from evaluation.toolbench.inference.replicas.process import ProcessHandle
-setup = {{"folder": {str(tmp_path)!r}, "num_conversations": 1, "load": None}}
-handle = ProcessHandle(ReplicaSpec(0), setup, worker="tests.helpers.replica")
+from evaluation.toolbench.inference.replicas.handle import ProcessHandle
+from tests.helpers.replica import Job, setup_of
+handle = ProcessHandle(setup_of(ReplicaSpec(0), Job({str(tmp_path)!r})))
 handle.connection.recv()
 os.kill(handle.pid, {int(number)})
 print(handle.pid, flush=True)
@@ -287,12 +293,12 @@ class PlayedReplica:
 def test_a_replica_that_has_loaded_once_the_run_is_being_stopped_is_told_so():
     replicas = [PlayedReplica(), PlayedReplica()]
     layout, stop = RunLayout((ReplicaSpec(0), ReplicaSpec(1)), num_loading=2), threading.Event()
-    hooks = RunHooks(lambda spec: replicas[spec.number], lambda _: False, lambda *_: None)
+    hooks = RunHooks(lambda spec: replicas[spec.number], lambda *_: None, lambda *_: None)
     supervisor = Supervisor(["a query"], layout, hooks, Patience(stopping_s=20.0))
     with ThreadPoolExecutor(1) as pool:
         over = pool.submit(supervisor.run, stop)
         replicas[0].line.send(Loaded(1))
-        assert replicas[0].hear() == RunQuery("a query")
+        assert replicas[0].hear() == RunItem("a query")
         stop.set()
         assert replicas[0].hear() == Stop()
         replicas[1].line.send(Loaded(1))
@@ -304,13 +310,18 @@ def test_a_replica_that_has_loaded_once_the_run_is_being_stopped_is_told_so():
 
 def test_what_was_answered_while_the_run_was_stopped_counts_although_its_replica_could_not_say_so():
     replica, stop, ended = PlayedReplica(), threading.Event(), []
-    hooks = RunHooks(lambda _: replica, lambda query_id: query_id == "written", lambda *what: ended.append(what))
+    hooks = RunHooks(
+        start=lambda _: replica,
+        done=lambda *what: ended.append(what),
+        failed=lambda *what: ended.append(what),
+        is_done=lambda query_id: query_id == "written",
+    )
     layout = RunLayout((ReplicaSpec(0),), num_loading=1)
     supervisor = Supervisor(["written", "not"], layout, hooks, Patience(stopping_s=0.3))
     with ThreadPoolExecutor(1) as pool:
         over = pool.submit(supervisor.run, stop)
         replica.line.send(Loaded(2))
-        assert {replica.hear().query_id, replica.hear().query_id} == {"written", "not"}
+        assert {replica.hear().item_id, replica.hear().item_id} == {"written", "not"}
         stop.set()
         over.result(20)
     assert ended == [("written", None)]

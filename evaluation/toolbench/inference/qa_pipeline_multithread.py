@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # After the arguments: --help and mistakes in them answer at once.
         from evaluation.toolbench.inference.Downstream_tasks.rapidapi_multithread import pipeline_runner
 
-        runner = pipeline_runner(options, add_retrieval=bool(options.retrieval_model_path))
+        runner = pipeline_runner(options, add_retrieval=bool(options.retrieval_model_path), check_first=True)
         return runner.run().exit_code
     except ToolGenError as error:
         if os.environ.get("TOOLGEN_TRACEBACK") == "1":

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from evaluation.toolbench.inference.Downstream_tasks.options import AUTO, server_settings
+from evaluation.toolbench.inference.Downstream_tasks.options import AUTO, TOOLGEN_BACKBONES, server_settings
 from evaluation.toolbench.inference.engine import ENGINES
 from evaluation.toolbench.inference.errors import ConfigError
 
@@ -18,18 +18,31 @@ if TYPE_CHECKING:
 _LLM = "evaluation.toolbench.inference.LLM"
 
 
-def make_backbone(args: Any, serving: Serving | None = None) -> Any:
-    """The model that `--backbone_model` names, loaded; the name itself for those that every query makes anew.
+@runtime_checkable
+class ManyQueries(Protocol):
+    """A model that serves several queries at once, each through a sibling, as the ToolGen agents do."""
 
-    `serving` is for the ToolGen agents, the only ones that a run places and watches.
+    def for_query(self, query_id: str) -> Any: ...
+
+
+@runtime_checkable
+class KeepsConversation(Protocol):
+    """A model that keeps something for its query, such as a KV cache."""
+
+    def finish_query(self) -> None: ...
+
+
+def make_backbone(args: Any, *, num_gpus: int, serving: Serving | None = None) -> Any:
+    """Load the model that `--backbone_model` names, or return the name of one that every query makes anew.
+
+    `num_gpus` and `serving` are for the ToolGen agents, the only ones that a run places and watches.
     """
     name: str = args.backbone_model
-    if name == "toolgen_atomic":
-        return _toolgen_class("toolgen_atomic", "ToolGenAtomic")(args.model_path, **_toolgen_arguments(args, serving))
-    if name == "toolgen":
-        return _toolgen_class("toolgen", "ToolGen")(
-            args.model_path, indexing=args.indexing, **_toolgen_arguments(args, serving)
-        )
+    if name in TOOLGEN_BACKBONES:
+        settings = _toolgen_arguments(args, num_gpus, serving)
+        if name == "toolgen":
+            return _toolgen_class("toolgen", "ToolGen")(args.model_path, indexing=args.indexing, **settings)
+        return _toolgen_class("toolgen_atomic", "ToolGenAtomic")(args.model_path, **settings)
     if name == "toolllama" and args.lora:
         return checkout_class("tool_llama_lora_model", "ToolLLaMALoRA")(
             base_name_or_path=args.model_path,
@@ -48,7 +61,7 @@ def make_backbone(args: Any, serving: Serving | None = None) -> Any:
 
 
 def conversation_of(backbone: Any, query_id: str | int, args: Any, openai_key: str) -> Any:
-    """The model as one query may use it: what it keeps of a conversation is that query's own."""
+    """Return the model as one query may use it: what it keeps of a conversation is that query's own."""
     if backbone == "chatgpt_function":
         return checkout_class("chatgpt_function_model", "ChatGPTFunction")(
             model=args.chatgpt_model, openai_key=openai_key, base_url=args.base_url
@@ -56,16 +69,15 @@ def conversation_of(backbone: Any, query_id: str | int, args: Any, openai_key: s
     if backbone == "davinci":
         model = os.environ.get("CHAT_MODEL") or "gpt-3.5-turbo-16k-0613"
         return checkout_class("davinci_model", "Davinci")(model=model, openai_key=openai_key)
-    if hasattr(backbone, "for_query"):
+    if isinstance(backbone, ManyQueries):
         return backbone.for_query(str(query_id))
     return copy.copy(backbone)  # the checkout's models are given each conversation anew; the weights stay shared
 
 
 def end_conversation(llm: Any) -> None:
     """Let the model give back what it keeps for a conversation that is over."""
-    finish_query = getattr(llm, "finish_query", None)
-    if finish_query is not None:
-        finish_query()
+    if isinstance(llm, KeepsConversation):
+        llm.finish_query()
 
 
 def engine_options(args: Any, spec: ReplicaSpec) -> dict[str, Any]:
@@ -105,14 +117,14 @@ def _toolgen_class(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"{_LLM}.{module}"), name)
 
 
-def _toolgen_arguments(args: Any, serving: Serving | None) -> dict[str, Any]:
-    """What the command line says of an agent; ConfigError, before minutes of loading, for an unknown engine."""
+def _toolgen_arguments(args: Any, num_gpus: int, serving: Serving | None) -> dict[str, Any]:
+    """Collect what the command line says of an agent; ConfigError, before minutes of loading, for an unknown engine."""
     if args.engine not in ENGINES:
         raise ConfigError(f"unknown --engine {args.engine}: use {', '.join(ENGINES)}")
     return {
         "template": args.template,
         "max_sequence_length": args.max_sequence_length,
-        "num_gpus": _num_gpus(args),
+        "num_gpus": num_gpus,
         "max_gpu_memory": args.max_gpu_memory,
         "cpu_offloading": args.cpu_offloading,
         "data_dir": args.data_dir,
@@ -125,12 +137,3 @@ def _toolgen_arguments(args: Any, serving: Serving | None) -> dict[str, Any]:
         "seed": args.seed,
         "serving": serving,
     }
-
-
-def _num_gpus(args: Any) -> int:
-    """`--num_gpus`, else every GPU that CUDA sees."""
-    if args.num_gpus is not None:
-        return int(args.num_gpus)
-    import torch
-
-    return torch.cuda.device_count()

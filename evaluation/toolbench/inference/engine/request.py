@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from evaluation.toolbench.inference.engine.constraint import Constraint, TokenSet, TokenTrie
 from evaluation.toolbench.inference.errors import EngineError
@@ -135,4 +135,22 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Cancel what waits, finish what runs, release the model. Later submits raise EngineError."""
+        ...
+
+
+@runtime_checkable
+class CountsSteps(Protocol):
+    """An engine that says how far it is within generations."""
+
+    def num_steps(self) -> int:
+        """Return the steps launched so far; it grows as long as anything runs."""
+        ...
+
+
+@runtime_checkable
+class HasKvCache(Protocol):
+    """An engine whose own KV cache limits how many conversations it serves well."""
+
+    def kv_tokens(self) -> int:
+        """Return how many tokens the cache holds, over all conversations."""
         ...

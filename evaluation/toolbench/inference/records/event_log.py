@@ -1,7 +1,7 @@
 """Writes what happens during a run: one line of JSON per event, one file per replica, beside the answers.
 
 A line is written whole by one system call, so that a killed process leaves at most its last line torn;
-`history.py` reads the files back. Times are seconds since the epoch, durations are seconds.
+`event_history.py` reads the files back. Times are seconds since the epoch, durations are seconds.
 
     event          further keys
     replica_start  t, run, replica, pid, gpus, num_conversations
@@ -26,7 +26,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,6 @@ from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, GAVE_UP
 logger = logging.getLogger(__name__)
 
 _LONGEST_MESSAGE = 2000  # characters of an error's text that are kept
-
-_recorder_in_use: ContextVar[QueryRecorder | None] = ContextVar("recorder_in_use", default=None)
-
-
-def current_recorder() -> QueryRecorder | None:
-    """The recorder of the query that this thread works on, None outside of `EventLog.query`."""
-    return _recorder_in_use.get()
 
 
 def step_fingerprint(name: str | None, text: str) -> str:
@@ -69,7 +61,7 @@ class EventLog:
         this replica has in flight at most."""
         self.path = event_file(folder, replica)
         self._lock = threading.Lock()
-        self._epoch = time.time() - time.perf_counter()  # so that a step of the wall clock bends no duration
+        self._epoch = time.time() - time.perf_counter()  # so that a wall-clock adjustment cannot distort durations
         self._has_failed = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +103,6 @@ class EventLog:
         Leaving the block ends the try: with what the search found, or as failed with the exception.
         """
         recorder = QueryRecorder(self, query_id, method=method, text=text)
-        token = _recorder_in_use.set(recorder)
         try:
             yield recorder
         except Exception as error:
@@ -122,8 +113,6 @@ class EventLog:
             raise
         else:
             recorder.end(recorder.outcome)
-        finally:
-            _recorder_in_use.reset(token)
 
     def close(self) -> None:
         """Write the end of the replica. Later events are dropped."""

@@ -8,18 +8,26 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evaluation.toolbench.inference.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-# A query as a run passes it on, in ToolBench's order:
-# (method, backbone, query id, the query's record, args, folder of answers, [[tool, description], ...] or None)
-Task = tuple[str, Any, str, dict[str, Any], Any, str, list[list[str]] | None]
-
 _SHUFFLE_SEED = 42  # fixes the order of queries, which --seed does not change
 _API_KEYS = ("category_name", "tool_name", "api_name")
+
+
+class Task(NamedTuple):
+    """A query as a run passes it on: what ToolBench's `run_single_task` takes first, in its order."""
+
+    method: str
+    backbone_model: Any  # the loaded model or a name; None while it is on its way to a replica, which loads its own
+    query_id: str
+    data_dict: dict[str, Any]  # the query's record, with the text that is in use
+    args: Any  # the parsed command line
+    output_dir_path: str
+    tool_des: list[list[str]] | None  # [[tool, description], ...] where the query names its tools
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from evaluation.toolbench.inference.errors import PlacementError
-from evaluation.toolbench.inference.multi_gpu.placement import Placement
-from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
 from evaluation.toolbench.inference.multi_gpu.units import GIB, gib
+
+if TYPE_CHECKING:  # they import torch, which a replica without a placed model does without
+    from evaluation.toolbench.inference.multi_gpu.placement import Placement
+    from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
 
 MAX_CONVERSATIONS = 128  # of one replica unasked: the paged engine's largest step
 _CPU_CONVERSATIONS = 32  # the same on the CPU, where more at once take memory and gain nothing

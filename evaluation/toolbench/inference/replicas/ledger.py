@@ -1,4 +1,4 @@
-"""Which query is where: waiting, with a replica, or over. Pure: the supervisor tells it what happened."""
+"""Which item is where: waiting, with a replica, or over. Pure: the supervisor tells it what happened."""
 
 from __future__ import annotations
 
@@ -9,61 +9,61 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Ledger:
-    """Every query is in exactly one place. A query is tried at most `max_tries` times; a replica that is lost with
+    """Every item is in exactly one place. An item is tried at most `max_tries` times; a replica that is lost with
     it, for whatever reason, costs one."""
 
     max_tries: int = 3
     waiting: deque[str] = field(default_factory=deque)
-    _holder: dict[str, int] = field(default_factory=dict)  # query -> replica
+    _holder: dict[str, int] = field(default_factory=dict)  # item -> replica
     _tries: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, query_ids: Iterable[str], max_tries: int = 3) -> Ledger:
-        """In the order in which they are to be begun."""
-        return cls(max_tries, deque(query_ids))
+    def of(cls, item_ids: Iterable[str], max_tries: int = 3) -> Ledger:
+        """Let all of them wait, in the order in which they are to be begun."""
+        return cls(max_tries, deque(item_ids))
 
     @property
     def num_left(self) -> int:
-        """Queries that are not over."""
+        """How many items are not over."""
         return len(self.waiting) + len(self._holder)
 
     def held_by(self, replica: int) -> list[str]:
-        """What this replica has in flight, the longest first."""
-        return [query_id for query_id, holder in self._holder.items() if holder == replica]
+        """Return what this replica has in flight, the longest first."""
+        return [item_id for item_id, holder in self._holder.items() if holder == replica]
 
-    def num_tries(self, query_id: str) -> int:
-        return self._tries.get(query_id, 0)
+    def num_tries(self, item_id: str) -> int:
+        return self._tries.get(item_id, 0)
 
     def take(self, replica: int) -> str | None:
-        """The next query, which `replica` now holds; None when none waits."""
+        """Return the next item, which `replica` now holds; None when none waits."""
         if not self.waiting:
             return None
-        query_id = self.waiting.popleft()
-        self._holder[query_id] = replica
-        self._tries[query_id] = self.num_tries(query_id) + 1
-        return query_id
+        item_id = self.waiting.popleft()
+        self._holder[item_id] = replica
+        self._tries[item_id] = self.num_tries(item_id) + 1
+        return item_id
 
-    def end(self, replica: int, query_id: str) -> bool:
-        """The query is over. False, and nothing changes, if that replica does not hold it (any more)."""
-        if self._holder.get(query_id) != replica:
+    def end(self, replica: int, item_id: str) -> bool:
+        """Note that the item is over. False, and nothing changes, if that replica does not hold it (any more)."""
+        if self._holder.get(item_id) != replica:
             return False
-        del self._holder[query_id]
+        del self._holder[item_id]
         return True
 
-    def give_back(self, replica: int, query_id: str) -> bool:
-        """The query, which `replica` held and lost, waits again behind the others; False when it has no try left.
+    def give_back(self, replica: int, item_id: str) -> bool:
+        """Let an item that `replica` held and lost wait again behind the others; False when it has no try left.
 
         Behind them, so that one that takes its replica down meets other company the next time.
         """
-        assert self.end(replica, query_id), f"replica {replica} does not hold query {query_id}"
-        if self.num_tries(query_id) >= self.max_tries:
+        assert self.end(replica, item_id), f"replica {replica} does not hold {item_id}"
+        if self.num_tries(item_id) >= self.max_tries:
             return False
-        self.waiting.append(query_id)
+        self.waiting.append(item_id)
         return True
 
 
 def share_of(num_left: int, num_replicas: int, num_conversations: int) -> int:
-    """How many queries a replica should hold now: what it can, but near the end not what others would be idle for.
+    """Return how many items a replica should hold now: what it can, but near the end not what others would be idle for.
 
     >>> share_of(100, 4, 16), share_of(10, 4, 16), share_of(1, 4, 16)
     (16, 3, 1)

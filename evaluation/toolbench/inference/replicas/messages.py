@@ -1,32 +1,47 @@
 """What a replica and the process that started it say to each other. Plain values: they cross process borders.
 
-The parent sends `RunQuery` and at the end `Stop`; everything else comes from the replica. A replica that
-sends nothing more, because it is gone, has sent everything that it had finished.
+The parent starts a process with `Setup`, sends `RunItem` and at the end `Stop`; everything else comes from the
+replica. A replica that sends nothing more, because it is gone, has sent everything that it had finished.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
 from evaluation.toolbench.inference.records.problem import Problem
+from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
 
 
 @dataclass(frozen=True, slots=True)
-class RunQuery:
-    query_id: str
+class Setup:
+    """The first message, in a file of its own: which replica this is, and what it loads.
+
+    `loader` is "module:function" (see `replica.Loader`); it is called with the replica and `job`.
+    """
+
+    spec: ReplicaSpec
+    loader: str
+    job: Any
+    log_level: int = logging.WARNING
+
+
+@dataclass(frozen=True, slots=True)
+class RunItem:
+    item_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Begin nothing more; end the conversations between two steps, report them, and then end."""
+    """Begin nothing more; end what runs between two steps, report it, and then end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """The model is there."""
 
-    num_conversations: int  # that this replica takes at once
+    num_conversations: int  # items that this replica takes at once
     sees_steps: bool = False  # whether `Beat.progress` counts within a generation
     device_map: dict[str, Any] = field(default_factory=dict)
 
@@ -37,42 +52,52 @@ class LoadFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """The answer file is on disk."""
+class Done:
+    """The item is over; `result` is what its function returned, None where it left a file instead."""
 
-    query_id: str
+    item_id: str
+    result: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """`ends_run`: every other query would meet the same, such as a full disk."""
+    """`ends_run`: every other item would meet the same, such as a full disk."""
 
-    query_id: str
+    item_id: str
     problem: Problem
     ends_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Ended between two steps because the run is being stopped."""
+    """The item ended between two steps because the run is being stopped."""
 
-    query_id: str
+    item_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
     """How the replica is doing, every second. `progress` grows whenever the model or an API has done something."""
 
-    progress: int
-    num_tokens: int
-    api_calls: int
-    api_errors: int
+    progress: int = 0
+    num_tokens: int = 0
+    api_calls: int = 0
+    api_errors: int = 0
     calls_in_flight: int = 0  # to APIs
+
+    def __add__(self, other: Beat) -> Beat:
+        return Beat(
+            self.progress + other.progress,
+            self.num_tokens + other.num_tokens,
+            self.api_calls + other.api_calls,
+            self.api_errors + other.api_errors,
+            self.calls_in_flight + other.calls_in_flight,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The replica can run no query any more, those in flight included."""
+    """The replica can run no item any more, those in flight included."""
 
     problem: Problem
 
@@ -90,5 +115,4 @@ class Ended:
     """Everything is reported and given back."""
 
 
-FromReplica = Loaded | LoadFailed | Answered | Failed | Dropped | Beat | Broken | Log | Ended
-ToReplica = RunQuery | Stop
+FromReplica = Loaded | LoadFailed | Done | Failed | Dropped | Beat | Broken | Log | Ended

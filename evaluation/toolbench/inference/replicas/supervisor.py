@@ -1,4 +1,4 @@
-"""The parent's side: starts replicas, hands out queries, and sees to it that none is lost with a replica.
+"""The parent's side: starts replicas, hands out items, and sees to it that none is lost with a replica.
 
 One thread does everything, in turns of at most a fifth of a second: start what may start, hand out what
 waits, listen, look for replicas that have died or hang, show how it is going.
@@ -12,16 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Literal
 
 from evaluation.toolbench.inference.errors import PlacementError, ToolGenError
 from evaluation.toolbench.inference.records.problem import Problem
+from evaluation.toolbench.inference.replicas.handle import Handle
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
 from evaluation.toolbench.inference.replicas.ledger import Ledger, share_of
 from evaluation.toolbench.inference.replicas.messages import (
-    Answered,
     Beat,
     Broken,
+    Done,
     Dropped,
     Ended,
     Failed,
@@ -29,27 +30,26 @@ from evaluation.toolbench.inference.replicas.messages import (
     Loaded,
     LoadFailed,
     Log,
-    RunQuery,
+    RunItem,
     Stop,
 )
-from evaluation.toolbench.inference.replicas.process import Handle
-from evaluation.toolbench.inference.run_display.status import ReplicaStatus
+from evaluation.toolbench.inference.run_display.status import ReplicaState, ReplicaStatus
 from evaluation.toolbench.virtual_api.client import VIRTUAL_TIMEOUT_S
 
 logger = logging.getLogger(__name__)
 
-MAX_TRIES = 3  # of a query that its replica dies with
-MAX_RESTARTS = 2  # of a replica, in a row without a query that came to its end
+MAX_TRIES = 3  # of an item that its replica dies with
+MAX_RESTARTS = 2  # consecutive ones of a replica, without an item that came to its end
 _TURN_S = 0.2
-_LOADING_PATIENCE = 6  # loading may take so many times as long as anything else
+_LOADING_PATIENCE = 6  # loading may take this many times `Patience.replica_s`
 LOST = "ReplicaLost"  # the type of a failure whose replica is gone
 
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds. A replica without progress for `replica_s` hangs; `stopping_s` is for conversations to come to
-    the end of their step once the run is being stopped. Where an engine does not show progress within a
-    generation, `generation_s` is added, and `call_s`, the limit of a call to an API, while there is one."""
+    """Seconds. A replica without progress for `replica_s` hangs; `stopping_s` is for items to come to the end of
+    their step once the run is being stopped. Where an engine does not show progress within a generation,
+    `generation_s` is added, and `call_s`, the limit of a call to an API, while there is one."""
 
     replica_s: float = 300.0
     generation_s: float = 600.0
@@ -62,8 +62,9 @@ class RunHooks:
     """What the run around the supervisor does, all on the supervisor's thread."""
 
     start: Callable[[ReplicaSpec], Handle]
-    is_answered: Callable[[str], bool]  # whether a query's whole answer is on disk
-    ended: Callable[[str, Problem | None], None]  # a query is over, with what went wrong
+    done: Callable[[str, Any], None]  # an item is over: what its function returned, None for one that was found done
+    failed: Callable[[str, Problem], None]
+    is_done: Callable[[str], bool] = lambda _: False  # whether a lost item's whole result is on disk
     ready: Callable[[], None] = lambda: None  # the first replica is loaded, nothing is handed out yet
     show: Callable[[], None] = lambda: None
 
@@ -73,11 +74,11 @@ class _Replica:
     """One replica, over all its starts."""
 
     spec: ReplicaSpec
-    state: str = "waiting"  # then as in ReplicaStatus
+    state: ReplicaState | Literal["waiting"] = "waiting"  # to be started for the first time
     handle: Handle | None = None
     loaded: Loaded | None = None
-    beat: Beat = field(default_factory=lambda: Beat(0, 0, 0, 0))
-    earlier: Beat = field(default_factory=lambda: Beat(0, 0, 0, 0))  # of sessions that have ended
+    beat: Beat = field(default_factory=Beat)
+    earlier: Beat = field(default_factory=Beat)  # of sessions that have ended
     restarts: int = 0
     started: float = 0.0
     last_progress: float = 0.0
@@ -92,12 +93,19 @@ class _Replica:
         """Now or later."""
         return self.state in ("waiting", "loading", "running", "restarting")
 
+    def plan_restart(self, *, may_restart: bool) -> bool:
+        """Note that this start came to nothing, and whether there is to be another."""
+        again = may_restart and self.restarts < MAX_RESTARTS
+        self.restarts += 1
+        self.state = "restarting" if again else "failed"
+        return again
+
 
 class Supervisor:
-    """Runs `query_ids`, in their order, on the replicas of `layout`. `run` once."""
+    """Runs the items `item_ids`, in their order, on the replicas of `layout`. `run` once."""
 
-    def __init__(self, query_ids: Sequence[str], layout: RunLayout, hooks: RunHooks, patience: Patience) -> None:
-        self._ledger = Ledger.of(query_ids, MAX_TRIES)
+    def __init__(self, item_ids: Sequence[str], layout: RunLayout, hooks: RunHooks, patience: Patience) -> None:
+        self._ledger = Ledger.of(item_ids, MAX_TRIES)
         self._layout = layout
         self._hooks = hooks
         self._patience = patience
@@ -109,9 +117,9 @@ class Supervisor:
         self._told: set[str] = set()
 
     def run(self, stop: threading.Event) -> None:
-        """Until every query is over, `stop` is set, or no replica is left.
+        """Go on until every item is over, `stop` is set, or no replica is left.
 
-        ToolGenError for what every query would meet (OutputError), and for replicas of which not one could
+        ToolGenError for what every item would meet (OutputError), and for replicas of which not one could
         load. Whatever happens, no replica is left running.
         """
         try:
@@ -137,13 +145,9 @@ class Supervisor:
     def statuses(self) -> tuple[ReplicaStatus, ...]:
         return tuple(self._status(replica) for replica in self._replicas)
 
-    def device_maps(self) -> dict[int, dict[str, Any]]:
-        """By replica, of those that have loaded."""
-        return {replica.spec.number: replica.loaded.device_map for replica in self._replicas if replica.loaded}
-
-    def num_conversations(self) -> dict[int, int]:
-        """By replica, of those that have loaded."""
-        return {replica.spec.number: replica.loaded.num_conversations for replica in self._replicas if replica.loaded}
+    def loaded(self) -> dict[int, Loaded]:
+        """Return what the replicas that have loaded said of themselves, by their number."""
+        return {replica.spec.number: replica.loaded for replica in self._replicas if replica.loaded}
 
     def _is_over(self) -> bool:
         if self._stop_asked is not None:
@@ -167,7 +171,7 @@ class Supervisor:
                 num_loading += 1
 
     def _hand_out(self) -> None:
-        """To the least busy first, so that replicas which are ready at the same time share what there is."""
+        """Give items to the least busy first, so that replicas which are ready at the same time share what there is."""
         if self._stop_asked is not None:
             return
         working = [replica for replica in self._replicas if replica.can_work]
@@ -182,9 +186,9 @@ class Supervisor:
                 continue
             if not self._ledger.held_by(number):
                 replica.last_progress = time.monotonic()
-            query_id = self._ledger.take(number)
-            assert query_id is not None
-            if not self._send(replica, RunQuery(query_id)):
+            item_id = self._ledger.take(number)
+            assert item_id is not None
+            if not self._send(replica, RunItem(item_id)):
                 working.remove(replica)
 
     def _listen(self) -> None:
@@ -208,35 +212,46 @@ class Supervisor:
             self._lose(replica, self._reason_of_end(replica))
 
     def _take_in(self, replica: _Replica, message: FromReplica) -> None:
-        number = replica.spec.number
-        if isinstance(message, Beat):
-            if message.progress != replica.beat.progress:
-                replica.last_progress = time.monotonic()
-            replica.beat = message
-        elif isinstance(message, Loaded):
-            replica.loaded, replica.state = message, "running"
-            if self._stop_asked is not None:
-                self._send(replica, Stop())
-            if not self._is_ready:
-                self._is_ready = True
-                self._hooks.ready()
-        elif isinstance(message, LoadFailed):
-            self._fail_to_load(replica, message.problem)
-        elif isinstance(message, Answered | Failed):
-            replica.last_progress = time.monotonic()
-            replica.restarts = 0
-            if self._ledger.end(number, message.query_id):
-                self._hooks.ended(message.query_id, message.problem if isinstance(message, Failed) else None)
-            if isinstance(message, Failed) and message.ends_run and self._error is None:
-                self._error = message.problem.as_error()
-        elif isinstance(message, Dropped):
-            self._ledger.end(number, message.query_id)
-        elif isinstance(message, Broken):
-            self._lose(replica, f"{message.problem.type}: {message.problem.message}")
-        elif isinstance(message, Log):
-            self._tell(replica, message)
-        elif isinstance(message, Ended):
-            replica.has_ended = True
+        match message:
+            case Beat():
+                if message.progress != replica.beat.progress:
+                    replica.last_progress = time.monotonic()
+                replica.beat = message
+            case Loaded():
+                self._note_loaded(replica, message)
+            case LoadFailed(problem):
+                self._fail_to_load(replica, problem)
+            case Done() | Failed():
+                self._note_end(replica, message)
+            case Dropped(item_id):
+                self._ledger.end(replica.spec.number, item_id)
+            case Broken(problem):
+                self._lose(replica, f"{problem.type}: {problem.message}")
+            case Log():
+                self._tell(replica, message)
+            case Ended():
+                replica.has_ended = True
+
+    def _note_loaded(self, replica: _Replica, message: Loaded) -> None:
+        replica.loaded, replica.state = message, "running"
+        if self._stop_asked is not None:
+            self._send(replica, Stop())
+        if not self._is_ready:
+            self._is_ready = True
+            self._hooks.ready()
+
+    def _note_end(self, replica: _Replica, message: Done | Failed) -> None:
+        replica.last_progress = time.monotonic()
+        replica.restarts = 0
+        is_new = self._ledger.end(replica.spec.number, message.item_id)
+        if isinstance(message, Done):
+            if is_new:
+                self._hooks.done(message.item_id, message.result)
+            return
+        if is_new:
+            self._hooks.failed(message.item_id, message.problem)
+        if message.ends_run and self._error is None:
+            self._error = message.problem.as_error()
 
     def _look_after(self) -> None:
         """Find replicas that have died without a word, and those that hang."""
@@ -260,19 +275,17 @@ class Supervisor:
         return self._patience.replica_s + extra
 
     def _lose(self, replica: _Replica, reason: str) -> None:
-        """The replica is of no more use: its queries go back, and it is started again if it may be."""
+        """Give up a replica that is of no more use: its items go back, and it is started again if it may be."""
         if replica.handle is None:
             return
         handle, replica.handle = replica.handle, None
         handle.end(by_force=True)
-        replica.earlier, replica.beat = _sum(replica.earlier, replica.beat), Beat(0, 0, 0, 0)
+        replica.earlier, replica.beat = replica.earlier + replica.beat, Beat()
         if self._stop_asked is not None:
             replica.state = "ended"
             self._settle(replica)
             return
-        again = handle.can_restart and replica.restarts < MAX_RESTARTS
-        replica.restarts += 1
-        replica.state = "restarting" if again else "failed"
+        again = replica.plan_restart(may_restart=handle.can_restart)
         held = self._ledger.held_by(replica.spec.number)
         logger.warning(
             "%s was lost with %d %s in flight: %s; %s",
@@ -282,37 +295,35 @@ class Supervisor:
             reason,
             "it is started again" if again else "it is not started again",
         )
-        for query_id in held:
-            self._give_back(replica, query_id, reason)
+        for item_id in held:
+            self._give_back(replica, item_id, reason)
 
     def _settle(self, replica: _Replica) -> None:
-        """What a replica still held when the run was stopped: answered, where it only could not say so, or left."""
-        for query_id in self._ledger.held_by(replica.spec.number):
-            self._ledger.end(replica.spec.number, query_id)
-            if self._hooks.is_answered(query_id):
-                self._hooks.ended(query_id, None)
+        """Count what a replica still held when the run was stopped: done, where it only could not say so, or left."""
+        for item_id in self._ledger.held_by(replica.spec.number):
+            self._ledger.end(replica.spec.number, item_id)
+            if self._hooks.is_done(item_id):
+                self._hooks.done(item_id, None)
 
-    def _give_back(self, replica: _Replica, query_id: str, reason: str) -> None:
+    def _give_back(self, replica: _Replica, item_id: str, reason: str) -> None:
         number = replica.spec.number
-        if self._hooks.is_answered(query_id):  # it died between the answer and its message
-            self._ledger.end(number, query_id)
-            self._hooks.ended(query_id, None)
-        elif not self._ledger.give_back(number, query_id):
-            tries = self._ledger.num_tries(query_id)
+        if self._hooks.is_done(item_id):  # it died between the result and its message
+            self._ledger.end(number, item_id)
+            self._hooks.done(item_id, None)
+        elif not self._ledger.give_back(number, item_id):
+            tries = self._ledger.num_tries(item_id)
             text = f"{replica.spec.name} was lost while it ran: {reason}; {tries} tries of {MAX_TRIES}"
-            self._hooks.ended(query_id, Problem(LOST, text))
+            self._hooks.failed(item_id, Problem(LOST, text))
 
     def _miss_start(self, replica: _Replica, error: OSError) -> None:
-        again = replica.restarts < MAX_RESTARTS
-        replica.restarts += 1
-        replica.state = "restarting" if again else "failed"
+        again = replica.plan_restart(may_restart=True)
         text = f"{replica.spec.name} could not be started: {error}"
         logger.warning("%s; %s", text, "it is tried again" if again else "it is not tried again")
         if not again and self._load_error is None:
             self._load_error = PlacementError(text)
 
     def _fail_to_load(self, replica: _Replica, problem: Problem) -> None:
-        """What is wrong with the checkpoint or the GPUs is so the next time, too: no restart."""
+        """Give the replica up: what is wrong with the checkpoint or the GPUs is so the next time, too."""
         if self._load_error is None:
             self._load_error = problem.as_error()
         if problem.message not in self._told:
@@ -332,7 +343,7 @@ class Supervisor:
             time.sleep(0.01)
         return "its connection broke"
 
-    def _send(self, replica: _Replica, message: RunQuery | Stop) -> bool:
+    def _send(self, replica: _Replica, message: RunItem | Stop) -> bool:
         """False if the replica is gone, which `_listen` will find out."""
         if replica.handle is None:
             return False
@@ -350,7 +361,7 @@ class Supervisor:
                     self._send(replica, Stop())
 
     def _end_replicas(self) -> None:
-        """In good order where nothing is in flight, by force otherwise."""
+        """End them in good order where nothing is in flight, by force otherwise."""
         idle = [
             replica
             for replica in self._replicas
@@ -381,14 +392,14 @@ class Supervisor:
                 replica.has_ended = True
 
     def _tell(self, replica: _Replica, message: Log) -> None:
-        """A replica's line in the parent's log; what several say alike is said once."""
+        """Log a replica's line; what several say alike is said once."""
         if message.text not in self._told:
             self._told.add(message.text)
             prefix = "" if self._layout.is_in_parent else f"{replica.spec.name}: "
             logger.log(message.level, "%s%s", prefix, message.text)
 
     def _status(self, replica: _Replica) -> ReplicaStatus:
-        counts = _sum(replica.earlier, replica.beat)
+        counts = replica.earlier + replica.beat
         return ReplicaStatus(
             name=replica.spec.name,
             gpus=replica.spec.gpus,
@@ -398,12 +409,3 @@ class Supervisor:
             api_calls=counts.api_calls,
             api_errors=counts.api_errors,
         )
-
-
-def _sum(one: Beat, other: Beat) -> Beat:
-    return Beat(
-        one.progress + other.progress,
-        one.num_tokens + other.num_tokens,
-        one.api_calls + other.api_calls,
-        one.api_errors + other.api_errors,
-    )

@@ -6,13 +6,14 @@ import logging
 import platform
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
+from evaluation.toolbench.inference.records.answers import AnswerFolder
 from evaluation.toolbench.inference.records.event_history import read_history
 from evaluation.toolbench.inference.records.run_record import (
     Counts,
@@ -22,8 +23,8 @@ from evaluation.toolbench.inference.records.run_record import (
     RunRecord,
     write_run_record,
 )
-from evaluation.toolbench.inference.replicas.layout import RunLayout
-from evaluation.toolbench.inference.replicas.supervisor import Supervisor
+from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
+from evaluation.toolbench.inference.replicas.messages import Loaded
 from evaluation.toolbench.inference.run.summary import RunSummary
 from evaluation.toolbench.inference.run_report.answer_files import read_failures
 from evaluation.toolbench.inference.run_report.report import write_report
@@ -35,17 +36,17 @@ _PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "safetensors",
 
 
 def new_run_id() -> str:
-    """Its time and a few random characters."""
+    """Return a new id: the time and a few random characters."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
 class RunFiles:
-    """The files of one run in `folder`. A run never fails for them: what goes wrong is logged."""
+    """The files of one run beside its answers. A run never fails for them: what goes wrong is logged."""
 
-    def __init__(self, folder: Path, method: str, run_id: str, args: Any, layout: RunLayout, load_s: float) -> None:
+    def __init__(self, answers: AnswerFolder, run_id: str, args: Any, layout: RunLayout, load_s: float) -> None:
         used = {uuid: int(name.removeprefix("cuda:")) for spec in layout.replicas for uuid, name in _gpus(spec)}
-        self._folder = folder
-        self._method = method
+        self._folder = answers.folder
+        self._method = answers.method
         self._record = RunRecord(
             run_id,
             "running",
@@ -61,10 +62,10 @@ class RunFiles:
         self._started = time.monotonic()
         self._write(self._record)
 
-    def end(self, status: str, summary: RunSummary, supervisor: Supervisor) -> None:
-        """`status` as in RunRecord."""
+    def end(self, status: str, summary: RunSummary, loaded: Mapping[int, Loaded]) -> None:
+        """Write both files as the run leaves them; `status` as in RunRecord."""
         try:
-            record = self._final_record(status, summary, supervisor)
+            record = self._final_record(status, summary, loaded)
         except ToolGenError as error:
             logger.warning("run.json is without its counts: %s", error)
             record = replace(self._record, status=status, ended=time.time())
@@ -74,21 +75,16 @@ class RunFiles:
         except Exception as error:  # the answers are there, and the report can be made again
             logger.warning("no report.html: %s", error)
 
-    def _final_record(self, status: str, summary: RunSummary, supervisor: Supervisor) -> RunRecord:
+    def _final_record(self, status: str, summary: RunSummary, loaded: Mapping[int, Loaded]) -> RunRecord:
         totals = totals_of(read_history(self._folder), self._record.run_id)
-        maps, conversations = supervisor.device_maps(), supervisor.num_conversations()
         now = summary.now
         return replace(
             self._record,
             status=status,
             ended=time.time(),
             layout=[
-                replace(
-                    each,
-                    num_conversations=conversations.get(each.replica, 1),
-                    device_map={str(module): place for module, place in maps.get(each.replica, {}).items()},
-                )
-                for each in self._record.layout
+                _as_loaded(record, loaded[record.replica]) if record.replica in loaded else record
+                for record in self._record.layout
             ],
             timings_s={
                 **self._record.timings_s,
@@ -119,7 +115,12 @@ class RunFiles:
             logger.warning("%s", error)
 
 
-def _gpus(spec: Any) -> list[tuple[str, str]]:
+def _as_loaded(record: ReplicaRecord, loaded: Loaded) -> ReplicaRecord:
+    device_map = {str(module): place for module, place in loaded.device_map.items()}
+    return replace(record, num_conversations=loaded.num_conversations, device_map=device_map)
+
+
+def _gpus(spec: ReplicaSpec) -> list[tuple[str, str]]:
     return list(zip(spec.uuids, spec.gpus, strict=True))
 
 

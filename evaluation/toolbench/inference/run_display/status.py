@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+ReplicaState = Literal["loading", "running", "restarting", "ended", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +14,7 @@ class ReplicaStatus:
 
     name: str  # "replica 0"
     gpus: tuple[str, ...]  # short names like "cuda:0", () on the CPU
-    state: str  # "loading", "running", "restarting", "ended", "failed"
+    state: ReplicaState
     in_flight: int = 0  # conversations
     num_tokens: int = 0  # generated so far in this run
     api_calls: int = 0

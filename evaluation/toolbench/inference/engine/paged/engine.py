@@ -182,6 +182,14 @@ class PagedEngine(Engine):
             detach(self._model, self._attention_before)
             self._model = None
 
+    def num_steps(self) -> int:
+        """Return the steps launched so far."""
+        return self._scheduler.counts.steps
+
+    def kv_tokens(self) -> int:
+        """Return how many tokens the page pool holds."""
+        return self._scheduler.pool.num_pages * self._scheduler.pool.page_size
+
     def counts(self) -> Counts:
         """What has been done so far, at the time of the call."""
         return dataclasses.replace(self._scheduler.counts)

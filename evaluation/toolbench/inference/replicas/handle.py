@@ -1,4 +1,4 @@
-"""The parent's handle on a replica: a process of its own, or a thread of the parent's."""
+"""The parent's handle on a replica: a process of its own (`child`), or a thread of the parent's."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, Protocol
 
-if TYPE_CHECKING:
-    from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
+from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
+from evaluation.toolbench.inference.replicas.messages import Setup
+from evaluation.toolbench.inference.replicas.replica import ParentLine, Replica, Work, serve
 
 # The parent's module path, so that the replica finds the same modules, whatever folder it is started in.
 _BOOT = (
     "import importlib, json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
     "sys.exit(importlib.import_module(sys.argv.pop(1)).main())"
 )
-WORKER = "evaluation.toolbench.inference.Downstream_tasks.replica_main"
+_CHILD = "evaluation.toolbench.inference.replicas.child"
 _LAST_WORDS = 2000  # bytes of a dead replica's output that are looked at
 _PATIENCE_S = 10.0  # for a process that says it has ended
 
@@ -36,7 +38,7 @@ class Handle(Protocol):
     can_restart: bool  # whether it can be killed and started anew
 
     def ended(self) -> str | None:
-        """How it ended, for people; None while it runs."""
+        """Say in words how it ended; None while it runs."""
         ...
 
     def end(self, *, by_force: bool) -> None:
@@ -45,15 +47,15 @@ class Handle(Protocol):
 
 
 class ProcessHandle:
-    """A replica in a new process, which sees the GPUs of `spec` and no others.
+    """A replica in a new process, which sees the GPUs of `setup.spec` and no others.
 
-    The process runs `main()` of the module `worker`. `setup`, which that expects, goes through a file without
-    a name, so that neither side waits. What the process prints is kept for the case that it dies.
+    `setup` goes through a file without a name, so that neither side waits. What the process prints is kept in
+    case it dies.
     """
 
     can_restart = True
 
-    def __init__(self, spec: ReplicaSpec, setup: Any, worker: str = WORKER) -> None:
+    def __init__(self, setup: Setup) -> None:
         ours, theirs = socket.socketpair()
         with _unnamed_file("setup") as setup_file, theirs:
             pickle.dump(setup, setup_file)
@@ -62,10 +64,10 @@ class ProcessHandle:
             inherited = (theirs.fileno(), setup_file.fileno())
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-c", _BOOT, json.dumps(sys.path), worker, spec.name),
+                    *(sys.executable, "-c", _BOOT, json.dumps(sys.path), _CHILD, setup.spec.name),
                     *map(str, (*inherited, os.getpid())),
                 ],
-                env=environment_of(spec, dict(os.environ)),
+                env=environment_of(setup.spec, dict(os.environ)),
                 pass_fds=inherited,
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
@@ -105,20 +107,20 @@ class ProcessHandle:
 
 
 class ThreadHandle:
-    """The one replica that lives in the parent: `serve` is called with its end of the line, on a daemon thread.
+    """The one replica that lives in the parent, on a daemon thread that enters what `load` returns.
 
-    It cannot be killed: by force it is left to itself (`abandon` lets go of what it waits for).
+    It cannot be killed: by force it is left to itself, and what it waits for is let go of.
     """
 
     can_restart = False
 
-    def __init__(self, serve: Callable[[Connection], None], abandon: Callable[[], None]) -> None:
+    def __init__(self, replica: Replica, load: Callable[[], AbstractContextManager[Work]]) -> None:
         self.connection, theirs = Pipe()
-        self._abandon = abandon
+        self._replica = replica
 
         def run() -> None:
             with theirs:
-                serve(theirs)
+                serve(ParentLine(theirs), replica, load)
 
         self._thread = threading.Thread(target=run, name="replica 0", daemon=True)
         self._thread.start()
@@ -129,13 +131,13 @@ class ThreadHandle:
     def end(self, *, by_force: bool) -> None:
         self.connection.close()
         if by_force:
-            self._abandon()
+            self._replica.watch.abandon()
         else:
             self._thread.join(_PATIENCE_S)
 
 
 def environment_of(spec: ReplicaSpec, environment: dict[str, str]) -> dict[str, str]:
-    """The environment of a replica's process, from the parent's."""
+    """Turn the parent's environment into that of a replica's process."""
     if spec.visible_devices is not None:
         environment["CUDA_VISIBLE_DEVICES"] = spec.visible_devices
     if spec.num_cpu_threads is not None:

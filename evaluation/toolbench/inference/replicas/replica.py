@@ -1,0 +1,204 @@
+"""A replica's side: it loads, takes items from its parent, runs each on a thread, and reports."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+from evaluation.toolbench.inference.errors import OutputError, ServerError, StopRequested
+from evaluation.toolbench.inference.records.problem import Problem
+from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, conversations_in
+from evaluation.toolbench.inference.replicas.messages import (
+    Broken,
+    Done,
+    Dropped,
+    Ended,
+    Failed,
+    FromReplica,
+    Loaded,
+    LoadFailed,
+    Log,
+    RunItem,
+    Stop,
+)
+from evaluation.toolbench.inference.replicas.watched_engine import Meter, Watch
+
+_BEAT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One copy of the model, as its loader sees it: where it goes, what watches it, and whether it is to stop."""
+
+    spec: ReplicaSpec
+    watch: Watch = field(default_factory=Watch)  # its `wrap` goes around the engine; its `meter` counts
+    stop: threading.Event = field(default_factory=threading.Event)  # set: raise StopRequested before the next step
+
+    def keep_to_share(self) -> None:
+        """Limit torch to this replica's share of a GPU that others use too, so that it alone runs out of memory.
+
+        For the time before the model loads, in a process that sees this replica's GPUs only.
+        """
+        for index, shard in enumerate(self.spec.placement.shards if self.spec.placement else ()):
+            if shard.target.share > 1:
+                import torch
+
+                fraction = shard.target.budget_bytes / shard.target.gpu.total_bytes
+                torch.cuda.set_per_process_memory_fraction(fraction, index)
+
+    def conversations(self, max_tokens: int) -> int | None:
+        """Return how many conversations of up to `max_tokens` the engine's KV cache serves well.
+
+        None for an engine without a KV cache of its own.
+        """
+        kv_tokens = self.watch.kv_tokens()
+        if kv_tokens is None or self.watch.engine is None:
+            return None
+        room = conversations_in(kv_tokens, min(max_tokens, self.watch.engine.max_length))
+        return min(room, self.spec.most_conversations)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a replica can do once it is loaded.
+
+    `run_item` runs one item, on a thread of the item's own, or raises. What it returns goes to the parent, so it
+    has to be plain; an item that leaves a file returns None.
+    """
+
+    run_item: Callable[[str], Any]
+    num_conversations: int  # items at once
+    device_map: dict[str, Any] = field(default_factory=dict)  # module -> device, for the run's record
+
+
+# A loader is entered to load the model and left to give back what the work held open.
+Loader = Callable[[Replica, Any], AbstractContextManager[Work]]
+
+
+def serve(line: ParentLine, replica: Replica, load: Callable[[], AbstractContextManager[Work]]) -> bool:
+    """Load, then run what the parent asks for, and tell it everything. False if it hung up, or nothing could load."""
+    heart = Heart(line, replica.watch.meter)
+    try:
+        with load() as work:
+            line.send(Loaded(work.num_conversations, replica.watch.sees_steps, work.device_map))
+            is_over = ReplicaServer(line, replica, work.run_item).run()
+    except Exception as error:
+        line.send(LoadFailed(Problem.of(error)))
+        return False
+    finally:
+        heart.stop()
+    if is_over:
+        line.send(Ended())
+    return is_over
+
+
+class ParentLine:
+    """The way to the parent, for any thread. What is sent to a parent that is gone is lost."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, message: FromReplica) -> None:
+        with self._lock, contextlib.suppress(OSError):  # whoever receives notices the same, and ends this replica
+            self._connection.send(message)
+
+    def receive(self) -> RunItem | Stop | None:
+        """Wait for the next message; None once the parent has hung up."""
+        try:
+            message: RunItem | Stop = self._connection.recv()
+        except (EOFError, OSError):
+            return None
+        return message
+
+
+class Heart:
+    """Sends a beat every second from when it is made until `stop`."""
+
+    def __init__(self, line: ParentLine, meter: Meter) -> None:
+        self._line, self._meter = line, meter
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send the last beat, with the final counts."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._line.send(self._meter.beat())
+            if self._stopped.wait(_BEAT_S):
+                self._line.send(self._meter.beat())
+                return
+
+
+class ReplicaServer:
+    """Runs what the parent asks for, each item on a thread of its own."""
+
+    def __init__(self, line: ParentLine, replica: Replica, run_item: Callable[[str], Any]) -> None:
+        self._line = line
+        self._replica = replica
+        self._run_item = run_item
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._all_over = threading.Event()
+
+    def run(self) -> bool:
+        """Go on until the parent asks to stop and all items have ended; False if it hung up before."""
+        while (message := self._line.receive()) is not None:
+            if isinstance(message, Stop):
+                self._replica.stop.set()
+                with self._lock:
+                    if not self._in_flight:
+                        self._all_over.set()
+                self._all_over.wait()
+                return True
+            with self._lock:
+                self._in_flight += 1
+            name = f"query {message.item_id}"
+            threading.Thread(target=self._run, args=(message.item_id,), name=name, daemon=True).start()
+        return False
+
+    def _run(self, item_id: str) -> None:
+        try:
+            self._line.send(self._outcome(item_id))
+        except Exception as error:  # a result that cannot be sent; a connection that is gone raises nothing
+            self._line.send(Failed(item_id, Problem.of(error)))
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+                if not self._in_flight and self._replica.stop.is_set():
+                    self._all_over.set()
+
+    def _outcome(self, item_id: str) -> FromReplica:
+        if self._replica.stop.is_set():
+            return Dropped(item_id)
+        try:
+            return Done(item_id, self._run_item(item_id))
+        except StopRequested:
+            return Dropped(item_id)
+        except (OutputError, ServerError) as error:
+            return Failed(item_id, Problem.of(error), ends_run=True)
+        except Exception as error:  # this item's own; the others go on
+            if self._replica.watch.is_broken(error):
+                return Broken(Problem.of(error))
+            return Failed(item_id, Problem.of(error))
+
+
+class LogToParent(logging.Handler):
+    """Sends log records to the parent, which knows what its terminal shows."""
+
+    def __init__(self, line: ParentLine) -> None:
+        super().__init__()
+        self._line = line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._line.send(Log(record.levelno, self.format(record)))

@@ -1,0 +1,207 @@
+"""Between the agents and a replica's engine: time limits, and counts for the parent and for the event log."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError, StopRequested
+from evaluation.toolbench.inference.replicas.limits import QueryClock, TimeIsUp, TimeLimitError, TimeLimits
+from evaluation.toolbench.inference.replicas.messages import Beat
+
+if TYPE_CHECKING:  # they import torch, which a replica without an engine of ours does without
+    from evaluation.toolbench.inference.engine.request import (
+        Engine,
+        GenerationRequest,
+        GenerationResult,
+        ScoringRequest,
+        ScoringResult,
+    )
+
+
+class TokenCounter(Protocol):
+    """What is told of every generation; `records.event_log.QueryRecorder` is one."""
+
+    def count_tokens(self, *, generated: int, prompt: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Query:
+    """Whom the engine asks and tells about the generations of one query."""
+
+    clock: QueryClock
+    counter: TokenCounter | None
+
+
+_query_of_thread: ContextVar[_Query | None] = ContextVar("query_of_thread", default=None)
+
+
+@contextmanager
+def watched_query(limits: TimeLimits, counter: TokenCounter | None = None) -> Iterator[QueryClock]:
+    """Hold what this thread generates to `limits`, and tell `counter` of it. TimeLimitError.
+
+    Yields the query's clock, to be given to its search as a callback.
+    """
+    clock = QueryClock(limits)
+    token = _query_of_thread.set(_Query(clock, counter))
+    try:
+        yield clock
+    except TimeIsUp as error:
+        raise TimeLimitError(str(error)) from error
+    finally:
+        _query_of_thread.reset(token)
+
+
+class Meter:
+    """Counts what one replica has done, in its threads. `engine_steps` tells how far an engine is that can say so."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._events = 0  # generations and calls that have ended
+        self._num_tokens = 0
+        self._api_calls = 0
+        self._api_errors = 0
+        self._calls_in_flight = 0
+        self.engine_steps: Callable[[], int] | None = None
+
+    def generation_ended(self, num_tokens: int) -> None:
+        with self._lock:
+            self._events += 1
+            self._num_tokens += num_tokens
+
+    def call_began(self) -> None:
+        with self._lock:
+            self._calls_in_flight += 1
+
+    def call_ended(self, *, is_error: bool) -> None:
+        with self._lock:
+            self._events += 1
+            self._calls_in_flight -= 1
+            self._api_calls += 1
+            self._api_errors += is_error
+
+    def beat(self) -> Beat:
+        steps = self.engine_steps() if self.engine_steps else 0
+        with self._lock:
+            return Beat(
+                self._events + steps, self._num_tokens, self._api_calls, self._api_errors, self._calls_in_flight
+            )
+
+
+class WatchedEngine:
+    """Passes everything on to `inner`; `generate` keeps to the limits of the asking thread's query.
+
+    Tokens are counted for `meter` and for that query. `generate` has counted when it returns; with `submit` a
+    waiter may see the result an instant earlier. After `abandon` nothing is waited for any more: StopRequested.
+    """
+
+    def __init__(self, inner: Engine, meter: Meter) -> None:
+        self.inner = inner
+        self.vocab_size = inner.vocab_size
+        self.max_length = inner.max_length
+        self._meter = meter
+        self._abandoned: Future[None] = Future()
+
+    def submit(self, request: GenerationRequest) -> Future[GenerationResult]:
+        query = _query_of_thread.get()
+        future = self.inner.submit(request)
+        future.add_done_callback(lambda done: self._count_if_done(query, request, done))
+        return future
+
+    def generate(self, request: GenerationRequest) -> GenerationResult:
+        query = _query_of_thread.get()
+        seconds, message = query.clock.tightest() if query else (float("inf"), "")
+        future = self.inner.submit(request)
+        timeout = None if seconds == float("inf") else max(seconds, 0.0)
+        either: tuple[Future[Any], ...] = (future, self._abandoned)
+        wait(either, timeout, FIRST_COMPLETED)
+        if not future.done():
+            future.cancel()
+            if self._abandoned.done():
+                raise StopRequested
+            raise TimeLimitError(message, seconds=seconds)
+        result = future.result()
+        self._count(query, request, result)
+        return result
+
+    def score(self, request: ScoringRequest) -> Future[ScoringResult]:
+        future = self.inner.score(request)
+        future.add_done_callback(lambda _: self._meter.generation_ended(0))  # it is progress and makes no tokens
+        return future
+
+    def end_conversation(self, conversation_id: str) -> None:
+        self.inner.end_conversation(conversation_id)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def abandon(self) -> None:
+        """Let every waiting thread go on without its generation. May be called twice."""
+        if not self._abandoned.done():
+            self._abandoned.set_result(None)
+
+    def _count_if_done(self, query: _Query | None, request: GenerationRequest, done: Future[GenerationResult]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._count(query, request, done.result())
+
+    def _count(self, query: _Query | None, request: GenerationRequest, result: GenerationResult) -> None:
+        self._meter.generation_ended(len(result.token_ids))
+        if query is not None and query.counter is not None:
+            query.counter.count_tokens(generated=len(result.token_ids), prompt=len(request.prompt_ids))
+
+
+class Watch:
+    """What a replica knows of its engine: set up before the model loads, and asked while it runs."""
+
+    def __init__(self) -> None:
+        self.meter = Meter()
+        self.engine: WatchedEngine | None = None  # None: a model that brings its own generation
+
+    def wrap(self, engine: Engine) -> Engine:
+        """Return what is to be put between the agents and `engine`."""
+        from evaluation.toolbench.inference.engine.request import CountsSteps
+
+        self.engine = WatchedEngine(engine, self.meter)
+        if isinstance(engine, CountsSteps):
+            self.meter.engine_steps = engine.num_steps
+        return self.engine
+
+    @property
+    def sees_steps(self) -> bool:
+        return self.meter.engine_steps is not None
+
+    def is_broken(self, error: Exception) -> bool:
+        """Whether after this error the engine or its GPUs are of no more use."""
+        if isinstance(error, EngineStoppedError):
+            return True
+        return isinstance(error, EngineError) and not isinstance(error, TimeLimitError) and _gpus_are_lost()
+
+    def kv_tokens(self) -> int | None:
+        """Return how many tokens the engine's KV cache holds; None for an engine without one of its own."""
+        from evaluation.toolbench.inference.engine.request import HasKvCache
+
+        inner = self.engine.inner if self.engine else None
+        return inner.kv_tokens() if isinstance(inner, HasKvCache) else None
+
+    def abandon(self) -> None:
+        if self.engine is not None:
+            self.engine.abandon()
+
+
+def _gpus_are_lost() -> bool:
+    """Whether CUDA answers every call in this process with an error, as it does after a fault of a kernel."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(index)
+    except RuntimeError:
+        return True
+    return False

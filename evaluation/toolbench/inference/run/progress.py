@@ -1,0 +1,57 @@
+"""How far a run is: its answers and failures on disk, and the counts of what came of its queries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from evaluation.toolbench.inference.records.answers import AnswerFolder
+from evaluation.toolbench.inference.records.failures import FailureLog
+from evaluation.toolbench.inference.records.problem import Problem
+from evaluation.toolbench.inference.records.queries import Query
+from evaluation.toolbench.inference.run.summary import RunSummary
+
+logger = logging.getLogger(__name__)
+
+
+class RunProgress:
+    """The answers of one method in `folder`, the failures beside them, and the run's counts."""
+
+    def __init__(self, folder: str | Path, method: str) -> None:
+        self.answers = AnswerFolder(folder, method)
+        self.failures = FailureLog(folder, method)
+        self.summary = RunSummary(self.answers.folder, num_queries=0)
+
+    def left_of(self, queries: Sequence[Query]) -> list[Query]:
+        """Return the queries without a complete answer; the others are counted as done earlier."""
+        left, done = [], []
+        for query in queries:
+            outcome = self.answers.outcome(query.query_id)
+            if outcome is None:
+                left.append(query)
+            else:
+                done.append(query.query_id)
+                self.summary.earlier.add(outcome)
+        self.failures.forget(done)  # of a run that was killed between an answer and this
+        return left
+
+    def is_answered(self, query_id: str) -> bool:
+        return self.answers.outcome(query_id) is not None
+
+    def note_answer(self, query_id: str) -> None:
+        """Count a query whose answer is on disk."""
+        self.failures.forget([query_id])
+        self.summary.now.add(self.answers.outcome(query_id))
+
+    def note_failure(self, query_id: str, problem: Problem) -> None:
+        """Count a query that failed, and keep why in failures.json."""
+        logger.warning("query %s failed: %s: %s", query_id, problem.type, " ".join(problem.message.split())[:500])
+        self.failures.record(query_id, problem)
+        self.summary.now.add(None)
+
+    def forget(self, query_ids: Iterable[str]) -> None:
+        """Remove what earlier runs of this method left of these queries, and nothing else."""
+        forgotten = list(query_ids)
+        self.answers.remove(forgotten)
+        self.failures.forget(forgotten)
