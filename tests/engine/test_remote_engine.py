@@ -15,11 +15,12 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 import pytest
 from transformers import AutoTokenizer
 
+from evaluation.toolbench.http_client.retry import RetryPolicy
+from evaluation.toolbench.http_client.server_replies import Failure
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.remote.engine import ServerEngine
 from evaluation.toolbench.inference.engine.remote.handshake import Needs
-from evaluation.toolbench.inference.engine.remote.settings import RetryPolicy, ServerSettings
-from evaluation.toolbench.inference.engine.remote.wire import Failure
+from evaluation.toolbench.inference.engine.remote.settings import ServerSettings
 from evaluation.toolbench.inference.engine.request import GenerationRequest, ScoringRequest
 from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError, ServerError
 from tests.helpers.fake_generation_server import (

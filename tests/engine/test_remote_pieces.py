@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluation.toolbench.http_client.retry import RetryPolicy
+from evaluation.toolbench.http_client.server_replies import Failure
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.remote.pieces import Piece, PiecewiseGeneration
 from evaluation.toolbench.inference.engine.remote.pool import Pool
-from evaluation.toolbench.inference.engine.remote.settings import RetryPolicy, ServerSettings
+from evaluation.toolbench.inference.engine.remote.settings import ServerSettings
 from evaluation.toolbench.inference.engine.remote.wire import (
-    Failure,
     completion_request,
     ranges_of,
     read_completion,

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
+from evaluation.toolbench.http_client.server_replies import Failure, explain, raise_for_status, read_object
 from evaluation.toolbench.http_client.urls import is_loopback, without_secrets
 from evaluation.toolbench.inference.engine.remote.pieces import Piece
 from evaluation.toolbench.inference.engine.remote.scores import read_single, read_top, single_request, top_request
-from evaluation.toolbench.inference.engine.remote.settings import ConstraintStyle, ServerSettings
-from evaluation.toolbench.inference.engine.remote.wire import (
-    Failure,
-    completion_request,
-    raise_for_status,
-    read_completion,
-    read_object,
-)
+from evaluation.toolbench.inference.engine.remote.settings import KEY_VARIABLE, ConstraintStyle, ServerSettings
+from evaluation.toolbench.inference.engine.remote.wire import completion_request, read_completion
 
 _MAX_RESPONSE_BYTES = 64 * 2**20  # a reply repeats its prompt: some bytes a token
 # uvicorn, under vLLM, closes a connection that was idle for 5 s; one that we keep longer may be closed just as it
@@ -120,38 +113,6 @@ class Endpoint:
             return response.status_code, response.headers, bytes(body)
 
 
-def explain(error: BaseException) -> str:
-    """A connection's failure in words that a person can act on; the system's own error is deep in the chain."""
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return (
-                f"its TLS certificate is not trusted ({cause.verify_message}): SSL_CERT_FILE names a file with its "
-                "authority's certificate"
-            )
-        if isinstance(cause, ssl.SSLError):
-            return f"it does not speak TLS as expected ({cause.reason}): is it http://, not https://?"
-        if isinstance(cause, ConnectionRefusedError):
-            return "connection refused: no server listens there"
-        if isinstance(cause, ConnectionResetError):
-            return "connection reset"
-        if isinstance(cause, socket.gaierror):
-            return "its host name is not known"
-    if isinstance(error, httpx.ConnectTimeout):
-        return "no connection within the time limit"
-    if isinstance(error, httpx.RemoteProtocolError):
-        return "it closed it without an answer in HTTP: is it https://, or gone?"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """`error` and everything that led to it, the outermost first."""
-    while error is not None:
-        yield error
-        for other in getattr(error, "exceptions", ()):  # one for each address of a host name
-            yield from _causes(other)
-        error = error.__cause__ or error.__context__
-
-
 def _object_of(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    raise_for_status(status, headers, body)
+    raise_for_status(status, headers, body, key_variable=KEY_VARIABLE)
     return read_object(headers, body)

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
 
+from evaluation.toolbench.http_client.server_replies import Failure
 from evaluation.toolbench.http_client.urls import would_leak_key
 from evaluation.toolbench.inference.engine.checks import check_request, check_scoring
 from evaluation.toolbench.inference.engine.remote.endpoint import Endpoint
@@ -21,7 +22,6 @@ from evaluation.toolbench.inference.engine.remote.pieces import PiecewiseGenerat
 from evaluation.toolbench.inference.engine.remote.pool import Member, Pool
 from evaluation.toolbench.inference.engine.remote.scores import ScoringByServer
 from evaluation.toolbench.inference.engine.remote.settings import KEY_VARIABLE, ServerSettings
-from evaluation.toolbench.inference.engine.remote.wire import Failure
 from evaluation.toolbench.inference.engine.request import (
     Engine,
     GenerationRequest,

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
+from evaluation.toolbench.http_client.server_replies import Failure
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.remote.endpoint import Endpoint, ServedModel
 from evaluation.toolbench.inference.engine.remote.pieces import Piece
 from evaluation.toolbench.inference.engine.remote.settings import LONGEST_LIST, ConstraintStyle, ServerSettings
-from evaluation.toolbench.inference.engine.remote.wire import Failure
 from evaluation.toolbench.inference.engine.request import Sampling
 
 _GUIDANCE = """--structured-outputs-config '{"backend":"guidance"}'"""

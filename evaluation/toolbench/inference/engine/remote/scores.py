@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from evaluation.toolbench.http_client.server_replies import Failure, raise_for_status, read_object
 from evaluation.toolbench.inference.engine.constraint import Constraint, TokenSet
-from evaluation.toolbench.inference.engine.remote.wire import Failure, raise_for_status, read_object
+from evaluation.toolbench.inference.engine.remote.settings import KEY_VARIABLE
 from evaluation.toolbench.inference.engine.request import ScoringRequest, ScoringResult
 from evaluation.toolbench.inference.errors import EngineError
 
@@ -103,7 +104,7 @@ def _body(prompt_ids: Sequence[int], model: str, fields: Mapping[str, Any]) -> b
 
 
 def _choice(status: int, headers: Mapping[str, str], body: bytes) -> Any:
-    raise_for_status(status, headers, body)
+    raise_for_status(status, headers, body, key_variable=KEY_VARIABLE)
     try:
         return read_object(headers, body)["choices"][0]
     except (LookupError, TypeError):

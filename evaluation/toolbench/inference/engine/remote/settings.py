@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import httpx
 
+from evaluation.toolbench.http_client.retry import RetryPolicy
 from evaluation.toolbench.http_client.urls import without_secrets
 from evaluation.toolbench.inference.errors import ConfigError
 
@@ -18,30 +18,6 @@ KEY_VARIABLE = "ENGINE_API_KEY"
 # Beyond this many allowed_token_ids the V2 model runner of vLLM 0.23 and later stops the whole server
 # (MAX_NUM_ALLOWED_TOKEN_IDS in its v1/worker/gpu/sample/logit_bias.py).
 LONGEST_LIST = 1024
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How often a generation is tried again after a server's failure, and how long it waits in between.
-
-    `failures` counts what may be the request's own fault: 500, lost connections, time-outs, "abort" and
-    answers that are none. Statuses that say "not now" (429, 502, 503, 504) are tried again for as long as the
-    engine waits for servers. The wait doubles from the first to the longest one and is shortened at random by
-    up to half, so that conversations that failed together do not return together.
-    """
-
-    failures: int = 5
-    first_wait_s: float = 0.25
-    longest_wait_s: float = 8.0
-
-    def __post_init__(self) -> None:
-        if any(number < 0 for number in vars(self).values()):
-            raise ConfigError(f"retries and waits must be 0 or above: {self}")
-
-    def wait_s(self, num_retries: int, rng: random.Random, asked_for_s: float = 0.0) -> float:
-        """Seconds before retry number `num_retries` (0 is the first), at least what the server asked for."""
-        backoff = self.first_wait_s * 2 ** min(num_retries, 30) * rng.uniform(0.5, 1.0)
-        return min(max(backoff, asked_for_s), self.longest_wait_s)
 
 
 @dataclass(frozen=True)

@@ -9,29 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Literal
 
+from evaluation.toolbench.http_client.server_replies import Failure, error_words, raise_for_status, read_object
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.remote.pieces import Piece
 from evaluation.toolbench.inference.engine.remote.settings import KEY_VARIABLE, LONGEST_LIST, ConstraintStyle
 
 _CACHED_SETS = 256
-_LONGEST_QUOTE = 300  # characters of a server's own words in a message
-
-# "busy": later, for as long as there is patience. "failed": may be the request's own fault. "lost": the server
-# could not be reached, the request was not read. "unfit": this server cannot serve us as it is. "refused": no
-# server will serve this request.
-FailureKind = Literal["busy", "failed", "lost", "unfit", "refused"]
-
-
-class Failure(Exception):
-    """Why there is no answer, in words that go on a sentence about the server."""
-
-    def __init__(self, kind: FailureKind, words: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(words)
-        self.kind = kind
-        self.words = words
-        self.retry_after_s = retry_after_s
 
 
 def completion_request(piece: Piece, model: str, style: ConstraintStyle | None) -> bytes:
@@ -86,10 +70,10 @@ def token_grammar(allowed: TokenSet) -> str:
 
 def read_completion(status: int, headers: Mapping[str, str], body: bytes, max_tokens: int) -> list[int]:
     """The generated ids, the stop token included. Failure for everything that is no complete answer."""
-    raise_for_status(status, headers, body)
+    raise_for_status(status, headers, body, key_variable=KEY_VARIABLE)
     reply = read_object(headers, body)
     if "error" in reply:  # a server that dies after it has sent its status says so in the body
-        raise Failure("failed", f"answered with an error: {_error_words(reply)}")
+        raise Failure("failed", f"answered with an error: {error_words(reply)}")
     try:
         choice = reply["choices"][0]
         reason = choice["finish_reason"]
@@ -105,36 +89,6 @@ def read_completion(status: int, headers: Mapping[str, str], body: bytes, max_to
     if not 1 <= len(token_ids) <= max_tokens:
         raise Failure("failed", f"returned {len(token_ids)} tokens where 1 to {max_tokens} were asked for")
     return token_ids
-
-
-def raise_for_status(status: int, headers: Mapping[str, str], body: bytes) -> None:
-    """Failure for every status but 200."""
-    if status == 200:
-        return
-    words = f"answered with status {status}{_quote(headers, body)}"
-    if status in (401, 403):
-        raise Failure("unfit", f"refuses the key (status {status}): set {KEY_VARIABLE} to the server's --api-key")
-    if status == 404:
-        raise Failure("unfit", words)
-    if status in (429, 502, 503, 504):
-        raise Failure("busy", words, _seconds(headers.get("retry-after")))
-    if status >= 500:
-        raise Failure("failed", words)
-    if 300 <= status < 400:
-        raise Failure("unfit", f"{words}: give the URL that it redirects to")
-    raise Failure("refused", words)
-
-
-def read_object(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    """The JSON object in a reply's body; Failure when there is none."""
-    try:
-        reply = json.loads(body)
-    except ValueError:
-        reply = None
-    if not isinstance(reply, dict):
-        kind = headers.get("content-type", "").partition(";")[0] or "no content type"
-        raise Failure("failed", f"answered with something that is no JSON object ({kind}, {len(body)} bytes)")
-    return reply
 
 
 def _sampling_fields(piece: Piece) -> dict[str, float | int]:
@@ -172,26 +126,3 @@ def _large_set_json(allowed: TokenSet, style: ConstraintStyle) -> str:
 
 def _list_json(allowed: TokenSet) -> str:
     return f'"allowed_token_ids":{json.dumps(allowed.ids.tolist(), separators=(",", ":"))}'
-
-
-def _quote(headers: Mapping[str, str], body: bytes) -> str:
-    """What the server says itself, as the end of a sentence."""
-    try:
-        words = _error_words(json.loads(body))
-    except ValueError:
-        words = "" if "html" in headers.get("content-type", "") else body.decode(errors="replace")
-    words = " ".join(words.split())[:_LONGEST_QUOTE]
-    return f": {words}" if words else ""
-
-
-def _error_words(reply: Any) -> str:
-    """The message in any of the forms that servers give errors."""
-    error = reply.get("error", reply) if isinstance(reply, dict) else reply
-    if isinstance(error, dict):
-        error = error.get("message") or error.get("detail") or error
-    return " ".join(str(error).split())[:_LONGEST_QUOTE]
-
-
-def _seconds(retry_after: str | None) -> float:
-    """The header's seconds; 0 for a date or nonsense."""
-    return float(retry_after) if retry_after and retry_after.isdigit() else 0.0
