@@ -15,6 +15,7 @@ INFERENCE = "evaluation.toolbench.inference"
 ROOMS = (
     f"{INFERENCE}.errors",
     f"{INFERENCE}.process_watch",
+    f"{INFERENCE}.command_line",
     "evaluation.toolbench.names",
     "evaluation.toolbench.http_client",
     "evaluation.toolbench.virtual_api",

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from evaluation.toolbench.inference.command_line import (
+    AUTO,
+    OneLineParser,
+    auto_or_positive,
+    not_negative,
+    positive,
+    seconds,
+    text_or_none,
+)
 from evaluation.toolbench.inference.Downstream_tasks.methods import parse_method
 from evaluation.toolbench.inference.engine import ENGINES
 from evaluation.toolbench.inference.errors import ConfigError
@@ -18,7 +26,6 @@ from evaluation.toolbench.inference.toolgen.chat_format import chat_format
 if TYPE_CHECKING:
     from evaluation.toolbench.inference.engine.remote.settings import ServerSettings
 
-AUTO = "auto"
 BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama", "chatgpt_function", "davinci")
 LOCAL_BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama")  # those with a folder of weights
 TOOLGEN_BACKBONES = ("toolgen_atomic", "toolgen")
@@ -116,7 +123,7 @@ def _check_server_options(options: argparse.Namespace) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         description="Run a model over a file of queries: it calls APIs step by step, and every query's answer "
         "becomes a file. What is answered already is not run again, so a run that was stopped goes on where it was.",
         epilog="Exit code: 0 all queries are answered, 1 some failed (see failures.json; the next run tries them "
@@ -158,19 +165,19 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--engine", default=AUTO, choices=ENGINES,
         help="paged: continuous batching; generate: transformers' own generation, one request at a time; "
         "server: an OpenAI-compatible server; auto: paged, or generate for a model that paged cannot serve")
-    add("--engine_url", type=_text_or_none, metavar="URL",
+    add("--engine_url", type=text_or_none, metavar="URL",
         help="of --engine server: http://HOST:8000/v1, several separated by commas; the key is $ENGINE_API_KEY")
-    add("--engine_model", type=_text_or_none, metavar="NAME",
+    add("--engine_model", type=text_or_none, metavar="NAME",
         help="the checkpoint's name on the server (default: what --model_path ends in)")
-    add("--engine_wait", type=_seconds, default=300.0, metavar="S",
+    add("--engine_wait", type=seconds, default=300.0, metavar="S",
         help="how long a run waits for a server when all are down, before it ends; it can be resumed")
     add("--engine_constraints", default=AUTO, choices=(AUTO, "list", "grammar"),
         help="how the server is told more than 1,024 allowed tokens; auto: as is proven to work and known to be safe")
     add("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"),
         help="auto: bfloat16 on GPUs, float32 on the CPU")
-    add("--max_new_tokens", type=_positive, default=512, metavar="N",
+    add("--max_new_tokens", type=positive, default=512, metavar="N",
         help="longest thought, action or input, in tokens")
-    add("--max_sequence_length", type=_positive, default=8192, metavar="N",
+    add("--max_sequence_length", type=positive, default=8192, metavar="N",
         help="longest conversation, in tokens, within the model's own limit")
     add("--restrict_actions", default="off", choices=("off", "all", "truth"),
         help="what may be generated as an action: off: anything; all: tools of the catalog; "
@@ -179,18 +186,18 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="upstream: prompts as ToolGen's inference writes them; trained: as in its training data")
     add("--system_prompt_file", metavar="FILE",
         help="system prompt to use instead of the ToolGen checkout's, or of our own where there is none")
-    add("--seed", type=_not_negative, default=42, metavar="N", help="of everything that is drawn at random")
+    add("--seed", type=not_negative, default=42, metavar="N", help="of everything that is drawn at random")
 
 
 def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("GPUs").add_argument
-    add("--num_gpus", type=_positive, metavar="N",
+    add("--num_gpus", type=positive, metavar="N",
         help="GPUs to put the model on (default: all that CUDA sees, see CUDA_VISIBLE_DEVICES)")
-    add("--max_gpu_memory", type=_text_or_none, metavar="SIZE",
+    add("--max_gpu_memory", type=text_or_none, metavar="SIZE",
         help='"20GiB" or "80%%" for every GPU, "20GiB,10GiB" one per GPU (default: 85%% of what is free)')
     add("--cpu_offloading", action="store_true",
         help="let layers that do not fit on the GPUs lie in main memory, which makes every token slow")
-    add("--num_replicas", type=_auto_or_positive, default=1, metavar="N",
+    add("--num_replicas", type=auto_or_positive, default=1, metavar="N",
         help="copies of the model, each with its share of the GPUs; auto: as many as promise the most tokens a "
         "second; more than there are GPUs share them")
 
@@ -206,13 +213,13 @@ def _add_tool_options(parser: argparse.ArgumentParser) -> None:
         "all: every API of tools.json, as ToolGen does")
     add("--corpus_tsv_path", metavar="FILE", help="tool documents of the retriever")
     add("--retrieval_model_path", metavar="PATH", help="sentence-transformers model of the retriever")
-    add("--retrieved_api_nums", type=_positive, default=5, metavar="N", help="APIs the retriever gives a query")
+    add("--retrieved_api_nums", type=positive, default=5, metavar="N", help="APIs the retriever gives a query")
     add("--toolbench_key", default="", metavar="KEY", help="sent to the API server")
     add("--rapidapi_key", default="", metavar="KEY", help="for --use_rapidapi_key")
     add("--use_rapidapi_key", action="store_true",
         help="call the tools' own api.py on this machine with --rapidapi_key, not the API server")
     add("--api_customization", action="store_true", help="the same without a key")
-    add("--max_observation_length", type=_not_negative, default=1024, metavar="N",
+    add("--max_observation_length", type=not_negative, default=1024, metavar="N",
         help="characters of an observation that the model sees")
     add("--observ_compress_method", default="truncate", choices=("truncate", "filter", "random"),
         help="how the API server shortens observations")
@@ -222,25 +229,25 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("search").add_argument
     add("--method", default="CoT@1",
         help="CoT@n: up to n chains; DFS_w2: a tree with up to 2 children a node, ranked; DFS_woFilter_w2: not ranked")
-    add("--single_chain_max_step", type=_positive, default=16, metavar="N",
+    add("--single_chain_max_step", type=positive, default=16, metavar="N",
         help="deepest node of a chain; a step is three deep: thought, action, input")
-    add("--max_query_count", type=_positive, default=200, metavar="N", help="DFS: calls of the model for a query")
+    add("--max_query_count", type=positive, default=200, metavar="N", help="DFS: calls of the model for a query")
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("run").add_argument
-    add("--num_thread", type=_auto_or_positive, default=1, metavar="N",
+    add("--num_thread", type=auto_or_positive, default=1, metavar="N",
         help="queries at once in each replica; auto: as many as its KV cache holds, at most 128 (32 on the CPU); "
         "4 with --engine generate, which serves one request at a time, 32 with --engine server")
-    add("--generation_timeout", type=_seconds, default=600.0, metavar="S",
+    add("--generation_timeout", type=seconds, default=600.0, metavar="S",
         help="longest generation, in seconds; a query that meets a limit fails, and the next run tries it again")
-    add("--step_timeout", type=_seconds, default=1200.0, metavar="S", help="longest step: thought, action, input")
-    add("--query_timeout", type=_seconds, default=3600.0, metavar="S", help="longest query")
-    add("--replica_timeout", type=_seconds, default=300.0, metavar="S",
+    add("--step_timeout", type=seconds, default=1200.0, metavar="S", help="longest step: thought, action, input")
+    add("--query_timeout", type=seconds, default=3600.0, metavar="S", help="longest query")
+    add("--replica_timeout", type=seconds, default=300.0, metavar="S",
         help="a replica that makes no progress for so long is taken for hung: it is started again, and its queries "
         "go back to the others")
     add("--disable_tqdm", action="store_true", help="no progress bar; a line now and then")
-    add("--exit_with_parent", type=_positive, metavar="PID", help="stop when the process with this id has ended")
+    add("--exit_with_parent", type=positive, metavar="PID", help="stop when the process with this id has ended")
 
 
 def _add_other_backbone_options(parser: argparse.ArgumentParser) -> None:
@@ -250,16 +257,8 @@ def _add_other_backbone_options(parser: argparse.ArgumentParser) -> None:
     add("--openai_key", default="", metavar="KEY", help="its key")
     add("--lora", action="store_true", help="toolllama with LoRA weights")
     add("--lora_path", default="your_lora_path if lora", metavar="PATH", help="those weights")
-    add("--max_source_sequence_length", type=_positive, default=4096, metavar="N", help="accepted, without effect")
+    add("--max_source_sequence_length", type=positive, default=4096, metavar="N", help="accepted, without effect")
 # fmt: on
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (--help lists all flags)", file=sys.stderr)
-        raise SystemExit(ConfigError.exit_code)
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -269,40 +268,3 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         if action.default in (None, "", False, argparse.SUPPRESS):
             return action.help
         return super()._get_help_string(action)
-
-
-def _positive(text: str) -> int:
-    return _at_least(1, text)
-
-
-def _not_negative(text: str) -> int:
-    return _at_least(0, text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return value
-
-
-def _auto_or_positive(text: str) -> int | str:
-    return AUTO if text == AUTO else _at_least(1, text, f"{AUTO} or ")
-
-
-def _at_least(least: int, text: str, or_else: str = "") -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {or_else}a number of at least {least}")
-    return value
-
-
-def _text_or_none(text: str) -> str | None:
-    """Scripts pass an empty text for a variable that is not set."""
-    return text.strip() or None

@@ -1,0 +1,105 @@
+"""What the programs' command lines share: types of flags, mistakes in one line, and how a program ends."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
+from evaluation.toolbench.inference.process_watch import when_process_ends
+
+AUTO = "auto"
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (--help lists all flags)", file=sys.stderr)
+        raise SystemExit(ConfigError.exit_code)
+
+
+def positive(text: str) -> int:
+    return _at_least(1, text)
+
+
+def not_negative(text: str) -> int:
+    return _at_least(0, text)
+
+
+def seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+def auto_or_positive(text: str) -> int | str:
+    return AUTO if text == AUTO else _at_least(1, text, f"{AUTO} or ")
+
+
+def text_or_none(text: str) -> str | None:
+    """Scripts pass an empty text for a variable that is not set."""
+    return text.strip() or None
+
+
+def run_program(program: Callable[[], int]) -> int:
+    """Run a program whose log goes to stderr; its exit code, also where an error or a signal ends it.
+
+    A ToolGenError is printed as one line, or raised where TOOLGEN_TRACEBACK=1 asks for it.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[_StderrHandler()])
+    try:
+        return program()
+    except ToolGenError as error:
+        if os.environ.get("TOOLGEN_TRACEBACK") == "1":
+            raise
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:  # before the first query; from then on the run takes the signals
+        return 128 + signal.SIGINT
+
+
+def end_with(process_id: int | None) -> None:
+    """Stop this process as a signal would, once that one has ended; without effect for None."""
+    if process_id is not None:
+        when_process_ends(process_id, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process without waiting for threads: a run that was cut short may have left some in a generation."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # a full disk, a closed terminal, no stream at all
+            stream.flush()
+    if exit_code:
+        os._exit(exit_code)
+    sys.exit()
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to what sys.stderr is at that moment, so that lines go above the progress bar and not into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr)
+        except Exception:  # a terminal that was closed is no reason to end a run
+            self.handleError(record)
+
+
+def _at_least(least: int, text: str, or_else: str = "") -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {or_else}a number of at least {least}")
+    return value
