@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 _NOT_IN_A_NAME = re.compile(r"[^\u4e00-\u9fa5a-zA-Z0-9_^]")
 _UNDERSCORES = re.compile(r"_+")
 _PYTHON_WORDS = frozenset({"from", "class", "return", "false", "true", "id", "and"})
+_MAX_NAME_BYTES = 255  # of one path component, on every file system in use
 _LONGEST_NAME = 64  # characters; OpenAI's limit on function names, and ToolBench keeps the end of the name
 
 
@@ -72,3 +74,13 @@ class ActionName(str):
 
     def __getnewargs__(self) -> tuple[str, str, str]:  # type: ignore[override]  # copy and pickle call __new__ with it
         return str(self), self.tool_name, self.api_name
+
+
+def is_plain_file_name(name: str) -> bool:
+    """Whether `name`, which comes from outside, can be one component of a path and leads nowhere else."""
+    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
+        return False
+    try:
+        return len(os.fsencode(name)) <= _MAX_NAME_BYTES
+    except UnicodeEncodeError:  # half a surrogate pair: legal in JSON, no file name
+        return False

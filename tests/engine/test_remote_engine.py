@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import shutil
 import socket
 import ssl
@@ -189,6 +190,92 @@ def test_a_server_that_is_busy_for_good_is_given_up(fake):
         fake.always = lambda _: error_answer(503, "overloaded")
         with pytest.raises(EngineError, match="503: overloaded"):
             engine.generate(request())
+
+
+DEEP = (200, "application/json", b"[" * 10_000 + b"]" * 10_000)
+ODD_REPLIES = {
+    "nested 10,000 deep": DEEP,
+    "a number": (200, "application/json", b"1.5"),
+    "no text": (200, "application/json", b"\xff\xfe\xff"),
+    "numbers where lists are": json_answer({"data": 1.5, "version": 1.5, "tokens": 1.5, "choices": 1.5}),
+    "objects where texts are": json_answer({"data": [{"id": {}}], "version": {}, "tokens": [{}], "choices": [[]]}),
+    "an error nested deep": (400, "application/json", DEEP[2]),
+    "an error without words": json_answer({"error": {"message": [{}]}}, 500),
+}
+
+
+@pytest.mark.parametrize("name", ODD_REPLIES)
+@pytest.mark.parametrize("path", ["/v1/models", "/version", "/tokenize", "/v1/completions"])
+def test_a_reply_that_is_nonsense_is_a_typed_error_in_one_line(fake, path, name):
+    fake.replies[path] = ODD_REPLIES[name]
+    if path == "/version":  # which is good to know and no more
+        with engine_over(fake) as engine:
+            assert engine.generate(request()).token_ids == expected()
+        return
+    with pytest.raises(ServerError) as error, engine_over(fake):
+        pass
+    assert "\n" not in str(error.value)
+
+
+REFUSALS = {
+    "401": error_answer(401, "Unauthorized"),
+    "301": (301, "text/html", b""),
+    "404": error_answer(404, "no route"),
+    "500": error_answer(500, "EngineCore died"),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_server_that_is_healthy_and_refuses_every_generation_is_given_up(fake, caplog, name):
+    """However often its handshake succeeds, and at once: not after a patience that it renews again and again."""
+    with engine_over(fake, wait_s=300.0) as engine, ThreadPoolExecutor(4) as pool:
+        fake.always = lambda body: REFUSALS[name] if len(body["prompt"]) > 3 else None
+        futures = [pool.submit(_until_it_ends, engine, str(number)) for number in range(4)]
+        for future in futures:
+            assert f"status {name}" in str(future.result())
+            assert "5 times although its handshake succeeds" in str(future.result())
+    assert len(caplog.records) <= 20
+
+
+def _until_it_ends(engine, conversation_id):
+    for _ in range(1000):
+        try:
+            engine.generate(request(conversation_id=conversation_id))
+        except ServerError as error:
+            return error
+        except EngineError:
+            continue  # of this request alone
+    raise AssertionError("no end")
+
+
+@pytest.mark.timeout(120)
+def test_a_status_that_comes_and_goes_costs_tries_and_few_lines(fake, caplog):
+    turn = itertools.count()
+
+    def every_other_time(body):
+        return REFUSALS["401"] if len(body["prompt"]) > 3 and next(turn) % 2 else None
+
+    with engine_over(fake) as engine:
+        fake.always = every_other_time
+        for number in range(30):
+            assert engine.generate(request(conversation_id=str(number))).token_ids == expected()
+    assert len(caplog.records) <= 20
+    assert "told no more" in caplog.records[-1].message
+
+
+@pytest.mark.timeout(60)
+def test_a_request_that_alone_is_refused_ends_alone(fake):
+    """As by a filter before the server that dislikes what is in it."""
+    with engine_over(fake) as engine:
+        fake.always = lambda body: error_answer(403, "no") if body["prompt"][:2] == [6, 6] else None
+        with ThreadPoolExecutor(2) as pool:
+            bad = pool.submit(engine.generate, request(prompt=[6, 6, 6, 6]))
+            while not bad.done():
+                assert engine.generate(request()).token_ids == expected()
+            with pytest.raises(EngineError, match="the last of 4 times"):
+                bad.result()
+        assert engine.generate(request()).token_ids == expected()
 
 
 @pytest.mark.timeout(60)

@@ -50,7 +50,8 @@ def made_up_scores(ids: list[int], vocab_size: int = VOCAB_SIZE) -> list[float]:
 
 @dataclass
 class FakeServer:
-    """`upcoming` answers the next completions in turn, before the model does; None stands for the model."""
+    """`upcoming` answers the next completions in turn, before the model does; None stands for the model.
+    `replies` are by path, instead of everything else."""
 
     name: str = "toolgen"
     root: str = "/checkpoints/toolgen"
@@ -71,6 +72,7 @@ class FakeServer:
     upcoming: deque[Answer | None] = field(default_factory=deque)
     always: Callable[[Mapping[str, Any]], Answer | None] | None = None
     requests: list[dict[str, Any]] = field(default_factory=list)
+    replies: dict[str, Answer] = field(default_factory=dict)
     url: str = ""
 
     def generations(self) -> list[dict[str, Any]]:
@@ -80,6 +82,8 @@ class FakeServer:
     def answer(self, method: str, path: str, key: str, body: Mapping[str, Any]) -> Answer:
         if self.api_key and path.startswith("/v1/") and key != f"Bearer {self.api_key}":
             return json_answer({"error": "Unauthorized"}, 401)
+        if path in self.replies:
+            return self.replies[path]
         if (method, path) == ("GET", "/v1/models"):
             entry = {"id": self.name, "root": self.root, "max_model_len": self.max_model_len}
             return self.models or json_answer({"object": "list", "data": [entry]})

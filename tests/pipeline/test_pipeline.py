@@ -163,6 +163,40 @@ def test_a_tool_that_is_not_known_fails_its_query_and_no_other(world, run_here, 
     assert "query 1 failed" in caplog.text
 
 
+def test_an_entry_that_is_no_query_fails_and_no_other(world, run_here, tmp_path):
+    halved = query(0, query="Is it sunny in Paris \ud83d?")  # an emoji cut in two, as scraped texts have them
+    queries = world.write_queries(tmp_path / "queries.json", [halved, 5, {"query_id": 7}, query(0)])
+    output = tmp_path / "answers"
+    for _ in range(2):  # and again on the next run
+        assert run_here(world.flags(output, input_query_file=queries))[0] == 1
+        assert world.answer_names(output) == {"0_CoT@1.json", "failures.json"}
+        failures = {failure["id"]: failure for failure in json.loads((output / "failures.json").read_text())}
+        assert set(failures) == {"entry-1", "7", "entry-3"}
+        assert "entry 1 is a int" in failures["entry-1"]["message"]
+    [answer] = [json.loads(path.read_text()) for path in output.glob("*_CoT@1.json")]
+    assert answer["answer_generation"]["query"] == halved["query"]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["0_CoT@1.json", "failures.json", "events-0.jsonl", ".run.lock"])
+def test_a_pipe_where_a_record_belongs_ends_the_run_in_one_line(world, tmp_path, name):
+    output = tmp_path / "answers"
+    output.mkdir()
+    os.mkfifo(output / name)
+    with api_server(tmp_path) as service_url:
+        run = run_pipeline(world.flags(output), service_url)
+    assert run.returncode == 2, run.stderr
+    assert f"{output / name}: it is a pipe or a device, not a file" in run.stderr.splitlines()[-1]
+
+
+def test_a_pipe_in_place_of_the_runs_record_is_replaced(world, run_here, tmp_path):
+    output = tmp_path / "answers"
+    output.mkdir()
+    os.mkfifo(output / "run.json")
+    assert run_here(world.flags(output))[0] == 0
+    assert json.loads((output / "run.json").read_text())["status"] == "finished"
+
+
 NO_SERVER = {"engine": "server", "engine_url": "http://127.0.0.1:1/v1"}  # nothing listens on that port
 BAD_INPUT = {
     "no such model folder": ({"model_path": "/no/such/model"}, "no model folder at /no/such/model"),

@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import (
     ToolFiles,
     contain,
@@ -13,7 +14,7 @@ from evaluation.toolbench.inference.Downstream_tasks.tool_files import (
     read_tools_json,
 )
 from evaluation.toolbench.inference.errors import DataError
-from tests.helpers.environment import RENTALS, entry, write_tools
+from tests.helpers.environment import RENTALS, FakeApi, command_line, entry, write_tools
 
 
 def test_the_white_list_has_every_tool_and_leaves_out_what_is_none(tmp_path, caplog):
@@ -79,3 +80,55 @@ def test_no_name_leads_out_of_the_folder(tmp_path_factory, category, tool):
     assert not files.has(outside)
     with pytest.raises(DataError):
         files.descriptions([outside])
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=()), max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+parameters = st.lists(
+    st.fixed_dictionaries(
+        {"name": json_values | st.just("city")},
+        optional={"type": json_values, "description": json_values, "default": json_values},
+    )
+    | json_values,
+    max_size=2,
+)
+
+
+@given(
+    api=st.fixed_dictionaries(
+        {"name": st.just("Daily Forecast")},
+        optional={
+            "description": json_values,
+            "required_parameters": parameters | json_values,
+            "optional_parameters": parameters | json_values,
+        },
+    ),
+    described=json_values,
+    mark=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_tool_file_holds_its_functions_can_be_described(tmp_path, api, described, mark):
+    tool = {"tool_name": "Sea Watch", "tool_description": described, "api_list": [api]}
+    path = tmp_path / "Weather/sea_watch.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(tool), encoding=mark)
+    files = ToolFiles(tmp_path)
+    question = {"query": "?", "api_list": [entry("Sea Watch")]}
+    args = command_line(tmp_path)
+    env = rapidapi_wrapper(question, None, "truth", None, None, args, client=FakeApi(), tool_files=files)
+    [function] = env.truth_functions.values()
+    json.dumps(function)
+    assert isinstance(env.task_description, str)
+
+
+@given(
+    category=st.text(st.characters(exclude_categories=())) | st.just("x" * 5000), tool=st.text() | st.just("x" * 5000)
+)
+def test_any_name_of_a_tool_is_a_known_one_or_a_data_error(tmp_path_factory, category, tool):
+    files = ToolFiles(tmp_path_factory.getbasetemp())
+    assert not files.has(entry(tool, category=category))
+    with pytest.raises(DataError):
+        files.api_json(entry(tool, category=category))

@@ -1,11 +1,18 @@
 """Query files: what is read, and what is refused with the query and the key named."""
 
 import json
+import os
+import threading
 
 import pytest
 
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.inference.records.queries import in_run_order, read_queries, read_replacements
+from evaluation.toolbench.inference.records.queries import (
+    in_run_order,
+    read_queries,
+    read_replacements,
+    refuse_unusable,
+)
 
 API = {"category_name": "Weather", "tool_name": "Sky Watch", "api_name": "Daily Forecast"}
 
@@ -60,7 +67,8 @@ def test_queries_that_toolgen_drops_change_no_order_and_come_last(tmp_path):
         ([{"query_id": 5, "query": "a", "api_list": [{**API, "tool_name": None}]}], ["query 5", "'tool_name'"]),
         ([{"query_id": 5, "query": "a", "api_list": {}}], ["query 5", "'api_list'"]),
         ([{"query_id": "../5", "query": "a"}], ["../5", "file name"]),
-        ([{"query_id": 5, "query": "a"}, {"query_id": 5, "query": "b"}], ["the id 5"]),
+        ([{"query_id": "\ud83d", "query": "a"}], ["entry 0", "file name"]),
+        ([{"query_id": "x" * 300, "query": "a"}], ["entry 0", "file name"]),
     ],
 )
 def test_bad_queries_are_named(tmp_path, content, named):
@@ -84,3 +92,38 @@ def test_a_query_without_apis_is_refused_only_where_they_are_needed(tmp_path):
 
 def test_a_query_repeated_word_for_word_is_run_once(tmp_path):
     assert len(read(tmp_path, [{"query_id": 5, "query": "a"}] * 2)) == 1
+
+
+def test_a_bad_entry_fails_alone(tmp_path, caplog):
+    good = [{"query_id": 1, "query": "a"}, {"query_id": 2, "query": "b"}]
+    bad = ["text", {"query_id": 7}, {"query_id": 1, "query": "another"}, {"query_id": "../x", "query": "c"}, None]
+    queries = read(tmp_path, [*good, *bad])
+    assert [query.query_id for query in queries] == ["1", "2", "entry-2", "7", "entry-4", "entry-5", "entry-6"]
+    for query in queries[:2]:
+        refuse_unusable(query.data_dict())
+    for query, words in zip(queries[2:], ["entry 2", "query 7", "the id 1", r"\.\./x", "entry 6"], strict=True):
+        with pytest.raises(DataError, match=words):
+            refuse_unusable(query.data_dict())
+    assert "5 of 7 queries cannot be run" in caplog.text
+
+
+def test_ids_of_bad_entries_take_nobodys_place(tmp_path):
+    queries = read(tmp_path, [{"query_id": "entry-1", "query": "a"}, 5])
+    assert [query.query_id for query in queries] == ["entry-1", "entry-1-"]
+
+
+def test_files_with_a_byte_order_mark_are_read(tmp_path):
+    path = tmp_path / "queries.json"
+    for encoding in ("utf-8-sig", "utf-16"):
+        path.write_text('[{"query": "é"}]', encoding=encoding)
+        assert read_queries(path, {})[0].text == "é"
+
+
+@pytest.mark.timeout(60)
+def test_queries_may_come_through_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=('[{"query": "a"}]',))
+    writer.start()
+    assert read_queries(pipe, {})[0].text == "a"
+    writer.join()

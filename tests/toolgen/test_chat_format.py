@@ -112,3 +112,16 @@ def test_a_turn_is_tokenized_once_however_often_it_is_asked_for():
     for _ in range(3):
         encoder.encode(conv.pieces())
     assert encoder._piece_ids.cache_info().misses == 3  # opening, "Hi", "Ho"
+
+
+@given(text=st.text(st.characters(exclude_categories=())))
+def test_any_text_of_a_query_or_tool_can_be_encoded(text):
+    for name, encoder in ENCODERS.items():
+        ids = encoder.encode(conversation(name, text, [(0, text), (1, None)]).pieces())
+        assert ids == encoder.encode_text("".join(conversation(name, text, [(0, text), (1, None)]).pieces()))
+        encoder.encode_bare(text)
+
+
+def test_half_a_surrogate_pair_is_read_as_a_replacement_character():
+    encoder = ENCODERS["llama-3"]
+    assert encoder.encode_text("cut \ud83d") == encoder.encode_text("cut \ufffd")

@@ -58,6 +58,11 @@ async def post_json(
         return HttpReply(response.status_code, response.headers, bytes(body))
 
 
+def retry_after_s(header: str | None) -> float | None:
+    """The seconds of a retry-after header. None for its other form, a date: the caller's back-off serves."""
+    return float(header) if header and header.isascii() and header.isdigit() else None
+
+
 def _unpacker(encoding: str) -> Callable[[bytes, int], bytes]:
     """Turns a chunk as it was sent into the bytes of the reply, of which it gives as many as asked for at most.
 

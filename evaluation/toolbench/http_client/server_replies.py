@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import httpx
+
+from evaluation.toolbench.json_input import JsonError, parse_json, parse_object
+from evaluation.toolbench.http_client.exchange import retry_after_s
 
 _LONGEST_QUOTE = 300  # characters of a server's own words in a message
 
@@ -38,7 +40,7 @@ def raise_for_status(status: int, headers: Mapping[str, str], body: bytes, *, ke
     if status == 404:
         raise Failure("unfit", words)
     if status in (429, 502, 503, 504):
-        raise Failure("busy", words, _seconds(headers.get("retry-after")))
+        raise Failure("busy", words, retry_after_s(headers.get("retry-after")) or 0.0)
     if status >= 500:
         raise Failure("failed", words)
     if 300 <= status < 400:
@@ -49,13 +51,10 @@ def raise_for_status(status: int, headers: Mapping[str, str], body: bytes, *, ke
 def read_object(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     """The JSON object in a reply's body; Failure when there is none."""
     try:
-        reply = json.loads(body)
-    except ValueError:
-        reply = None
-    if not isinstance(reply, dict):
+        return parse_object(body)
+    except JsonError:
         kind = headers.get("content-type", "").partition(";")[0] or "no content type"
-        raise Failure("failed", f"answered with something that is no JSON object ({kind}, {len(body)} bytes)")
-    return reply
+        raise Failure("failed", f"answered with something that is no JSON object ({kind}, {len(body)} bytes)") from None
 
 
 def error_words(reply: Any) -> str:
@@ -101,13 +100,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _quote(headers: Mapping[str, str], body: bytes) -> str:
     """What the server says itself, as the end of a sentence."""
     try:
-        words = error_words(json.loads(body))
-    except ValueError:
+        words = error_words(parse_json(body))
+    except JsonError:
         words = "" if "html" in headers.get("content-type", "") else body.decode(errors="replace")
     words = " ".join(words.split())[:_LONGEST_QUOTE]
     return f": {words}" if words else ""
-
-
-def _seconds(retry_after: str | None) -> float:
-    """The header's seconds; 0 for a date or nonsense."""
-    return float(retry_after) if retry_after and retry_after.isdigit() else 0.0

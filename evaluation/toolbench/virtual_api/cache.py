@@ -7,7 +7,6 @@ processes that store at the same time. All methods may be called from any thread
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -22,7 +21,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from evaluation.toolbench.file_lock import lock
 from evaluation.toolbench.inference.errors import OutputError
+from evaluation.toolbench.json_input import JsonError, parse_object, read_file
 from evaluation.toolbench.virtual_api.cache_names import RecordName
 from evaluation.toolbench.virtual_api.keys import KeyIndex, record_key
 
@@ -134,7 +135,7 @@ class ResponseCache:
                 return record
             try:
                 answers = _load(path)
-            except (OSError, ValueError, RecursionError) as error:
+            except (OSError, JsonError) as error:
                 _log.warning("%s counts as empty: %s", path, error)
                 answers = {}  # remembered too, so that the line above comes once per version of the file
             # The stamp is older than the content, never newer: a change in between is read again.
@@ -166,7 +167,7 @@ class ResponseCache:
             return _load(path)
         except FileNotFoundError:
             return {}
-        except (ValueError, RecursionError):
+        except JsonError:
             broken = path.with_name(f"{path.name}.broken")
             _log.warning("%s is not a JSON object of answers; moved to %s", path, broken.name)
             os.replace(path, broken)  # a person may still rescue what is in it
@@ -183,10 +184,7 @@ def _stamp(path: Path) -> _Stamp | None:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    answers = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(answers, dict):
-        raise ValueError(f"a JSON {type(answers).__name__} where an object of answers is expected")
-    return answers
+    return parse_object(read_file(path))
 
 
 @contextmanager
@@ -196,7 +194,7 @@ def _exclusive(lock_path: Path) -> Iterator[None]:
     The lock file stays: removing it would let two holders lock two different files of that name.
     """
     with lock_path.open("w") as lock_file:  # every opening is a holder of its own, also within a process
-        fcntl.flock(lock_file, fcntl.LOCK_EX)
+        lock(lock_file.fileno(), lock_path, wait=True)
         yield  # closing the file releases the lock, also when we are killed
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from evaluation.toolbench.names import change_name, standardize, standardize_category
-
-_MAX_NAME_BYTES = 255  # of one path component, on every file system in use
+from evaluation.toolbench.names import change_name, is_plain_file_name, standardize, standardize_category
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class RecordName:
         separators, NUL and over-long names must not reach the file system.
         """
         parts = (self.category, self.tool, f"{self.api}.json")
-        if not self.api or not all(_is_plain_file_name(part) for part in parts):
+        if not self.api or not all(is_plain_file_name(part) for part in parts):
             return None
         return PurePosixPath(*parts)
 
@@ -55,12 +52,3 @@ def bare_tool_name(tool_name: str, category: str) -> str:
     'recipes_for_two'
     """
     return tool_name.removesuffix(f"_for_{category}")
-
-
-def _is_plain_file_name(name: str) -> bool:
-    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
-        return False
-    try:
-        return len(os.fsencode(name)) <= _MAX_NAME_BYTES
-    except UnicodeEncodeError:  # half a surrogate pair: legal in JSON, no file name
-        return False

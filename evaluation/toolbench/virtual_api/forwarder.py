@@ -11,6 +11,7 @@ import httpx
 
 from evaluation.toolbench.http_client.exchange import ResponseTooLarge, new_http_client, post_json
 from evaluation.toolbench.http_client.urls import is_loopback, parse_http_url
+from evaluation.toolbench.json_input import JsonError, parse_object
 from evaluation.toolbench.virtual_api.cache_names import RecordName, bare_tool_name
 from evaluation.toolbench.virtual_api.own_answers import (
     FORWARD_NOT_AN_ANSWER,
@@ -63,10 +64,10 @@ class Forwarder:
         if reply.status != HTTPStatus.OK:
             return api_error(f"The API server answered with HTTP status {reply.status}.")
         try:
-            answer = json.loads(reply.body)
-        except (ValueError, RecursionError):
+            answer = parse_object(reply.body)
+        except JsonError:
             return FORWARD_NOT_AN_ANSWER
-        return answer if isinstance(answer, dict) and "error" in answer else FORWARD_NOT_AN_ANSWER
+        return answer if "error" in answer else FORWARD_NOT_AN_ANSWER
 
     async def close(self) -> None:
         await self._client.aclose()

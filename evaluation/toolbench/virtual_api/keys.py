@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from evaluation.toolbench.json_input import parse_json
+
 
 def parse_tool_input(tool_input: str | dict[str, Any]) -> Any:
     """The arguments as a value: an object as it is, a text as the JSON it holds, "" as {}.
@@ -21,10 +23,7 @@ def parse_tool_input(tool_input: str | dict[str, Any]) -> Any:
         return tool_input
     if tool_input == "":
         return {}
-    try:
-        return json.loads(tool_input)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    return parse_json(tool_input)
 
 
 def record_key(arguments: Any) -> str:

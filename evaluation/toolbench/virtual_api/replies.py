@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Literal
+
+from evaluation.toolbench.http_client.exchange import retry_after_s
+from evaluation.toolbench.json_input import JsonError, parse_object
 
 SUCCESS = 0
 TIMEOUT = 5
@@ -59,20 +62,14 @@ def read_reply(status: int, body: bytes, *, retry_after: str | None = None, is_r
             f"request invalid, data error. status_code={status}",
             REQUEST_INVALID,
             retry="failure" if may_pass else None,
-            retry_after_s=_seconds(retry_after),
+            retry_after_s=retry_after_s(retry_after),
         )
     try:
-        answer: Any = json.loads(body)
-        if not isinstance(answer, dict) or "error" not in answer:
-            return NOT_AN_ANSWER
-        observation = json.dumps(answer)
-    except (ValueError, RecursionError):
+        answer = parse_object(body)
+    except JsonError:
         return NOT_AN_ANSWER
-    error = answer["error"]
+    if "error" not in answer:
+        return NOT_AN_ANSWER
+    error, observation = answer["error"], json.dumps(answer)
     code = CODE_OF_ERROR.get(error, SUCCESS) if isinstance(error, str) else SUCCESS
     return Reply(observation, code, "rate limit" if code in _RATE_LIMIT_CODES and not is_replay else None)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """The header's number of seconds. Its other form, a date, is left to our own back-off."""
-    return float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None

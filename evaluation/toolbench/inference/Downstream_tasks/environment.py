@@ -12,6 +12,7 @@ from evaluation.toolbench.inference.Downstream_tasks.task_texts import task_desc
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
 from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, FINISH_NAME, UNKNOWN_FUNCTION, parse_finish
+from evaluation.toolbench.inference.records.queries import refuse_unusable
 from evaluation.toolbench.inference.Tree.base_env import FunctionJson, base_env
 
 
@@ -51,6 +52,7 @@ class rapidapi_wrapper(base_env):
         client: ApiCaller | None = None,
         tool_files: ToolFiles | None = None,
     ) -> None:
+        refuse_unusable(query_json)
         self.tool_root_dir: str = args.tool_root_dir
         self.toolbench_key: str = args.toolbench_key
         self.rapidapi_key: str = args.rapidapi_key

@@ -146,7 +146,7 @@ def _function_description(api_json: ApiJson, name: str, standard_tool_name: str)
 
 def _property(parameter: Mapping[str, Any]) -> dict[str, Any]:
     described = {
-        "type": _TYPES.get(parameter.get("type") or "", "string"),
+        "type": _TYPES.get(_text(parameter.get("type")), "string"),
         "description": _text(parameter.get("description"))[:_LONGEST_DESCRIPTION],
     }
     if str(parameter.get("default", "")) != "":

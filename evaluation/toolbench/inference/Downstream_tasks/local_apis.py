@@ -14,6 +14,7 @@ from typing import Any
 from evaluation.toolbench.inference.Downstream_tasks.api_files import ApiFiles, within
 from evaluation.toolbench.inference.Downstream_tasks.functions import pure_api_name
 from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.json_input import read_json
 from evaluation.toolbench.virtual_api.cache_names import RecordName, bare_tool_name
 from evaluation.toolbench.virtual_api.keys import parse_tool_input
 from evaluation.toolbench.virtual_api.replies import CODE_OF_ERROR, SUCCESS, TIMEOUT
@@ -150,7 +151,7 @@ def _api_files(root: Path) -> ApiFiles:
 def _schema(schema_root: Path, category: str, tool_name: str, api_name: str) -> dict[str, Any] | None:
     """The keys of an API's responses; None where no example was recorded."""
     try:
-        examples = json.loads((schema_root / category / f"{tool_name}.json").read_text(encoding="utf-8"))
+        examples = read_json(schema_root / category / f"{tool_name}.json")
         schemas = {pure_api_name(api["name"]): api["schema"] for api in examples["api_list"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.Downstream_tasks.functions import ApiJson, api_json_of, pure_api_name
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.names import standardize, standardize_category
+from evaluation.toolbench.json_input import JsonError, read_json
+from evaluation.toolbench.names import is_plain_file_name, standardize, standardize_category
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +41,12 @@ class ToolFiles:
         return None
 
     def has(self, entry: Mapping[str, Any]) -> bool:
-        return self.path_of(entry).is_file()
+        return os.path.isfile(self.path_of(entry))  # unlike Path.is_file, it takes any name
 
     def path_of(self, entry: Mapping[str, Any]) -> Path:
         """The file of a tool. Names from outside are folded into plain file names, so it is below `root`."""
         category = entry["category_name"]
-        if category in (".", "..") or not (self.root / category).is_dir() or Path(category).name != category:
+        if not is_plain_file_name(category) or not (self.root / category).is_dir():
             category = standardize_category(category).lstrip(".")
         return self.root / category / f"{standardize(entry['tool_name'])}.json"
 
@@ -93,11 +94,11 @@ def contain(candidate_list: Iterable[str], white_list: Mapping[str, Any]) -> lis
 def read_tools_json(path: Path) -> list[dict[str, Any]]:
     """The entries of `tools.json`; DataError naming what is missing where."""
     try:
-        tools = json.loads(path.read_text(encoding="utf-8"))
+        tools = read_json(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}. Provider all needs it; pass --data_dir") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
+    except JsonError as error:
+        raise DataError(f"{path} is {error}") from error
     if not isinstance(tools, list):
         raise DataError(f"{path} holds a {type(tools).__name__}, not a list of tools")
     for position, tool in enumerate(tools):
@@ -112,8 +113,8 @@ def read_tools_json(path: Path) -> list[dict[str, Any]]:
 
 def _read_tool(path: Path) -> dict[str, Any] | None:
     try:
-        tool = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        tool = read_json(path)
+    except (OSError, JsonError):
         return None
     return tool if _is_tool(tool) else None
 

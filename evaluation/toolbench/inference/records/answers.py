@@ -16,6 +16,7 @@ from typing import Any
 from evaluation.toolbench.inference.errors import OutputError
 from evaluation.toolbench.inference.records.finish import GIVE_ANSWER
 from evaluation.toolbench.inference.records.whole_files import remove_abandoned, write_whole
+from evaluation.toolbench.json_input import JsonError, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +55,12 @@ class AnswerFolder:
         """What came out of this query; None when it has no complete answer."""
         path = self.path_of(query_id)
         try:
-            record = json.loads(path.read_bytes())
+            record = read_json(path)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise OutputError(f"cannot read {path}: {error.strerror}") from error
-        except (ValueError, RecursionError):
+        except JsonError:
             logger.warning("%s is not complete JSON: the query is run again", path)
             return None
         outcome = outcome_of(record)

@@ -6,14 +6,13 @@ without an end was interrupted.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.json_input import JsonError, parse_json, read_file
 
 EVENT_FILES = "events-*.jsonl"
 
@@ -181,15 +180,15 @@ class _FileReader:
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     """The objects in the lines of `path`; an empty one for a line that is none."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_file(path).split(b"\n")
     except OSError as error:
         raise DataError(f"cannot read the events in {path}: {error.strerror}") from error
     for line in lines:
         if not line.strip():
             continue
         try:
-            record = json.loads(line, parse_constant=_finite, parse_float=_finite)
-        except (ValueError, RecursionError):
+            record = parse_json(line, finite=True)  # curves could not be drawn with other numbers
+        except JsonError:
             record = {}
         yield record if isinstance(record, dict) else {}
 
@@ -200,13 +199,6 @@ def _count(value: Any) -> int | None:
 
 def _error(value: Any) -> dict[str, str] | None:
     return None if value is None else {"type": str(value["type"]), "message": str(value["message"])}
-
-
-def _finite(number: str) -> float:
-    """Not NaN and not infinite, which 1e999 is too: curves could not be drawn with them."""
-    if not math.isfinite(value := float(number)):
-        raise ValueError(f"{number} is not finite")
-    return value
 
 
 def _replica_of(path: Path) -> int:

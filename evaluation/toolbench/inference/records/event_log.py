@@ -31,6 +31,7 @@ from typing import Any
 
 from evaluation.toolbench.inference.errors import OutputError
 from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, GAVE_UP
+from evaluation.toolbench.json_input import check_regular
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ class EventLog:
         self._has_failed = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            check_regular(self._file, self.path)
         except OSError as error:
             raise OutputError(f"cannot write the run's events to {self.path}: {error.strerror}") from error
         self._line_is_torn = not _ends_with_newline(self._file)  # of a process that was killed

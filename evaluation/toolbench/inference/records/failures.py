@@ -14,6 +14,7 @@ from typing import Any
 from evaluation.toolbench.inference.records.answers import output_errors
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.records.whole_files import folder_lock, write_whole
+from evaluation.toolbench.json_input import JsonError, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +73,10 @@ class FailureLog:
     def _read(self) -> tuple[list[Entry], bool]:
         """The entries, and whether that is all there is in the file."""
         try:
-            found = json.loads(self.path.read_bytes())
+            found = read_json(self.path)
         except FileNotFoundError:
             return [], True
-        except (ValueError, RecursionError):
+        except JsonError:
             return [], False
         if not isinstance(found, list):
             return [], False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
+
+from evaluation.toolbench.json_input import JsonError, parse_json
 
 FINISH_NAME = "Finish"
 GIVE_ANSWER = "give_answer"
@@ -52,8 +53,8 @@ def parse_finish(arguments: str) -> FinishCall:
     'He said "hi".'
     """
     try:
-        values = json.loads(arguments, strict=False)
-    except (ValueError, RecursionError):
+        values = parse_json(arguments, strict=False)
+    except JsonError:
         return _parse_leniently(arguments)
     if not isinstance(values, dict):
         return FinishCall()

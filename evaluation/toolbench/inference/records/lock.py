@@ -1,25 +1,36 @@
 """One run at a time in a folder of answers.
 
-The lock is the operating system's on an open file, so it ends with its process however that ends; what is
-written in the file is only for people.
+The lock is the operating system's on an open file, so it ends with its process however that ends. What is
+written in the file is for people, and for file systems without locks: there, a run that it names and that is
+still alive on this machine counts as the holder.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
+import logging
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
+
+from evaluation.toolbench.file_lock import lock
 from evaluation.toolbench.inference.errors import OutputError
 from evaluation.toolbench.inference.records.answers import output_errors
+from evaluation.toolbench.json_input import check_regular, parse_object
+
+logger = logging.getLogger(__name__)
 
 LOCK_FILE = ".run.lock"
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe is not waited for, and then refused
+_LONGEST_RECORD = 10_000  # characters
 
 
 class RunLock:
@@ -53,32 +64,56 @@ class RunLock:
 
     def _try(self) -> Any:
         """The locked file; None if it was removed by its last holder just before it was locked."""
-        file = open(self._path, "a+", encoding="utf-8")  # noqa: SIM115 - it stays open
+        descriptor = os.open(self._path, _FLAGS, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _holder(file)
+            check_regular(descriptor, self._path)
+        except OSError:
+            os.close(descriptor)
+            raise
+        file = os.fdopen(descriptor, "r+", encoding="utf-8")
+        outcome = lock(file.fileno(), self._path, wait=False)
+        holder = _holder(file)
+        if outcome == "busy" or (outcome == "unsupported" and holder is not None and holder.is_alive_here()):
             file.close()
             raise OutputError(
-                f"{self._folder} is in use by another run{holder}: wait for it, stop it, or pass another "
-                "--output_answer_file",
+                f"{self._folder} is in use by another run{f' ({holder})' if holder else ''}: wait for it, stop it, or "
+                "pass another --output_answer_file"
+                + (f"; or remove {self._path} if that process is not a run" if outcome == "unsupported" else ""),
                 path=str(self._folder),
-            ) from None
-        except OSError:  # a file system without locks
-            return file
+            )
+        if outcome == "unsupported" and holder is not None and holder.host != socket.gethostname():
+            logger.warning("%s names a run that may still use this folder: %s", self._path, holder)
         if not os.fstat(file.fileno()).st_nlink:
             file.close()
             return None
-        file.truncate(0)
+        file.seek(0)
+        file.truncate()
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}))
         file.flush()
         return file
 
 
-def _holder(file: Any) -> str:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+@dataclass(frozen=True)
+class _Holder:
+    """The run that wrote the file last."""
+
+    pid: int
+    host: str
+    started: float
+
+    def __str__(self) -> str:
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
+        return f"process {self.pid} on {self.host}, since {started}"
+
+    def is_alive_here(self) -> bool:
+        """Whether it runs on this machine. Its number may have passed to another process."""
+        return self.host == socket.gethostname() and self.pid != os.getpid() and psutil.pid_exists(self.pid)
+
+
+def _holder(file: Any) -> _Holder | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
         file.seek(0)
-        record = json.load(file)
-        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started"]))
-        return f" (process {int(record['pid'])} on {record['host']}, since {started})"
-    return ""
+        record = parse_object(file.read(_LONGEST_RECORD))
+        time.localtime(record["started"])  # a time that can be shown
+        return _Holder(int(record["pid"]), str(record["host"]), float(record["started"]))
+    return None

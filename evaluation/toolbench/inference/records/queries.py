@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.json_input import JsonError, parse_json, whole_text
 
 logger = logging.getLogger(__name__)
 
 _SHUFFLE_SEED = 42  # fixes the order of queries, which --seed does not change
 _API_KEYS = ("category_name", "tool_name", "api_name")
+_UNUSABLE = "unusable_entry"  # the key under which a record says why its entry cannot be run
+_LONGEST_ID = 200  # bytes; a file name has 255, and the method and a temporary's ending are part of it
 
 
 class Task(NamedTuple):
@@ -49,27 +52,46 @@ class Query:
 
 
 def read_queries(path: Path, replacements: Mapping[str, str], *, needs_api_list: bool = False) -> list[Query]:
-    """The queries of a file, in its order. DataError with the query and the key where something is missing.
+    """The queries of a file, in its order.
 
     A query without `query_id` has its position as id. Of queries that are repeated word for word the first
     is kept. `needs_api_list` is for providers that have no other source of functions.
+
+    An entry that cannot be run stands among the others as a query that fails (`refuse_unusable`), under its own
+    id or as "entry-<position>". DataError where the file is no list, or no entry of it can be run.
     """
     records = _read_list(path, "queries")
     queries: dict[str, Query] = {}
+    errors: list[DataError] = []
     for position, record in enumerate(records):
-        query = _query(path, position, record, replacements, needs_api_list)
-        twin = queries.get(query.query_id)
-        if twin is None:
-            queries[query.query_id] = query
-        elif twin.record == query.record:
-            logger.warning("%s: query %s is there twice; the first is taken", path, query.query_id)
-        else:
-            raise DataError(
-                f"{path}: two different queries have the id {query.query_id}, so their answers would overwrite each "
-                "other: give one of them another query_id",
-                query_id=query.query_id,
-            )
+        try:
+            query = _query(path, position, record, replacements, needs_api_list)
+            twin = queries.get(query.query_id)
+            if twin is not None and twin.record == query.record:
+                logger.warning("%s: query %s appears twice; keeping the first", path, query.query_id)
+                continue
+            if twin is not None:
+                raise DataError(
+                    f"{path}: entry {position} has the id {query.query_id} of another query, whose answer it would "
+                    "overwrite: give it another query_id"
+                )
+        except DataError as error:
+            errors.append(error)
+            query = _unusable(error, position, queries)
+        queries[query.query_id] = query
+    if errors and len(errors) == len(queries):
+        raise errors[0]
+    if errors:
+        logger.warning(
+            "%d of %d queries cannot be run and will fail, the first: %s", len(errors), len(queries), errors[0]
+        )
     return list(queries.values())
+
+
+def refuse_unusable(record: Mapping[str, Any]) -> None:
+    """DataError for the record of an entry that cannot be run."""
+    if _UNUSABLE in record:
+        raise DataError(str(record[_UNUSABLE]))
 
 
 def read_replacements(path: str) -> dict[str, str]:
@@ -125,21 +147,31 @@ def _query(path: Path, position: int, record: Any, replacements: Mapping[str, st
     return Query(query_id, replacements.get(query_id, record["query"]), record)
 
 
+def _unusable(error: DataError, position: int, taken: Container[str]) -> Query:
+    query_id = str(error.details.get("query_id", f"entry-{position}"))
+    if query_id in taken:
+        query_id = f"entry-{position}"
+    while query_id in taken:
+        query_id += "-"
+    return Query(query_id, "", {_UNUSABLE: str(error)})
+
+
 def _check_id(query_id: str, where: str) -> None:
     """The id becomes part of a file name, of which conversion reads the part before the first `_`."""
-    if not query_id or query_id.startswith(".") or any(character in query_id for character in "/\\\0\n"):
-        raise DataError(f"{where}: the id {query_id!r} cannot be part of a file name", query_id=query_id)
+    is_odd = not query_id or query_id.startswith(".") or any(character in query_id for character in "/\\\0\n")
+    if is_odd or whole_text(query_id) != query_id or len(os.fsencode(query_id)) > _LONGEST_ID:
+        raise DataError(f"{where[:500]}: the id {query_id[:50]!r} cannot be part of a file name")
     if "_" in query_id:
         logger.warning("%s: conversion will read the id as %r", where, query_id.split("_")[0])
 
 
 def _read_list(path: Path, what: str) -> list[Any]:
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
+        records = parse_json(path.read_bytes())  # a pipe, which a shell's <(...) is, as well
     except OSError as error:
         raise DataError(f"cannot read the {what} file {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"the {what} file {path} is not JSON: {error}") from error
+    except JsonError as error:
+        raise DataError(f"the {what} file {path} is {error}") from error
     if not isinstance(records, list):
         raise DataError(f"the {what} file {path} holds a {type(records).__name__}, not a list")
     return records

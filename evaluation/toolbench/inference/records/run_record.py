@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from evaluation.toolbench.inference.errors import DataError, OutputError
 from evaluation.toolbench.inference.records.whole_files import write_whole
+from evaluation.toolbench.json_input import JsonError, read_json
 
 RUN_FILE = "run.json"
 
@@ -140,10 +141,10 @@ def read_run_record(folder: Path) -> RunRecord | None:
     """The record in `folder`, None without one. DataError for one that cannot be read."""
     path = folder / RUN_FILE
     try:
-        return RunRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return RunRecord.from_json(read_json(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, DataError) as error:
+    except (OSError, JsonError, DataError) as error:
         raise DataError(
             f"cannot read the run's record {path}: {error}. The report can be made without it: move it away"
         ) from error

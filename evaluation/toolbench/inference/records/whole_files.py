@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+from evaluation.toolbench.file_lock import lock
 
 # .<name>.<process id>.<random>.part: hidden, and no reader of *.json takes it for a result.
 _PART_NAME = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.part")
@@ -44,7 +45,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """Hold other processes off `folder` that ask for this lock too. Without effect where folders cannot be locked."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _lock(descriptor)
+        lock(descriptor, folder / ".", wait=True)
         yield
     finally:
         os.close(descriptor)
@@ -54,15 +55,10 @@ def _open_part(path: Path) -> tuple[int, Path]:
     while True:
         part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        _lock(descriptor)
+        lock(descriptor, part, wait=True)
         if os.fstat(descriptor).st_nlink:
             return descriptor, part
         os.close(descriptor)  # taken for abandoned in the moment before it was locked
-
-
-def _lock(descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _remove_if_abandoned(part: Path) -> bool:
@@ -72,7 +68,8 @@ def _remove_if_abandoned(part: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock(descriptor, part, wait=False) != "held":
+            return False
         part.unlink()
     except OSError:
         return False

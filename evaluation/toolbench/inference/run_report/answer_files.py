@@ -13,6 +13,7 @@ from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.records.failures import FILE_NAME as FAILURES_FILE
 from evaluation.toolbench.inference.records.finish import ABSENT, FINAL_ANSWER, GAVE_UP, GIVE_UP, parse_finish
 from evaluation.toolbench.inference.run_report.trajectory import Step, Trajectory, chain_trajectory, tree_trajectory
+from evaluation.toolbench.json_input import read_json
 
 # The method begins with its algorithm's name; an id may have underscores, and so may a method.
 _ANSWER_FILE = re.compile(r"(?P<id>.+?)_(?P<method>(?:CoT|DFS).*)\.json")
@@ -61,7 +62,7 @@ def read_failures(folder: Path) -> list[Failure]:
     """The folder's list of failed queries, empty without one. DataError for one that is none."""
     path = folder / FAILURES_FILE
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
+        records = read_json(path)
         return [
             Failure(*(str(record[key]) for key in ("id", "method", "error", "message", "traceback")))
             for record in records
@@ -75,7 +76,7 @@ def read_failures(folder: Path) -> list[Failure]:
 
 def _read_answer(path: Path, query_id: str, method: str) -> Answer:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         return _answer(record, query_id, method)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{path.name} is not a whole answer file ({type(error).__name__}: {error})"

@@ -7,7 +7,6 @@ APIs may share; `ActionName` tells them apart.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from unidecode import unidecode
 from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.prompts import NO_DOCUMENTATION
+from evaluation.toolbench.json_input import JsonError, parse_json, read_text
 from evaluation.toolbench.names import ActionName, get_toolbench_name
 
 logger = logging.getLogger(__name__)
@@ -228,14 +228,14 @@ def _read_index(path: Path, finish: str) -> list[tuple[str, str]]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON (line {error.lineno}: {error.msg}). Restore the file") from error
+        return parse_json(_read_text(path))
+    except JsonError as error:
+        raise DataError(f"{path} is {error}. Restore the file") from error
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist. ToolGen's data has it; --data_dir says where to look") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.json_input import whole_text
 
 # Distinct pieces of conversation kept as ids. A turn is asked for in every later prompt of its conversation:
 # 64 conversations of 16 steps with 6 turns each, and room to spare.
@@ -123,7 +124,8 @@ class PromptEncoder:
     Fast tokenizers look for added tokens first and treat the text between two of them on its own. A piece
     that begins with such a token therefore has the same ids wherever it stands, and the ids of the turns
     that a conversation already had need not be computed again. Where the tokenizer does not warrant this,
-    every prompt is tokenized whole. Safe to call from several threads.
+    every prompt is tokenized whole. Halves of surrogate pairs, which no tokenizer takes, are read as U+FFFD.
+    Safe to call from several threads.
     """
 
     def __init__(self, tokenizer: Any, form: ChatFormat) -> None:
@@ -145,11 +147,11 @@ class PromptEncoder:
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of any text, with the tokenizer's special tokens around it."""
-        return list(self._tokenizer(text)["input_ids"])
+        return list(self._tokenizer(whole_text(text))["input_ids"])
 
     def encode_bare(self, text: str) -> list[int]:
         """Ids of any text, with nothing around it."""
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self._tokenizer(whole_text(text), add_special_tokens=False)["input_ids"])
 
     def vocabulary(self) -> dict[str, int]:
         """Id of every token, added ones included."""
@@ -160,7 +162,7 @@ class PromptEncoder:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _encode_piece(self, piece: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.backend_tokenizer.encode(piece, add_special_tokens=False).ids)
+        return tuple(self._tokenizer.backend_tokenizer.encode(whole_text(piece), add_special_tokens=False).ids)
 
 
 def _splits_before(tokenizer: Any, marker: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.toolgen.checkout import find_texts
+from evaluation.toolbench.json_input import read_text
 
 Role = Literal["user", "assistant"]
 
@@ -155,6 +156,6 @@ def _plain_system_prompt(found: dict[str, str], digests: TextDigests) -> str | N
 
 def _read_prompt_file(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the system prompt file {path}: {error}. It is a UTF-8 text file") from error

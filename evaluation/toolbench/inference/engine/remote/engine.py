@@ -8,6 +8,7 @@ import itertools
 import logging
 import random
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from functools import partial
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TRIES_AT_START = 3
+_MOST_LINES = 20  # in the log, about one server's comings and goings
 
 
 class ServerEngine(Engine):
@@ -57,6 +59,10 @@ class ServerEngine(Engine):
         self._pool = Pool(len(settings.urls))
         self._waiting: set[asyncio.Task[Any]] = set()  # tasks that wait for a server or before a retry
         self._all_down_since: float | None = None
+        self._endpoints: list[Endpoint] = []
+        self._revivals: set[asyncio.Task[None]] = set()
+        self._came_up = asyncio.Event()
+        self._num_lines: Counter[int] = Counter()  # by server
         for url in settings.urls:
             if settings.api_key and would_leak_key(url):
                 logger.warning(f"{KEY_VARIABLE} is sent unencrypted to {url.host}; https:// would protect it")
@@ -124,9 +130,8 @@ class ServerEngine(Engine):
 
     async def _connect(self) -> None:
         """The first handshakes: all servers at once, those that do not answer a few times."""
-        self._came_up = asyncio.Event()
-        self._endpoints = [Endpoint(url, self._settings) for url in self._settings.urls]
-        self._revivals: set[asyncio.Task[None]] = set()
+        for url in self._settings.urls:
+            self._endpoints.append(Endpoint(url, self._settings))
         outcomes = await asyncio.gather(*map(self._try_hands, self._pool.members), return_exceptions=True)
         for error in filter(None, outcomes):
             raise error
@@ -138,7 +143,7 @@ class ServerEngine(Engine):
                 "is ready, or correct --engine_url"
             )
         for member in down:
-            logger.warning(f"the generation server at {self._state_of(member)}; going on without it until it answers")
+            self._tell(member, f"{member.reason}; going on without it until it answers")
             self._revive(member)
 
     async def _try_hands(self, member: Member) -> None:
@@ -199,7 +204,7 @@ class ServerEngine(Engine):
                     raise self._error(member, caught, f" for {now - busy_since:.0f} s")
                 num_busy += 1
                 await self._pause(self._settings.retry.wait_s(num_busy - 1, self._rng, caught.retry_after_s))
-            elif caught.kind == "failed":
+            elif caught.kind in ("failed", "unfit"):
                 num_failures += 1
                 if num_failures > self._settings.retry.failures:
                     raise self._error(member, caught, f", the last of {num_failures} times")
@@ -210,11 +215,12 @@ class ServerEngine(Engine):
         while (member := self._pool.choose(conversation_id)) is None:
             assert self._all_down_since is not None  # set when the last one went down
             left = self._all_down_since + self._settings.wait_s - self._loop.time()
-            if left <= 0:
+            if left <= 0 or self._pool.are_all_out:
                 reasons = "; ".join(map(self._state_of, self._pool.members))
+                waited = "" if self._pool.are_all_out else f" for {self._settings.wait_s:g} s (--engine_wait)"
                 raise ServerError(
-                    f"no generation server for {self._settings.wait_s:g} s (--engine_wait): {reasons}. What is "
-                    "answered is saved: start a server and run the same command again"
+                    f"no generation server{waited}: {reasons}. What is answered is saved: start a server and run the "
+                    "same command again"
                 )
             with self._interruptible(), contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._came_up.wait(), left)
@@ -241,17 +247,20 @@ class ServerEngine(Engine):
         """Count a failure; a server that goes down by it is left out, and tried again later."""
         if failure.kind == "refused":  # the request's fault
             return
-        if not self._pool.failed(member, failure.words, at_once=failure.kind in ("lost", "unfit")):
+        at_once, is_reached = failure.kind in ("lost", "unfit"), failure.kind != "lost"
+        if not self._pool.failed(member, failure.words, at_once=at_once, is_reached=is_reached):
             return
-        self._revive(member)
+        if member.is_out:
+            member.reason += f", and has done so {member.falls} times although its handshake succeeds"
+        else:
+            self._revive(member)
         if self._pool.is_any_up:
-            logger.warning(f"the generation server at {self._state_of(member)}; going on with the others")
+            self._tell(member, f"{member.reason}; going on with the others")
             return
         self._came_up.clear()
         self._all_down_since = self._loop.time()
-        logger.warning(
-            f"the generation server at {self._state_of(member)}; waiting up to {self._settings.wait_s:g} s for one"
-        )
+        if not self._pool.are_all_out:
+            self._tell(member, f"{member.reason}; waiting up to {self._settings.wait_s:g} s for one")
 
     def _revive(self, member: Member) -> None:
         """Try handshakes in the background until the server is back."""
@@ -266,12 +275,12 @@ class ServerEngine(Engine):
                     served = await shake_hands(endpoint, self._needs, self._settings)
                 except Failure as failure:
                     if failure.kind in ("unfit", "refused") and failure.words != member.reason:
-                        logger.warning(f"the generation server at {endpoint.shown_url} {failure.words}")
+                        self._tell(member, failure.words)
                     member.reason = failure.words
                 else:
                     endpoint.served = served
                     self._bring_up(member)
-                    logger.warning(f"the generation server at {endpoint.shown_url} is back")
+                    self._tell(member, "is back")
                     return
 
         task = self._loop.create_task(revive())
@@ -282,6 +291,14 @@ class ServerEngine(Engine):
         self._pool.came_up(member)
         self._all_down_since = None
         self._came_up.set()
+
+    def _tell(self, member: Member, words: str) -> None:
+        """Log what became of a server; of one that comes and goes without end, the first times."""
+        self._num_lines[member.number] += 1
+        if self._num_lines[member.number] <= _MOST_LINES:
+            is_last = self._num_lines[member.number] == _MOST_LINES
+            last = " (this is told no more)" if is_last else ""
+            logger.warning(f"the generation server at {self._endpoints[member.number].shown_url} {words}{last}")
 
     def _state_of(self, member: Member) -> str:
         return f"{self._endpoints[member.number].shown_url} {member.reason}"
@@ -295,4 +312,4 @@ class ServerEngine(Engine):
             task.cancel()
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         await asyncio.gather(*others, return_exceptions=True)
-        await asyncio.gather(*(endpoint.close() for endpoint in getattr(self, "_endpoints", ())))
+        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))

@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import Any
 
 from evaluation.toolbench.http_client.server_replies import Failure
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.remote.endpoint import Endpoint, ServedModel
 from evaluation.toolbench.inference.engine.remote.pieces import Piece
 from evaluation.toolbench.inference.engine.remote.settings import LONGEST_LIST, ConstraintStyle, ServerSettings
+from evaluation.toolbench.inference.engine.remote.wire import ListedModel, read_models, read_token_ids
 from evaluation.toolbench.inference.engine.request import Sampling
 
 _GUIDANCE = """--structured-outputs-config '{"backend":"guidance"}'"""
@@ -51,40 +51,39 @@ async def shake_hands(endpoint: Endpoint, needs: Needs, settings: ServerSettings
 
 async def _model_of(endpoint: Endpoint, needs: Needs, settings: ServerSettings) -> ServedModel:
     try:
-        reply = await endpoint.get("/models")
-        models = [entry for entry in reply["data"] if isinstance(entry["id"], str)]
-    except (KeyError, TypeError):
-        raise Failure("unfit", f"does not list its models: is it an OpenAI-compatible server? {_URL_FORM}") from None
+        models = read_models(await endpoint.get("/models"))
     except Failure as failure:
         if failure.kind == "unfit" and "status 404" in failure.words:
             raise Failure("unfit", f"has no /v1/models: is it an OpenAI-compatible server? {_URL_FORM}") from None
         raise
+    if models is None:
+        raise Failure("unfit", f"does not list its models: is it an OpenAI-compatible server? {_URL_FORM}")
     model = _named(models, settings.model or needs.model)
     if model is None:
-        served = ", ".join(entry["id"] for entry in models) or "nothing"
+        served = ", ".join(entry.name for entry in models) or "nothing"
         raise Failure(
             "unfit",
             f"serves {served}, not {settings.model or needs.model}: start it with that model, or, if this is the same "
             "under another name, pass --engine_model NAME",
         )
-    max_length = model.get("max_model_len") or needs.max_length
+    max_length = model.max_length or needs.max_length
     if max_length < needs.max_length:
         raise Failure(
             "unfit",
             f"takes conversations of {max_length} tokens, and this run needs {needs.max_length}: start it with "
             f"--max-model-len {needs.max_length}, or pass --max_sequence_length {max_length}",
         )
-    return ServedModel(model["id"], max_length, await _version_of(endpoint), style=None)
+    return ServedModel(model.name, max_length, await _version_of(endpoint), style=None)
 
 
 _URL_FORM = "--engine_url is like http://HOST:8000/v1"
 
 
-def _named(models: Sequence[Mapping[str, Any]], wanted: str) -> Mapping[str, Any] | None:
+def _named(models: Sequence[ListedModel], wanted: str) -> ListedModel | None:
     """The model of that name, or made from a checkpoint of that name; paths may differ between machines."""
     for is_it in (_is_exactly, _ends_alike):
         for model in models:
-            if any(is_it(str(model[key]), wanted) for key in ("id", "root") if model.get(key)):
+            if any(is_it(name, wanted) for name in (model.name, model.root) if name):
                 return model
     return None
 
@@ -119,8 +118,11 @@ async def _check_tokens(endpoint: Endpoint, served: ServedModel, needs: Needs) -
                 "has no /tokenize beside /v1, so its tokens cannot be compared with ours: use vLLM, and let a proxy "
                 "before it pass this path on",
             ) from None
-        if reply.get("tokens") != expected:
-            text, ids, there = _first_difference(texts, reply.get("tokens") or [])
+        tokens = read_token_ids(reply.get("tokens"))
+        if tokens is None:
+            raise Failure("unfit", "answers /tokenize without a list of token ids: use vLLM")
+        if tokens != expected:
+            text, ids, there = _first_difference(texts, tokens)
             raise Failure(
                 "unfit",
                 f"reads {text} as token ids {there}, and the local tokenizer as {list(ids)}: start it with the "

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 # So many failures without a success between them, whatever kind they are, and a server counts as down.
 _FAILURES_TO_DOWN = 3
+# So often down by what it did to generations, without one that succeeded between, and it is not asked again: its
+# handshake proves nothing any more.
+_FALLS_TO_OUT = 5
 
 
 @dataclass
@@ -17,7 +20,13 @@ class Member:
     reason: str = "not asked yet"  # why it is down
     num_running: int = 0
     failures_in_a_row: int = 0
+    falls: int = 0  # times it went down by answers to generations, since the last success
     conversations: set[str] = field(default_factory=set)
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it is down for good."""
+        return not self.is_up and self.falls >= _FALLS_TO_OUT
 
     @property
     def load(self) -> int:
@@ -35,6 +44,10 @@ class Pool:
     @property
     def is_any_up(self) -> bool:
         return any(member.is_up for member in self.members)
+
+    @property
+    def are_all_out(self) -> bool:
+        return all(member.is_out for member in self.members)
 
     def choose(self, conversation_id: str | None) -> Member | None:
         """The server for the next request of this conversation; None when all are down."""
@@ -58,13 +71,18 @@ class Pool:
 
     def succeeded(self, member: Member) -> None:
         member.failures_in_a_row = 0
+        member.falls = 0
 
-    def failed(self, member: Member, reason: str, *, at_once: bool) -> bool:
-        """Count a failure; True if the server goes down by it: `at_once`, or because it was one too many."""
+    def failed(self, member: Member, reason: str, *, at_once: bool, is_reached: bool = True) -> bool:
+        """Count a failure; True if the server goes down by it: `at_once`, or because it was one too many.
+
+        `is_reached` says that the server answered, or lost the connection in between: only then is it a fall.
+        """
         member.failures_in_a_row += 1
         if not member.is_up or not (at_once or member.failures_in_a_row >= _FAILURES_TO_DOWN):
             return False
         member.is_up = False
+        member.falls += is_reached
         member.reason = reason
         return True
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from evaluation.toolbench.http_client.server_replies import Failure, error_words, raise_for_status, read_object
 from evaluation.toolbench.inference.engine.constraint import TokenSet
@@ -68,24 +70,54 @@ def token_grammar(allowed: TokenSet) -> str:
     return f"start: <[{','.join(terms)}]>"
 
 
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """An entry of /v1/models. `root` is the checkpoint it was made from, "" where that is not said."""
+
+    name: str
+    root: str
+    max_length: int | None  # tokens of a prompt and its generation
+
+
+def read_models(reply: Mapping[str, Any]) -> list[ListedModel] | None:
+    """The models that a server lists; None where the reply is no list of models."""
+    entries = reply.get("data")
+    if not isinstance(entries, list):
+        return None
+    return [
+        ListedModel(
+            name=entry["id"],
+            root=entry["root"] if isinstance(entry.get("root"), str) else "",
+            max_length=length if _is_count(length := entry.get("max_model_len")) else None,
+        )
+        for entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str)
+    ]
+
+
+def read_token_ids(value: Any) -> list[int] | None:
+    """A list of token ids, None where `value` is none."""
+    return value if isinstance(value, list) and all(type(token_id) is int for token_id in value) else None
+
+
 def read_completion(status: int, headers: Mapping[str, str], body: bytes, max_tokens: int) -> list[int]:
     """The generated ids, the stop token included. Failure for everything that is no complete answer."""
     raise_for_status(status, headers, body, key_variable=KEY_VARIABLE)
     reply = read_object(headers, body)
     if "error" in reply:  # a server that dies after it has sent its status says so in the body
         raise Failure("failed", f"answered with an error: {error_words(reply)}")
-    try:
-        choice = reply["choices"][0]
-        reason = choice["finish_reason"]
-        token_ids = choice.get("token_ids")
-    except (LookupError, TypeError, AttributeError):
-        raise Failure("failed", "answered with JSON that is no completion") from None
+    choices = reply.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict) or "finish_reason" not in choice:
+        raise Failure("failed", "answered with JSON that is not a completion")
+    reason = choice["finish_reason"]
     if reason not in ("stop", "length"):
-        raise Failure("failed", f"ended a generation in the middle (finish_reason {reason!r})")
-    if token_ids is None:
+        raise Failure("failed", f"ended a generation in the middle (finish_reason {str(reason)[:100]!r})")
+    if choice.get("token_ids") is None:
         raise Failure("unfit", "does not return token ids (return_token_ids): use vLLM 0.11 or newer")
-    if not (isinstance(token_ids, list) and all(type(token_id) is int for token_id in token_ids)):
-        raise Failure("failed", "answered with token ids that are no integers")
+    token_ids = read_token_ids(choice["token_ids"])
+    if token_ids is None:
+        raise Failure("failed", "answered with token ids that are not integers")
     if not 1 <= len(token_ids) <= max_tokens:
         raise Failure("failed", f"returned {len(token_ids)} tokens where 1 to {max_tokens} were asked for")
     return token_ids
@@ -126,3 +158,7 @@ def _large_set_json(allowed: TokenSet, style: ConstraintStyle) -> str:
 
 def _list_json(allowed: TokenSet) -> str:
     return f'"allowed_token_ids":{json.dumps(allowed.ids.tolist(), separators=(",", ":"))}'
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0

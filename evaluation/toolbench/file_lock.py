@@ -1,0 +1,85 @@
+"""Locks on open files, on file systems that may have none, or whose lock server is gone.
+
+On NFS a request for a lock can hang for ever, even one that asks not to wait. So it is made in a thread of its
+own that may be left behind, and the caller gets an answer in any case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Literal
+
+logger = logging.getLogger(__name__)
+
+Outcome = Literal["held", "busy", "unsupported"]
+
+# A local file system answers in microseconds; a lock server that restarts in seconds.
+PATIENCE_S = 10.0
+_NO_ANSWER_S = PATIENCE_S + 1.0
+_LOOK_AGAIN_S = 0.01
+
+_without_locks: set[int] = set()  # devices (st_dev) where locks do not work, as far as this process has seen
+
+
+def lock(descriptor: int, path: Path, *, wait: bool) -> Outcome:
+    """Ask for the exclusive lock of an open file, which goes when the file is closed.
+
+    With `wait` it is asked for until its holder gives it up, for `PATIENCE_S` at most. "unsupported" says that this
+    file system gives no locks, or no answer within that time; the first time it is logged with `path`, and that
+    file system is not asked again.
+    """
+    device = os.fstat(descriptor).st_dev
+    if device in _without_locks:
+        return "unsupported"
+    outcome = _ask(descriptor, PATIENCE_S if wait else 0.0)
+    if outcome is None:
+        reason = f"gave none within {_NO_ANSWER_S:g} s"
+    elif isinstance(outcome, BlockingIOError):
+        return "busy"
+    elif isinstance(outcome, OSError):
+        reason = f"has none ({outcome.strerror})"
+    else:
+        return "held"
+    _without_locks.add(device)
+    logger.warning(
+        "the file system of %s %s of the locks that keep runs apart: see that no other run uses this folder",
+        path.parent,
+        reason,
+    )
+    return "unsupported"
+
+
+def _ask(descriptor: int, patience_s: float) -> OSError | Literal[True] | None:
+    """True for a lock, the error that came instead, None when nothing came in time."""
+    outcome: SimpleQueue[OSError | Literal[True]] = SimpleQueue()
+    # The thread's own: the number may have passed to another file when the answer comes at last. The lock belongs
+    # to the open file, which both share, so closing this one leaves it to the caller.
+    own = os.dup(descriptor)
+
+    def ask() -> None:
+        deadline = time.monotonic() + patience_s
+        try:
+            while True:
+                try:
+                    fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return outcome.put(True)
+                except BlockingIOError as error:
+                    if time.monotonic() >= deadline:
+                        return outcome.put(error)
+                time.sleep(_LOOK_AGAIN_S)
+        except OSError as error:
+            outcome.put(error)
+        finally:
+            os.close(own)
+
+    threading.Thread(target=ask, name="file-lock", daemon=True).start()
+    with contextlib.suppress(Empty):
+        return outcome.get(timeout=_NO_ANSWER_S)
+    return None
