@@ -66,7 +66,7 @@ def test_a_file_system_without_locks_is_named_once(tmp_path, no_locks, caplog):
         with RunLock(tmp_path):
             pass
     [record] = caplog.records
-    assert f"{tmp_path} has none (No locks available)" in record.message
+    assert f"{tmp_path} has no locks (No locks available)" in record.message
 
 
 def test_a_lock_that_never_comes_is_given_up_and_named_once(tmp_path, lock_that_never_comes, caplog):
@@ -74,7 +74,7 @@ def test_a_lock_that_never_comes_is_given_up_and_named_once(tmp_path, lock_that_
         with RunLock(tmp_path):
             pass
     [record] = caplog.records
-    assert "gave none within" in record.message
+    assert "answers no request for a lock" in record.message
 
 
 def test_without_locks_a_run_that_is_alive_here_still_has_its_folder(tmp_path):

@@ -40,16 +40,16 @@ def lock(descriptor: int, path: Path, *, wait: bool) -> Outcome:
         return "unsupported"
     outcome = _ask(descriptor, PATIENCE_S if wait else 0.0)
     if outcome is None:
-        reason = f"gave none within {_NO_ANSWER_S:g} s"
+        reason = f"answers no request for a lock (waited {_NO_ANSWER_S:g} s)"
     elif isinstance(outcome, BlockingIOError):
         return "busy"
     elif isinstance(outcome, OSError):
-        reason = f"has none ({outcome.strerror})"
+        reason = f"has no locks ({outcome.strerror})"
     else:
         return "held"
     _without_locks.add(device)
     logger.warning(
-        "the file system of %s %s of the locks that keep runs apart: see that no other run uses this folder",
+        "the file system of %s %s: see that no other run uses this folder, nothing else keeps runs apart there",
         path.parent,
         reason,
     )
