@@ -17,6 +17,8 @@ ROOMS = (
     f"{INFERENCE}.process_watch",
     f"{INFERENCE}.command_line",
     "evaluation.toolbench.names",
+    "evaluation.toolbench.json_input",
+    "evaluation.toolbench.file_lock",
     "evaluation.toolbench.http_client",
     "evaluation.toolbench.virtual_api",
     f"{INFERENCE}.records",
