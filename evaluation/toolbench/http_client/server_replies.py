@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import httpx
 
-from evaluation.toolbench.json_input import JsonError, parse_json, parse_object
 from evaluation.toolbench.http_client.exchange import retry_after_s
+from evaluation.toolbench.json_input import JsonError, parse_json, parse_object
 
 _LONGEST_QUOTE = 300  # characters of a server's own words in a message
 
