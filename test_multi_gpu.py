@@ -1,9 +1,11 @@
 """Tells whether this machine's GPUs work for ToolGen on many GPUs, and what to do where they do not.
 
-    python test_multi_gpu.py                        every check, a line for each
+    python test_multi_gpu.py                        every check, a line for each, and a verdict
     python test_multi_gpu.py --model_path FOLDER    the same with your checkpoint
     python test_multi_gpu.py --simulate 3x24GiB     the layout for GPUs that are not here
     python test_multi_gpu.py --json                 the same facts for an issue report
+
+The same as `bash scripts/toolgen.sh doctor`, whose environment it uses if its own Python lacks packages.
 
 Under pytest each check is a test; what needs more GPUs than there are is skipped and says so.
 """
@@ -46,6 +48,11 @@ def _machine() -> Machine:
 
 
 if __name__ == "__main__":
+    from pathlib import Path
+
+    from evaluation.toolbench.launcher.set_up import use_set_up_python
+
+    use_set_up_python(Path(__file__).resolve().parent, "doctor")
     from evaluation.toolbench.inference.doctor.command import main
 
     sys.exit(main())

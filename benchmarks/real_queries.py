@@ -1,7 +1,7 @@
 """Run the main command on real queries, real tools and the published tool tokens, without a trained model or a GPU.
 
-    python -m benchmarks.real_queries --data_dir ../shared/real_data
-    python -m benchmarks.real_queries --data_dir ../shared/real_data --method DFS_woFilter_w2 --num_queries 20 --steps 3
+    python -m benchmarks.real_queries --data_dir data
+    python -m benchmarks.real_queries --data_dir data --method DFS_woFilter_w2 --num_queries 20 --steps 3
 
 The model is the random one of `random_checkpoint.py`, made once. Actions are restricted to the catalog, so every
 action must be a real tool: this is checked in all answer files, as is that every query has one. A random model

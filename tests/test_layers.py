@@ -39,6 +39,7 @@ ROOMS = (
     f"{INFERENCE}.doctor",
     "evaluation.toolbench.tooleval",
     "evaluation.retrieval",
+    "evaluation.toolbench.launcher",
 )
 
 

@@ -22,6 +22,18 @@ def standardize(name: str) -> str:
     return f"get_{folded}" if folded[:1].isdigit() else folded
 
 
+def ascii_folded(text: str) -> str:
+    """`text` in ASCII, as tool tokens are: accents are taken off, other scripts are transcribed.
+
+    >>> ascii_folded("<<Café Finder&&Find Café>>")
+    '<<Cafe Finder&&Find Cafe>>'
+    """
+    from unidecode import unidecode  # a package: not for --help
+
+    folded: str = unidecode(text)
+    return folded
+
+
 def change_name(name: str) -> str:
     """`name`, with `is_` before the few words that cannot be argument names in Python.
 

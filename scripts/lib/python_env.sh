@@ -6,7 +6,10 @@ help_of() { sed -n '2,/^set -/{/^set -/!s/^# \{0,1\}//p}' "$1"; }
 # use_python_with FILE...: sets PYTHON to an interpreter that has what the requirements files ask for: the active Python if it
 # does, else the tree's own virtual environment .venv, which is made or completed first. In a ToolGen checkout .venv also gets
 # what the checkout's own files need.
-use_python_with() {
+use_python_with() { find_python_with "$@" || make_python_with "$@"; }
+
+# The same, but nothing is made: 1 where there is none.
+find_python_with() {
     local candidate
     for candidate in ${PYTHON:+"$PYTHON"} python3 python; do
         if _has "$candidate" "$@"; then
@@ -14,17 +17,14 @@ use_python_with() {
             return 0
         fi
     done
-    # A module that this tree does not bring along tells a checkout.
-    if [[ -f $ROOT/evaluation/toolbench/utils.py && -f $ROOT/requirements-checkout.txt ]]; then
-        set -- "$@" "$ROOT/requirements-checkout.txt"
-    fi
-    if _has "$ROOT/.venv/bin/python" "$@"; then
-        PYTHON=$ROOT/.venv/bin/python
-        return 0
-    fi
+    _list_for_venv "$@"
+    if ! _has "$ROOT/.venv/bin/python" "${for_venv[@]}"; then return 1; fi
+    PYTHON=$ROOT/.venv/bin/python
+}
 
+make_python_with() {
     local base
-    base=$(_new_enough_python) || return 2
+    base=$(new_enough_python) || return 2
     echo "Setting up $ROOT/.venv with $("$base" -V 2>&1) (once; a few minutes, most of them for PyTorch)" >&2
     # Without the venv package a failed attempt leaves a .venv that has Python and no pip.
     if ! "$ROOT/.venv/bin/python" -m pip --version >/dev/null 2>&1 && ! "$base" -m venv "$ROOT/.venv" >&2; then
@@ -32,18 +32,29 @@ use_python_with() {
         return 2
     fi
     PYTHON=$ROOT/.venv/bin/python
-    _install "$@" || {
-        echo "Installing what ${*##*/} ask for failed (see above). Without a network, install the packages they name yourself." >&2
+    _list_for_venv "$@"
+    _install "${for_venv[@]}" || {
+        echo "Installing what ${for_venv[*]##*/} ask for failed (see above). Without a network, install the packages they name yourself." >&2
         return 2
     }
+}
+
+# Sets for_venv to the files that .venv has to meet. A module that this tree does not bring along tells a checkout.
+_list_for_venv() {
+    for_venv=("$@")
+    if [[ -f $ROOT/evaluation/toolbench/utils.py && -f $ROOT/requirements-checkout.txt ]]; then
+        for_venv+=("$ROOT/requirements-checkout.txt")
+    fi
 }
 
 _has() { command -v "$1" >/dev/null 2>&1 && "$1" "$ROOT/scripts/lib/check_requirements.py" "${@:2}" >/dev/null 2>&1; }
 
 # The Python to make .venv with: $PYTHON if set, else python3 or the first of its newer neighbours that is new enough.
-_new_enough_python() {
-    local is_new_enough='import sys; sys.exit(sys.version_info < (3, 10))' candidate
-    for candidate in ${PYTHON:-python3 python3.12 python3.13 python3.11 python3.10 python3.14}; do
+new_enough_python() {
+    local is_new_enough='import sys; sys.exit(sys.version_info < (3, 10))' candidate candidates
+    candidates=(python3 python3.12 python3.13 python3.11 python3.10 python3.14)
+    if [[ -n ${PYTHON:-} ]]; then candidates=("$PYTHON"); fi
+    for candidate in "${candidates[@]}"; do
         if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c "$is_new_enough" >/dev/null 2>&1; then
             echo "$candidate"
             return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from random import Random
@@ -19,6 +21,7 @@ from evaluation.toolbench.demo.world.values import HELD_OUT, lexicon
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
 from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
 from evaluation.toolbench.inference.toolgen.prompts import LAYOUTS
+from tests.helpers.pipeline import ROOT
 from tests.helpers.toolgen import ScriptedEngine
 
 CATALOG = demo_catalog(DATA_DIR)
@@ -153,3 +156,12 @@ def test_training_ends_before_its_deadline(tokenizer, renderer):
     batch = Batch(batch.ids[:, -64:], batch.written[:, -64:])
     log = train(build_model(tokenizer, config), [batch] * 10_000, config, deadline=time.monotonic())
     assert log["steps"] < 200
+
+
+def test_a_model_that_is_there_is_not_replaced_unasked(tmp_path):
+    (tmp_path / "model.safetensors").write_text("mine")
+    program = [sys.executable, "-m", "evaluation.toolbench.demo.train", "--steps", "1", "--out", str(tmp_path)]
+    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "has a model already: name another --out, or add --overwrite" in run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

@@ -32,13 +32,14 @@ def undisturbed(world, tmp_path_factory):
 
 
 def processes_of(script: subprocess.Popen[str], output: Path) -> list[psutil.Process]:
-    """The script's API server and pipeline, once there is an answer more than before."""
+    """The run and its API server, once there is an answer more than before."""
     num_answers = len(answers(output))
     wait_for(lambda: script.poll() is not None or len(answers(output)) > num_answers)
     assert script.poll() is None, script.communicate()
-    children = psutil.Process(script.pid).children(recursive=True)
-    assert len(children) == 2
-    return children
+    run = psutil.Process(script.pid)  # the shell has become the run
+    children = run.children(recursive=True)
+    assert len(children) == 1
+    return [run, *children]
 
 
 def test_it_shows_the_gpus_and_answers_every_query(undisturbed):

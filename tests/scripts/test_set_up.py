@@ -35,7 +35,7 @@ def pythons(folder: Path, **scripts: str) -> str:
 
 
 def new_enough_python(path: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    script = f'ROOT={ROOT}; . "$ROOT/scripts/lib/python_env.sh"; _new_enough_python'
+    script = f'ROOT={ROOT}; . "$ROOT/scripts/lib/python_env.sh"; new_enough_python'
     return subprocess.run(
         ["bash", "-c", script], env={"PATH": path, **environment}, capture_output=True, text=True, check=False
     )

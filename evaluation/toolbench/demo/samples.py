@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from unidecode import unidecode
-
 from evaluation.toolbench.demo.world import TASKS, TOOLS
 from evaluation.toolbench.demo.world.schema import Call, Split, Task, Trajectory, choose, expansions, solve
 from evaluation.toolbench.demo.world.values import HELD_OUT, Value, sample_value
+from evaluation.toolbench.names import ascii_folded
 
 FINISH_TOKEN = "<<Finish>>"
 
@@ -99,7 +98,7 @@ def as_sample(trajectory: Trajectory) -> Sample:
 
 def action_token(call: Call) -> str:
     """The tool token of a call, in ASCII as in the vocabulary."""
-    return unidecode(f"<<{call.tool}&&{call.api}>>")
+    return ascii_folded(f"<<{call.tool}&&{call.api}>>")
 
 
 def observation(answer: Mapping[str, Value]) -> str:

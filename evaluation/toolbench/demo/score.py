@@ -8,7 +8,6 @@ what they returned. Exit code 0 when at least `--minimum` of the held-out querie
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.demo import DATA_DIR
+from evaluation.toolbench.inference.command_line import OneLineParser, called_as
 from evaluation.toolbench.inference.errors import DataError, ToolGenError
 
 FINISH_NAME = "Finish"
@@ -45,11 +45,7 @@ class Verdict:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Tell how many of the demo's queries an answer folder solves.")
-    parser.add_argument("--answers", type=Path, required=True, help="folder with the <id>_<method>.json files")
-    parser.add_argument("--data_dir", type=Path, default=DATA_DIR, help="the demo's data folder")
-    parser.add_argument("--minimum", type=float, default=GOAL, help="share of the held-out queries to be solved")
-    options = parser.parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         verdicts = score_folder(options.answers, load_expected(options.data_dir))
     except ToolGenError as error:
@@ -58,6 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(report(verdicts))
     held_out = [verdict.solved for verdict in verdicts if verdict.split == "held_out"]
     return 0 if sum(held_out) >= options.minimum * len(held_out) else 1
+
+
+def make_parser() -> OneLineParser:
+    parser = OneLineParser(
+        prog=called_as("python -m evaluation.toolbench.demo.score"),
+        description="Tell how many of the demo's queries an answer folder solves: the right tools with the right "
+        "arguments, and a final answer that says what they returned.",
+        examples="toolgen score --answers outputs/demo/demo_queries",
+        epilog="Exit code: 0 at least --minimum of the held-out queries are solved, 1 fewer, 2 an unreadable folder.",
+    )
+    parser.add_argument("--answers", type=Path, required=True, help="folder with the <id>_<method>.json files")
+    parser.add_argument(
+        "--data_dir", type=Path, default=DATA_DIR, help="the demo's data folder (default: the bundled one)"
+    )
+    parser.add_argument("--minimum", type=float, default=GOAL, help="share of the held-out queries to be solved")
+    return parser
 
 
 def load_expected(data_dir: Path) -> dict[str, dict[str, Any]]:

@@ -4,25 +4,68 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
 from evaluation.toolbench.inference.process_watch import when_process_ends
 
 AUTO = "auto"
+_LAUNCHER = "toolgen"
+
+
+def launcher_name() -> str:
+    """Return how the launcher is called here: by its script, or by its name where it is installed."""
+    return os.environ.get("TOOLGEN_CALLED_AS", _LAUNCHER)
+
+
+def called_as(otherwise: str) -> str:
+    """Return the words by which this program was started, for its usage line: the launcher's, else `otherwise`."""
+    return sys.argv[0] if sys.argv[0].startswith(f"{_LAUNCHER} ") else otherwise
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Says what is wrong in one line, with the flag that was probably meant, and shows examples to be copied."""
+
+    def __init__(self, *, examples: str = "", epilog: str = "", **options: Any) -> None:
+        """`examples` are lines that call the launcher `toolgen`."""
+        lines = examples.strip().replace(f"{_LAUNCHER} ", f"{launcher_name()} ").splitlines()
+        shown = "\n".join(["examples:", *(f"  {line}".rstrip() for line in lines)]) if lines else ""
+        options = {"formatter_class": HelpFormatter, **options}
+        super().__init__(epilog="\n\n".join(filter(None, (shown, epilog))), **options)
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (--help lists all flags)", file=sys.stderr)
+        print(f"{self.prog}: {message}{self._guess(message)} (--help lists all flags)", file=sys.stderr)
         raise SystemExit(ConfigError.exit_code)
+
+    def _guess(self, message: str) -> str:
+        unknown = [word for word in message.partition("unrecognized arguments: ")[2].split() if word.startswith("--")]
+        known = self._option_string_actions
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1) if unknown else []
+        return f"; did you mean {near[0]}?" if near else ""
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Keeps paragraphs and indented lines as they are, and shows defaults that say something and are not named yet."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(
+            block
+            if re.search(r"^  ", block, re.MULTILINE)
+            else super(HelpFormatter, self)._fill_text(block, width, indent)
+            for block in text.split("\n\n")
+        )
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, "", False, argparse.SUPPRESS) or "default" in (action.help or ""):
+            return action.help
+        return f"{action.help or ''} (default: %(default)s)".strip()
 
 
 def positive(text: str) -> int:

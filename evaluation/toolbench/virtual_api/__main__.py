@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from evaluation.toolbench.inference.command_line import OneLineParser, called_as
 from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.virtual_api.config import ServerConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to stop. 0 after a stop, 2 when the server could not start."""
-    arguments = vars(_parser().parse_args(argv))
+    arguments = vars(make_parser().parse_args(argv))
     try:
         config = ServerConfig(**arguments)
         from evaluation.toolbench.virtual_api.serving import serve  # after the arguments: --help answers at once
@@ -30,10 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> OneLineParser:
     default = ServerConfig
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.toolbench.virtual_api",
+    parser = OneLineParser(
+        prog=called_as("python -m evaluation.toolbench.virtual_api"),
+        examples="toolgen api --cache_dir tool_response_cache      # then, elsewhere: SERVICE_URL=http://localhost:8080/virtual",
         description="Replay recorded API answers (a StableToolBench response cache) at POST /virtual. "
         "Needs no key and no network. GET /health tells how many requests were answered how.",
     )

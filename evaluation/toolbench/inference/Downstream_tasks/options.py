@@ -129,7 +129,6 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Exit code: 0 all queries are answered, 1 some failed (see failures.json; the next run tries them "
         "again), 2 the run could not start or go on, 130 stopped with Ctrl-C. TOOLGEN_TRACEBACK=1 shows tracebacks. "
         "The API server is at $SERVICE_URL (default http://localhost:8080/virtual).",
-        formatter_class=_HelpFormatter,
     )
     _add_query_options(parser)
     _add_model_options(parser)
@@ -259,12 +258,3 @@ def _add_other_backbone_options(parser: argparse.ArgumentParser) -> None:
     add("--lora_path", default="your_lora_path if lora", metavar="PATH", help="those weights")
     add("--max_source_sequence_length", type=positive, default=4096, metavar="N", help="accepted, without effect")
 # fmt: on
-
-
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows a default where there is one that says something."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, "", False, argparse.SUPPRESS):
-            return action.help
-        return super()._get_help_string(action)

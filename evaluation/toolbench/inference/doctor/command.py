@@ -8,8 +8,8 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
 
+from evaluation.toolbench.inference.command_line import OneLineParser, called_as
 from evaluation.toolbench.inference.doctor.finding import Finding, exit_code
 from evaluation.toolbench.inference.doctor.machine import Machine, Options
 from evaluation.toolbench.inference.doctor.machine_checks import (
@@ -27,7 +27,7 @@ from evaluation.toolbench.inference.doctor.model_checks import (
     check_tool_ids,
 )
 from evaluation.toolbench.inference.doctor.peer_copies import check_peer_copies
-from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
+from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.inference.multi_gpu.placement import Placement
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.multi_gpu.simulated import simulated_gpus
@@ -48,6 +48,12 @@ CHECKS: dict[str, Callable[[Machine], list[Finding]]] = {
 }
 
 
+_EXAMPLES = """
+toolgen doctor                                       # every check, a line for each
+toolgen doctor --model_path /models/ToolGen-Llama-3-8B
+toolgen doctor --simulate 3x24GiB                    # the plan for GPUs that are not here
+toolgen doctor --json > doctor.json                  # the same facts for an issue report
+"""
 _READER_GONE = 141  # as a shell reports a program that wrote to a closed pipe
 
 
@@ -138,9 +144,10 @@ def _layout_facts(text: str, layout: Placement) -> dict[str, object]:
     }
 
 
-def _parse(arguments: Sequence[str] | None) -> tuple[Options, str | None, bool]:
-    parser = _Parser(
-        prog="test_multi_gpu.py",
+def make_parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        examples=_EXAMPLES,
+        prog=called_as("test_multi_gpu.py"),
         description="Checks whether this machine's GPUs work for ToolGen, and what to do where they do not.",
         epilog="Exit code 0: all good; 1: a check failed; 2: could not start.",
     )
@@ -158,7 +165,11 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str | None, bool]:
     parser.add_argument("--dtype", default=Options.dtype, help="auto, bfloat16, float16, float32")
     parser.add_argument("--cpu_offloading", action="store_true", help="let layers that do not fit lie on the CPU")
     parser.add_argument("--json", action="store_true", help="print the same facts as JSON")
-    parsed = parser.parse_args(arguments)
+    return parser
+
+
+def _parse(arguments: Sequence[str] | None) -> tuple[Options, str | None, bool]:
+    parsed = make_parser().parse_args(arguments)
     options = Options(
         model_path=parsed.model_path,
         num_gpus=parsed.num_gpus,
@@ -169,14 +180,6 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str | None, bool]:
         cpu_offloading=parsed.cpu_offloading,
     )
     return options, parsed.simulate, parsed.json
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (--help lists all flags)", file=sys.stderr)
-        raise SystemExit(ConfigError.exit_code)
 
 
 def _positive(text: str) -> int:

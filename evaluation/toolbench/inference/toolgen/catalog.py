@@ -14,13 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from unidecode import unidecode
-
 from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.prompts import NO_DOCUMENTATION
 from evaluation.toolbench.json_input import JsonError, parse_json, read_text
-from evaluation.toolbench.names import ActionName, get_toolbench_name
+from evaluation.toolbench.names import ActionName, ascii_folded, get_toolbench_name
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +107,7 @@ def _load_catalog(folder: Path, indexing: str, finish_description: str) -> ToolC
     entries: Sequence[tuple[str, str]]
     if indexing == "Atomic":
         entries = _read_tokens(folder / "virtual_tokens.txt", finish)
-        action_of = {api: unidecode(f"<<{api[0]}&&{api[1]}>>") for api in apis}
+        action_of = {api: ascii_folded(f"<<{api[0]}&&{api[1]}>>") for api in apis}
     else:
         entries = _read_index(folder / "toolenv" / f"Tool2{indexing}Id.json", finish)
         action_of_name = {name: action for action, name in entries}
@@ -206,7 +204,7 @@ def _read_tokens(path: Path, finish: str) -> list[tuple[str, ActionName]]:
         tool_name, separator, api_name = token[2:-2].partition("&&")
         if not (token.startswith("<<") and token.endswith(">>") and separator):
             raise DataError(f"{path}, line {number}: {token!r} is not of the form <<tool&&API>>. Restore the file")
-        ascii_token = unidecode(token)
+        ascii_token = ascii_folded(token)
         if ascii_token in names:
             raise DataError(f"{path}, line {number}: the token {ascii_token!r} is there twice. Remove one of the lines")
         names[ascii_token] = ActionName.of(tool_name, api_name)

@@ -1,0 +1,177 @@
+"""`toolgen run`: the pipeline with the environment's settings, an API server beside it, set after set."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from evaluation.toolbench.inference.command_line import called_as, launcher_name
+from evaluation.toolbench.inference.Downstream_tasks.options import make_parser as make_pipeline_parser
+from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
+from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
+from evaluation.toolbench.launcher.api_server import ApiServer
+from evaluation.toolbench.launcher.run_settings import (
+    DEFAULT_SERVICE_URL,
+    SETS,
+    VARIABLES,
+    RunSettings,
+    pipeline_flags,
+    settings_of,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+INFERENCE = ROOT / "evaluation/toolbench/inference"
+
+_EXAMPLES = """
+examples:
+  {run}                                    # the demo, or the data/ of the ToolGen checkout around this tree
+  {run} --limit 5                          # its first five queries
+  {run} --dry_run                          # checks everything that the run needs, runs nothing
+  {run} --sets all                         # the six sets of the paper, one after the other
+  MODEL_PATH=/models/ToolGen-Llama-3-8B CUDA_VISIBLE_DEVICES=0,1,2 {run}
+  METHOD=DFS_woFilter_w2 OUTPUT_DIR=data/answer/dfs {run}
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the variables and flags ask for; the pipeline's exit code, the worst of several sets'."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        settings = settings_of(os.environ, ROOT)
+        sets, flags = _sets_of(arguments, settings)
+        if {"-h", "--help"} & set(flags):
+            make_parser().parse_args(["--help"])
+        for query_set in sets:
+            parse_options([*pipeline_flags(settings, os.environ, query_set), *flags])
+        if len(sets) > 1:
+            return _one_after_another(sets, flags)
+        return _run(settings, sets[0], flags)
+    except ToolGenError as error:
+        if os.environ.get("TOOLGEN_TRACEBACK") == "1":
+            raise
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The pipeline's flags and this command's, with the environment's variables."""
+    parser = make_pipeline_parser()
+    parser.prog = called_as("toolgen run")
+    _add_sets(parser.add_argument_group("sets"))
+    run = f"{launcher_name()} run"
+    variables = f"environment variables, of which flags of the same meaning win:\n{VARIABLES.rstrip()}"
+    parser.epilog = "\n\n".join((_EXAMPLES.strip("\n").format(run=run), variables, str(parser.epilog)))
+    return parser
+
+
+def _add_sets(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--sets",
+        metavar="NAMES",
+        help="sets of queries, separated by commas, instead of the one of $STAGE and $GROUP; all: the six of the paper",
+    )
+
+
+def _sets_of(arguments: Sequence[str], settings: RunSettings) -> tuple[list[str], list[str]]:
+    """(the sets to run, the other arguments). ConfigError for a set without a query file."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _add_sets(parser)
+    known, others = parser.parse_known_args(arguments)
+    if known.sets is None:
+        return [settings.query_set], others
+    sets = list(SETS) if known.sets == "all" else [name.strip() for name in known.sets.split(",") if name.strip()]
+    folder = settings.data_dir / "solvable_queries/test_instruction"
+    missing = [name for name in sets if not (folder / f"{name}.json").is_file()]
+    if missing or not sets:
+        found = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
+        raise ConfigError(f"--sets {known.sets}: no {', '.join(missing) or 'set'} in {folder}, which has {found}")
+    return sets, others
+
+
+def _run(settings: RunSettings, query_set: str, flags: Sequence[str]) -> int:
+    """One set, in this process."""
+    if settings.is_demo:
+        print("No data/ folder and no other MODEL_PATH: running the bundled demo.", file=sys.stderr)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)  # until the pipeline takes the signals
+    with ExitStack() as stack:
+        server = _api_server(settings)
+        if server is not None:
+            stack.enter_context(server)
+        _print_banner()
+        if server is not None:
+            os.environ["SERVICE_URL"] = server.url()
+        # As if the pipeline had been started as a script, on which modules of a ToolGen checkout rely.
+        sys.path[:1] = [str(INFERENCE), str(ROOT)]
+        from evaluation.toolbench.inference import qa_pipeline_multithread
+
+        return qa_pipeline_multithread.main([*pipeline_flags(settings, os.environ, query_set), *flags])
+
+
+def _api_server(settings: RunSettings) -> ApiServer | None:
+    """The offline server where none is named; then $SERVICE_URL is set."""
+    if os.environ.get("SERVICE_URL"):
+        return None
+    cache_dir = Path(os.environ.get("API_CACHE_DIR") or settings.data_dir / "tool_response_cache")
+    if not os.environ.get("API_CACHE_DIR") and not cache_dir.is_dir():
+        os.environ["SERVICE_URL"] = DEFAULT_SERVICE_URL
+        print(
+            f"No response cache at {cache_dir}: using the API server at {DEFAULT_SERVICE_URL}. Set SERVICE_URL to "
+            "another one, or API_CACHE_DIR to a StableToolBench tool_response_cache folder.",
+            file=sys.stderr,
+        )
+        return None
+    return ApiServer(cache_dir, ROOT)
+
+
+def _print_banner() -> None:
+    from evaluation.toolbench.inference.multi_gpu.banner import banner
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without these characters must not stop a run
+    with contextlib.suppress(BrokenPipeError):
+        print(banner(), flush=True)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def _one_after_another(sets: Sequence[str], flags: Sequence[str]) -> int:
+    """Every set in a process of its own, so that what one leaves on the GPUs is gone before the next."""
+    worst = 0
+    for number, query_set in enumerate(sets, 1):
+        print(f"== {query_set} ({number} of {len(sets)})", file=sys.stderr)
+        program = [sys.executable, str(sys.modules["__main__"].__file__), "run", "--sets", query_set]
+        code = _run_process([*program, *flags])
+        if code > 128:  # stopped by a person
+            return code
+        worst = max(worst, code)
+    return worst
+
+
+def _run_process(command: Sequence[str]) -> int:
+    process = subprocess.Popen(command, start_new_session=True)  # Ctrl-C reaches it once: from here
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code

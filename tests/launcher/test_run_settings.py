@@ -1,0 +1,81 @@
+"""What the environment's variables make of a tree: demo, checkout, or a model of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.launcher.run import _sets_of
+from evaluation.toolbench.launcher.run_settings import PUBLISHED_MODEL, SETS, pipeline_flags, settings_of
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    (tmp_path / "data/solvable_queries/test_instruction").mkdir(parents=True)
+    for name in SETS:
+        (tmp_path / f"data/solvable_queries/test_instruction/{name}.json").write_text("[]")
+    return tmp_path
+
+
+def flags_of(root: Path, **environment: str) -> dict[str, str]:
+    settings = settings_of(environment, root)
+    return dict(flag.split("=", 1) for flag in pipeline_flags(settings, environment, settings.query_set))
+
+
+def test_a_tree_by_itself_runs_the_demo(tmp_path):
+    settings = settings_of({}, tmp_path)
+    demo = tmp_path / "evaluation/toolbench/demo"
+    assert settings.is_demo
+    assert (settings.model_path, settings.data_dir) == (str(demo / "model"), demo / "assets")
+    assert settings.answers(settings.query_set) == tmp_path / "outputs/demo/demo_queries"
+
+
+def test_naming_the_demos_model_is_the_demo_too(tmp_path):
+    assert settings_of({"MODEL_PATH": str(tmp_path / "evaluation/toolbench/demo/model")}, tmp_path).is_demo
+
+
+def test_a_checkout_runs_its_data_with_the_published_model(checkout):
+    settings = settings_of({}, checkout)
+    assert not settings.is_demo
+    assert (settings.model_path, settings.data_dir) == (PUBLISHED_MODEL, checkout / "data")
+    assert settings.answers(settings.query_set) == checkout / "data/answer/ToolGen-Llama-3-8B/G3_instruction"
+
+
+def test_variables_that_are_empty_are_not_set(checkout):
+    assert flags_of(checkout, MODEL_PATH="", ENGINE="", STAGE="", NUM_THREAD="") == flags_of(checkout)
+
+
+def test_every_variable_becomes_its_flag(tmp_path):
+    flags = flags_of(
+        tmp_path,
+        MODEL_PATH="/models/my model/",
+        DATA_DIR="/my data",
+        OUTPUT_DIR="/out",
+        STAGE="G1",
+        GROUP="tool",
+        INDEXING="Numeric",
+        METHOD="DFS_woFilter_w2",
+        NUM_REPLICAS="2",
+        MAX_GPU_MEMORY="20GiB",
+        ENGINE="server",
+        ENGINE_URL="http://localhost:8000/v1",
+    )
+    assert flags["--model_path"] == "/models/my model/"
+    assert flags["--input_query_file"] == "/my data/solvable_queries/test_instruction/G1_tool.json"
+    assert flags["--output_answer_file"] == "/out/G1_tool"
+    assert flags["--backbone_model"] == "toolgen"
+    assert flags["--method"] == "DFS_woFilter_w2"
+    assert (flags["--num_thread"], flags["--num_replicas"]) == ("auto", "2")
+    assert flags["--max_gpu_memory"] == "20GiB"
+    assert (flags["--engine"], flags["--engine_url"]) == ("server", "http://localhost:8000/v1")
+
+
+def test_all_sets_are_the_papers_and_a_set_without_a_file_is_named(checkout):
+    settings = settings_of({}, checkout)
+    assert _sets_of(["--sets", "all", "--seed", "1"], settings) == (list(SETS), ["--seed", "1"])
+    assert _sets_of(["--sets=G1_tool,G2_category"], settings) == (["G1_tool", "G2_category"], [])
+    assert _sets_of([], settings) == (["G3_instruction"], [])
+    with pytest.raises(ConfigError, match=r"no G9_tool in .* which has G1_category, G1_instruction"):
+        _sets_of(["--sets", "G1_tool,G9_tool"], settings)
