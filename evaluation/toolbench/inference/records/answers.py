@@ -106,14 +106,14 @@ def _count(value: Any) -> int:
 
 
 @contextmanager
-def output_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors about `path` into OutputError."""
+def output_errors(path: Path, flag: str = "--output_answer_file") -> Iterator[None]:
+    """Turn the operating system's errors about `path` into OutputError; `flag` is the one that named the place."""
     try:
         yield
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {error.strerror or error}. The answers written so far are kept; "
-            "make room or pass another --output_answer_file, then start again",
+            f"cannot write {path}: {error.strerror or error}. What is written so far is kept; "
+            f"make room or pass another {flag}, then start again",
             path=str(path),
             errno=error.errno,
         ) from error

@@ -34,16 +34,20 @@ _LONGEST_RECORD = 10_000  # characters
 
 
 class RunLock:
-    """Held from `acquire` to `release`, to the end of the process, or until the object is gone."""
+    """Held from `acquire` to `release`, to the end of the process, or until the object is gone.
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / LOCK_FILE
-        self._folder = folder
+    `flag` is the one that would name another place. `name` is for folders that several runs may share.
+    """
+
+    def __init__(self, folder: Path, name: str = LOCK_FILE, flag: str = "--output_answer_file") -> None:
+        self._path = folder / name
+        self._place = folder if name == LOCK_FILE else self._path
+        self._flag = flag
         self._file: Any = None
 
     def acquire(self) -> None:
         """OutputError if another run has the folder. A file that a killed run left behind is taken over."""
-        with output_errors(self._path):
+        with output_errors(self._path, self._flag):
             while self._file is None:
                 self._file = self._try()
 
@@ -76,10 +80,10 @@ class RunLock:
         if outcome == "busy" or (outcome == "unsupported" and holder is not None and holder.is_alive_here()):
             file.close()
             raise OutputError(
-                f"{self._folder} is in use by another run{f' ({holder})' if holder else ''}: wait for it, stop it, or "
-                "pass another --output_answer_file"
+                f"{self._place} is in use by another run{f' ({holder})' if holder else ''}: wait for it, stop it, or "
+                f"pass another {self._flag}"
                 + (f"; or remove {self._path} if that process is not a run" if outcome == "unsupported" else ""),
-                path=str(self._folder),
+                path=str(self._place),
             )
         if outcome == "unsupported" and holder is not None and holder.host != socket.gethostname():
             logger.warning("%s names a run that may still use this folder: %s", self._path, holder)

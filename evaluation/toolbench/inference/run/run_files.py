@@ -6,7 +6,7 @@ import logging
 import platform
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
@@ -44,18 +44,11 @@ class RunFiles:
     """The files of one run beside its answers. A run never fails for them: what goes wrong is logged."""
 
     def __init__(self, answers: AnswerFolder, run_id: str, args: Any, layout: RunLayout, load_s: float) -> None:
-        used = {uuid: int(name.removeprefix("cuda:")) for spec in layout.replicas for uuid, name in _gpus(spec)}
         self._folder = answers.folder
         self._method = answers.method
-        self._record = RunRecord(
-            run_id,
-            "running",
+        self._record = replace(
+            first_record(run_id, args, layout),
             started=time.time() - load_s,
-            configuration=dict(vars(args)),
-            versions=_versions(),
-            gpus=[GpuRecord(gpu.uuid, gpu.name, gpu.total_bytes, used.get(gpu.uuid)) for gpu in inspect_gpus().visible],
-            layout=[ReplicaRecord(spec.number, list(spec.uuids)) for spec in layout.replicas],
-            layout_reason=layout.reasons,
             seeds={"seed": args.seed},
             timings_s={"load": round(load_s, 3)},
         )
@@ -82,10 +75,7 @@ class RunFiles:
             self._record,
             status=status,
             ended=time.time(),
-            layout=[
-                _as_loaded(record, loaded[record.replica]) if record.replica in loaded else record
-                for record in self._record.layout
-            ],
+            layout=as_loaded(self._record.layout, loaded),
             timings_s={
                 **self._record.timings_s,
                 "run": round(time.monotonic() - self._started, 3),
@@ -113,6 +103,26 @@ class RunFiles:
             write_run_record(self._folder, record)
         except ToolGenError as error:
             logger.warning("%s", error)
+
+
+def first_record(run_id: str, args: Any, layout: RunLayout) -> RunRecord:
+    """What is known of a run when it begins: its flags, the versions, the GPUs and the replicas."""
+    used = {uuid: int(name.removeprefix("cuda:")) for spec in layout.replicas for uuid, name in _gpus(spec)}
+    return RunRecord(
+        run_id,
+        "running",
+        started=time.time(),
+        configuration=dict(vars(args)),
+        versions=_versions(),
+        gpus=[GpuRecord(gpu.uuid, gpu.name, gpu.total_bytes, used.get(gpu.uuid)) for gpu in inspect_gpus().visible],
+        layout=[ReplicaRecord(spec.number, list(spec.uuids)) for spec in layout.replicas],
+        layout_reason=layout.reasons,
+    )
+
+
+def as_loaded(layout: Iterable[ReplicaRecord], loaded: Mapping[int, Loaded]) -> list[ReplicaRecord]:
+    """The replicas with what those that have loaded said of themselves."""
+    return [_as_loaded(record, loaded[record.replica]) if record.replica in loaded else record for record in layout]
 
 
 def _as_loaded(record: ReplicaRecord, loaded: Loaded) -> ReplicaRecord:

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
 from evaluation.toolbench.inference.engine.factory import make_engine
+from evaluation.toolbench.inference.engine.remote.handshake import Needs
 from evaluation.toolbench.inference.engine.request import Engine
 from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder, read_config, use_local_files_only
@@ -47,11 +48,7 @@ def load_agent_parts(
     max_gpu_memory: str | Mapping[int, str] | None,
     serving: Serving | None = None,
 ) -> tuple[ToolLanguage, PreTrainedModel | None, Engine]:
-    """The language, the model where `serving` or `load_model` puts it, and the engine of that name over it.
-
-    With the engine "server" no weights are read and the model is None; its options are the `settings`.
-    """
-    serving = serving or Serving()
+    """The language, and the model with its engine as `load_engine` makes them."""
     config = read_config(model_path)
     language = ToolLanguage(load_tokenizer(model_path), options, indented_prompt=indented_prompt)
     language.actions.check_rows(config.get_text_config().vocab_size)
@@ -60,12 +57,43 @@ def load_agent_parts(
             f"{' and '.join(language.texts.own)} of ToolGen were not found, and our own wording stands in, with which "
             f"{model_path} was hardly trained: unpack this package over a ToolGen checkout or give --system_prompt_file"
         )
+    model, made = load_engine(
+        model_path,
+        lambda: needs_of(model_path, config, language),
+        engine=engine,
+        dtype=dtype,
+        device=device,
+        cpu_offloading=cpu_offloading,
+        num_gpus=num_gpus,
+        max_gpu_memory=max_gpu_memory,
+        serving=serving or Serving(),
+    )
+    return language, model, made
+
+
+def load_engine(
+    model_path: str,
+    needs: Callable[[], Needs],
+    *,
+    engine: str,
+    dtype: str,
+    device: str,
+    cpu_offloading: bool,
+    num_gpus: int,
+    max_gpu_memory: str | Mapping[int, str] | None,
+    serving: Serving,
+) -> tuple[PreTrainedModel | None, Engine]:
+    """The model where `serving` or `load_model` puts it, and the engine of that name over it.
+
+    With the engine "server" no weights are read and the model is None; its options are the `settings`, and the
+    servers have to meet `needs`.
+    """
     model: PreTrainedModel | None = None
     engine_options = dict(serving.engine_options)
     if engine == "server":
         if "settings" not in engine_options:
             raise ConfigError("the engine 'server' needs the URL of one: --engine_url, or its option `settings`")
-        engine_options["needs"] = needs_of(model_path, config, language)
+        engine_options["needs"] = needs()
     elif serving.placement is not None:
         model = load_replica(model_path, serving.placement, dtype=dtype)
     else:
@@ -81,7 +109,7 @@ def load_agent_parts(
             dtype=dtype,
         )
     made = make_engine(engine, model, **engine_options)
-    return language, model, serving.wrap_engine(made) if serving.wrap_engine else made
+    return model, serving.wrap_engine(made) if serving.wrap_engine else made
 
 
 def load_tokenizer(model_path: str) -> Any:
