@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluation.toolbench.inference.Downstream_tasks.config import DEFAULTS, ModelConfig, RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.methods import CotMethod, DfsMethod, parse_method
-from evaluation.toolbench.inference.Downstream_tasks.options import make_parser, num_conversations
+from evaluation.toolbench.inference.Downstream_tasks.options import make_parser
 from evaluation.toolbench.inference.errors import ConfigError
 
 UPSTREAM_DEFAULTS = {
@@ -80,12 +84,48 @@ def test_an_empty_memory_limit_is_none(text, value):
     assert make_parser().parse_args(["--max_gpu_memory", text]).max_gpu_memory == value
 
 
-def test_auto_asks_for_as_many_conversations_as_the_engine_can_use():
-    assert num_conversations("auto", "generate", num_queries=100) == 4
-    assert num_conversations("auto", "paged", num_queries=100, room=57) == 57
-    assert num_conversations("auto", "auto", num_queries=7, room=57) == 7
-    assert num_conversations(64, "generate", num_queries=100) == 64
-    assert num_conversations(64, "paged", num_queries=100, room=3) == 64  # the engine lets some wait
+@pytest.mark.parametrize(
+    ("num_thread", "engine", "num_queries", "room", "conversations"),
+    [
+        ("auto", "generate", 100, None, 4),
+        ("auto", "server", 100, None, 32),
+        ("auto", "paged", 100, 57, 57),
+        ("auto", "auto", 7, 57, 7),
+        (64, "generate", 100, None, 64),
+        (64, "paged", 100, 3, 64),  # the engine lets some wait
+    ],
+)
+def test_auto_asks_for_as_many_conversations_as_the_engine_can_use(
+    num_thread, engine, num_queries, room, conversations
+):
+    config = RunConfig(num_thread=num_thread, model=ModelConfig(engine=engine))
+    assert config.num_conversations(num_queries, room) == conversations
+
+
+def test_every_flag_has_the_default_of_the_configuration_and_comes_back_as_it_was_given():
+    options = make_parser().parse_args([])
+    assert vars(options) == dict(DEFAULTS)
+    given = SimpleNamespace(**{**vars(options), "data_dir": "d", "tool_root_dir": "t", "seed": 7, "num_gpus": 3})
+    assert RunConfig.of(given).flags() == vars(given)
+
+
+def test_a_namespace_of_toolgens_own_flags_is_completed_and_left_as_it_is():
+    """Programs that make a pipeline_runner themselves know nothing of our new flags."""
+    given = SimpleNamespace(**{**UPSTREAM_DEFAULTS, "backbone_model": "toolgen", "tool_root_dir": "t"})
+    before = dict(vars(given))
+    config = RunConfig.of(given)
+    assert (config.model.engine, config.model.seed, config.gpus.num_gpus) == ("auto", 42, None)
+    assert (config.model.template, config.tools.tool_root_dir) == ("llama-3", "t")
+    assert Path(config.tools.data_dir).is_dir()
+    assert vars(given) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("engine", "fast"), ("method", "BFS"), ("num_gpus", 0), ("num_replicas", -1)]
+)
+def test_a_namespace_that_cannot_be_meant_is_refused_with_the_flag(name, value):
+    with pytest.raises(ConfigError, match=f"--{name}"):
+        RunConfig.of(SimpleNamespace(**{name: value}))
 
 
 @given(st.integers(1, 99))

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -72,12 +71,12 @@ class ForQuery(FewSteps):
 def runner_of(world, monkeypatch, tmp_path):
     """A runner whose model and API are scripted."""
     for module in (rapidapi_multithread, one_query):
-        monkeypatch.setattr(module, "api_caller", lambda args: FakeApi())
+        monkeypatch.setattr(module, "api_caller", lambda tools: FakeApi())
 
-    def make(model, output=None, **changes):
+    def make(model, output=None, args=None, **changes):
         monkeypatch.setattr(query_replica, "make_backbone", lambda *_, **__: model)
         changes = {"model_path": world.data, **changes}
-        options = parse_options(world.flags(output or tmp_path / "answers", **changes))
+        options = args or parse_options(world.flags(output or tmp_path / "answers", **changes))
         return rapidapi_multithread.pipeline_runner(options)
 
     return make
@@ -274,10 +273,12 @@ def test_d30_a_seed_gives_the_same_numbers_again():
 def test_options_of_toolgen_alone_are_enough_for_a_runner(world, runner_of, tmp_path):
     """Programs that make a pipeline_runner themselves know nothing of our new flags."""
     options = parse_options(world.flags(tmp_path / "answers", model_path=world.data))
-    for name in ("data_dir", "engine", "seed", "num_gpus", "restrict_actions", "dtype", "exit_with_parent"):
+    for name in ("engine", "seed", "num_gpus", "restrict_actions", "dtype", "exit_with_parent", "step_timeout"):
         delattr(options, name)
-    completed = rapidapi_multithread.complete_options(SimpleNamespace(**vars(options)))
-    assert (completed.engine, completed.seed, completed.num_gpus) == ("auto", 42, None)
+    runner = runner_of(FewSteps(), args=options)
+    assert runner.get_args() is options
+    assert not hasattr(options, "engine")
+    assert runner.run().now.answered == len(CITIES)
 
 
 def test_a_model_of_another_kind_sees_the_functions_and_answers(runner_of):

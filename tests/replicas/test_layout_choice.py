@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from evaluation.toolbench.inference.Downstream_tasks.backbones import layout_for
+from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
 from evaluation.toolbench.inference.errors import ConfigError, PlacementError
 from evaluation.toolbench.inference.multi_gpu import planning
 from evaluation.toolbench.inference.replicas import choice
-from evaluation.toolbench.inference.replicas.choice import choose_layout
 from tests.helpers.placement import TOOLGEN_8B, gpu
 
 
@@ -28,25 +29,14 @@ def cards(monkeypatch):
     return give
 
 
-def arguments(**changes):
-    defaults = {
-        "backbone_model": "toolgen_atomic",
-        "engine": "auto",
-        "model_path": "model",
-        "num_replicas": "auto",
-        "num_gpus": None,
-        "max_gpu_memory": None,
-        "num_thread": 16,
-        "max_sequence_length": 8192,
-        "dtype": "auto",
-        "cpu_offloading": False,
-    }
-    return SimpleNamespace(**{**defaults, **changes})
+def config(**changes):
+    told = {"backbone_model": "toolgen_atomic", "model_path": "model", "num_replicas": "auto", "num_thread": 16}
+    return RunConfig.of(SimpleNamespace(**{**told, **changes}))
 
 
 def test_auto_gives_large_cards_a_replica_each_and_says_why(cards):
     cards(80, 80, 80)
-    layout = choose_layout(arguments(), num_queries=765)
+    layout = layout_for(config(), num_queries=765)
     assert [spec.gpus for spec in layout.replicas] == [("cuda:0",), ("cuda:1",), ("cuda:2",)]
     assert "3 replicas of one GPU each" in layout.reasons
     assert not layout.is_in_parent
@@ -54,7 +44,7 @@ def test_auto_gives_large_cards_a_replica_each_and_says_why(cards):
 
 def test_a_planned_replica_over_small_cards_is_loaded_by_its_own_map_in_this_process(cards):
     cards(24, 24, 24)
-    layout = choose_layout(arguments(num_thread=64), num_queries=765)
+    layout = layout_for(config(num_thread=64), num_queries=765)
     [spec] = layout.replicas
     assert layout.is_in_parent
     assert spec.gpus == ("cuda:0", "cuda:1", "cuda:2")
@@ -64,7 +54,7 @@ def test_a_planned_replica_over_small_cards_is_loaded_by_its_own_map_in_this_pro
 
 def test_one_replica_goes_where_the_memory_map_puts_it(cards):
     cards(24, 24, 24)
-    [spec] = choose_layout(arguments(num_replicas=1), num_queries=765).replicas
+    [spec] = layout_for(config(num_replicas=1), num_queries=765).replicas
     assert (spec.placement, spec.max_kv_bytes) == (None, None)
     assert spec.gpus == ("cuda:0", "cuda:1", "cuda:2")
 
@@ -72,7 +62,7 @@ def test_one_replica_goes_where_the_memory_map_puts_it(cards):
 def test_a_steered_plan_is_followed(cards):
     """What is printed before loading is what is loaded."""
     cards(80, 80)
-    [spec] = choose_layout(arguments(num_gpus=1, max_gpu_memory="40GiB"), num_queries=765).replicas
+    [spec] = layout_for(config(num_gpus=1, max_gpu_memory="40GiB"), num_queries=765).replicas
     assert spec.gpus == ("cuda:0",)
     assert spec.placement is not None
     assert spec.max_kv_bytes + TOOLGEN_8B.weight_bytes < 40 * 2**30
@@ -81,41 +71,41 @@ def test_a_steered_plan_is_followed(cards):
 def test_layers_go_to_the_cpu_when_that_is_asked_for(cards):
     cards(8, 8)
     with pytest.raises(PlacementError, match=r"layers on the CPU, slowly \(--cpu_offloading\)"):
-        choose_layout(arguments(), num_queries=765)
-    [spec] = choose_layout(arguments(cpu_offloading=True), num_queries=765).replicas
+        layout_for(config(), num_queries=765)
+    [spec] = layout_for(config(cpu_offloading=True), num_queries=765).replicas
     assert spec.gpus == ("cuda:0", "cuda:1")
     assert spec.placement.offloaded
 
 
 def test_one_gpu_is_shared_when_asked_and_not_unasked(cards):
     cards(140)
-    assert choose_layout(arguments(), num_queries=765).is_in_parent
-    shared = choose_layout(arguments(num_replicas=2), num_queries=765).replicas
+    assert layout_for(config(), num_queries=765).is_in_parent
+    shared = layout_for(config(num_replicas=2), num_queries=765).replicas
     assert [spec.visible_devices for spec in shared] == ["GPU-0", "GPU-0"]
     assert 2 * (shared[0].max_kv_bytes + TOOLGEN_8B.weight_bytes) < 0.85 * 140 * 2**30
 
 
 def test_there_are_never_more_replicas_than_queries(cards):
     cards(80, 80, 80)
-    assert len(choose_layout(arguments(num_replicas=3), num_queries=2).replicas) == 2
-    assert choose_layout(arguments(num_replicas=3), num_queries=1).is_in_parent
+    assert len(layout_for(config(num_replicas=3), num_queries=2).replicas) == 2
+    assert layout_for(config(num_replicas=3), num_queries=1).is_in_parent
 
 
 def test_more_replicas_than_fit_are_refused(cards):
     cards(24)
     with pytest.raises(PlacementError, match=r"--num_replicas 9: 1 fit here. 9 replicas of ToolGen-Llama-3-8B"):
-        choose_layout(arguments(num_replicas=9), num_queries=765)
+        layout_for(config(num_replicas=9), num_queries=765)
     cards(80, 80)
     with pytest.raises(PlacementError, match=r"--num_replicas 9: 6 fit here"):
-        choose_layout(arguments(num_replicas=9), num_queries=765)
+        layout_for(config(num_replicas=9), num_queries=765)
     cards()
     with pytest.raises(PlacementError, match=r"--num_replicas 500: .* fit"):
-        choose_layout(arguments(num_replicas=500), num_queries=765)
+        layout_for(config(num_replicas=500), num_queries=765)
 
 
 @pytest.mark.parametrize("changes", [{"engine": "server"}, {"backbone_model": "toolllama"}])
 def test_models_that_are_not_ours_to_place_have_one_replica(cards, changes):
     cards(80, 80)
-    assert choose_layout(arguments(**changes), num_queries=9).is_in_parent
+    assert layout_for(config(**changes), num_queries=9).is_in_parent
     with pytest.raises(ConfigError, match="--num_replicas 2"):
-        choose_layout(arguments(num_replicas=2, **changes), num_queries=9)
+        layout_for(config(num_replicas=2, **changes), num_queries=9)

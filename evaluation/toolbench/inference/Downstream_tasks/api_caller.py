@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Any, Protocol
+from typing import Protocol
 
+from evaluation.toolbench.inference.Downstream_tasks.config import ToolConfig
 from evaluation.toolbench.inference.Downstream_tasks.local_apis import LocalApis
 from evaluation.toolbench.virtual_api.client import ApiClient
 
@@ -23,11 +24,11 @@ def service_url() -> str:
     return os.environ.get("SERVICE_URL") or DEFAULT_SERVICE_URL
 
 
-def api_caller(args: Any) -> ApiCaller:
-    """What the command line asks for. Equal arguments give the same object, so a process has one."""
-    if args.use_rapidapi_key or args.api_customization:
-        return _local_apis(str(args.tool_root_dir), args.rapidapi_key, args.api_customization)
-    return _api_client(service_url(), args.toolbench_key)
+def api_caller(tools: ToolConfig) -> ApiCaller:
+    """Return what `tools` asks for. Equal configurations give the same object, so a process has one."""
+    if tools.use_rapidapi_key or tools.api_customization:
+        return _local_apis(tools.tool_root_dir, tools.rapidapi_key, tools.api_customization)
+    return _api_client(service_url(), tools.toolbench_key)
 
 
 @cache

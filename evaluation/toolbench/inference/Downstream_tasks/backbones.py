@@ -7,12 +7,13 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from evaluation.toolbench.inference.Downstream_tasks.options import AUTO, TOOLGEN_BACKBONES, server_settings
-from evaluation.toolbench.inference.engine import ENGINES
+from evaluation.toolbench.inference.Downstream_tasks.config import CheckoutConfig, RunConfig
+from evaluation.toolbench.inference.Downstream_tasks.options import server_settings
 from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
+from evaluation.toolbench.inference.replicas.layout import MAX_CONVERSATIONS, ReplicaSpec, RunLayout, one_replica
 
 if TYPE_CHECKING:
-    from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
     from evaluation.toolbench.inference.toolgen.agent_parts import Serving
 
 _LLM = "evaluation.toolbench.inference.LLM"
@@ -32,43 +33,65 @@ class KeepsConversation(Protocol):
     def finish_query(self) -> None: ...
 
 
-def make_backbone(args: Any, *, num_gpus: int, serving: Serving | None = None) -> Any:
+def make_backbone(config: RunConfig, *, num_gpus: int, serving: Serving | None = None) -> Any:
     """Load the model that `--backbone_model` names, or return the name of one that every query makes anew.
 
     `num_gpus` and `serving` are for the ToolGen agents, the only ones that a run places and watches.
     """
-    name: str = args.backbone_model
-    if name in TOOLGEN_BACKBONES:
-        settings = _toolgen_arguments(args, num_gpus, serving)
-        if name == "toolgen":
-            return _toolgen_class("toolgen", "ToolGen")(args.model_path, indexing=args.indexing, **settings)
-        return _toolgen_class("toolgen_atomic", "ToolGenAtomic")(args.model_path, **settings)
-    if name == "toolllama" and args.lora:
+    model, checkout = config.model, config.checkout
+    name = model.backbone_model
+    if name == "toolgen":
+        settings = _toolgen_settings(config, num_gpus, serving)
+        return _toolgen_class("toolgen", "ToolGen")(model.model_path, indexing=model.indexing, **settings)
+    if name == "toolgen_atomic":
+        settings = _toolgen_settings(config, num_gpus, serving)
+        return _toolgen_class("toolgen_atomic", "ToolGenAtomic")(model.model_path, **settings)
+    if name == "toolllama" and checkout.lora:
         return checkout_class("tool_llama_lora_model", "ToolLLaMALoRA")(
-            base_name_or_path=args.model_path,
-            model_name_or_path=args.lora_path,
-            max_sequence_length=args.max_sequence_length,
+            base_name_or_path=model.model_path,
+            model_name_or_path=checkout.lora_path,
+            max_sequence_length=model.max_sequence_length,
         )
     if name == "toolllama":
         return checkout_class("tool_llama_model", "ToolLLaMA")(
-            model_name_or_path=args.model_path, max_sequence_length=args.max_sequence_length
+            model_name_or_path=model.model_path, max_sequence_length=model.max_sequence_length
         )
     if name == "toolchat":
         return checkout_class("tool_chat_model", "ToolChatModel")(
-            model_name_or_path=args.model_path, template=args.template
+            model_name_or_path=model.model_path, template=model.template
         )
     return name
 
 
-def conversation_of(backbone: Any, query_id: str | int, args: Any, openai_key: str) -> Any:
+def layout_for(config: RunConfig, num_queries: int) -> RunLayout:
+    """Choose the replicas of a run over `num_queries` queries; a model that is not ours to place has one."""
+    from evaluation.toolbench.inference.replicas.choice import choose_layout
+
+    model, wanted = config.model, config.gpus.num_replicas
+    if model.is_toolgen and model.engine != "server":
+        return choose_layout(
+            model.model_path,
+            config.gpus,
+            num_items=num_queries,
+            num_conversations=MAX_CONVERSATIONS if config.num_thread == AUTO else int(config.num_thread),
+            max_tokens=model.max_sequence_length,
+            dtype=model.dtype,
+        )
+    if wanted not in (AUTO, 1):
+        reason = "the server has" if model.engine == "server" else f"--backbone_model {model.backbone_model} loads"
+        raise ConfigError(f"--num_replicas {wanted}: {reason} the model by itself; use 1 or auto")
+    return one_replica()
+
+
+def conversation_of(backbone: Any, query_id: str | int, checkout: CheckoutConfig) -> Any:
     """Return the model as one query may use it: what it keeps of a conversation is that query's own."""
     if backbone == "chatgpt_function":
         return checkout_class("chatgpt_function_model", "ChatGPTFunction")(
-            model=args.chatgpt_model, openai_key=openai_key, base_url=args.base_url
+            model=checkout.chatgpt_model, openai_key=checkout.openai_key, base_url=checkout.base_url
         )
     if backbone == "davinci":
         model = os.environ.get("CHAT_MODEL") or "gpt-3.5-turbo-16k-0613"
-        return checkout_class("davinci_model", "Davinci")(model=model, openai_key=openai_key)
+        return checkout_class("davinci_model", "Davinci")(model=model, openai_key=checkout.openai_key)
     if isinstance(backbone, ManyQueries):
         return backbone.for_query(str(query_id))
     return copy.copy(backbone)  # the checkout's models are given each conversation anew; the weights stay shared
@@ -80,13 +103,13 @@ def end_conversation(llm: Any) -> None:
         llm.finish_query()
 
 
-def engine_options(args: Any, spec: ReplicaSpec) -> dict[str, Any]:
-    """Keyword arguments of the engine that `--engine` names, for this replica's memory and conversations."""
-    if args.engine == "server":
-        return {"settings": server_settings(args)}
-    if args.engine not in ("auto", "paged"):
+def engine_options(config: RunConfig, spec: ReplicaSpec) -> dict[str, Any]:
+    """Return the arguments of the engine that `--engine` names, for this replica's memory and conversations."""
+    if config.model.engine == "server":
+        return {"settings": server_settings(config.model)}
+    if config.model.engine not in (AUTO, "paged"):
         return {}
-    options = {"max_running": spec.most_conversations if args.num_thread == AUTO else int(args.num_thread)}
+    options = {"max_running": spec.most_conversations if config.num_thread == AUTO else int(config.num_thread)}
     return options if spec.max_kv_bytes is None else {**options, "max_kv_bytes": spec.max_kv_bytes}
 
 
@@ -117,23 +140,22 @@ def _toolgen_class(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"{_LLM}.{module}"), name)
 
 
-def _toolgen_arguments(args: Any, num_gpus: int, serving: Serving | None) -> dict[str, Any]:
-    """Collect what the command line says of an agent; ConfigError, before minutes of loading, for an unknown engine."""
-    if args.engine not in ENGINES:
-        raise ConfigError(f"unknown --engine {args.engine}: use {', '.join(ENGINES)}")
+def _toolgen_settings(config: RunConfig, num_gpus: int, serving: Serving | None) -> dict[str, Any]:
+    """Collect what our own agents are told beside the checkpoint and its indexing."""
+    model, gpus = config.model, config.gpus
     return {
-        "template": args.template,
-        "max_sequence_length": args.max_sequence_length,
+        "template": model.template,
+        "max_sequence_length": model.max_sequence_length,
         "num_gpus": num_gpus,
-        "max_gpu_memory": args.max_gpu_memory,
-        "cpu_offloading": args.cpu_offloading,
-        "data_dir": args.data_dir,
-        "engine": args.engine,
-        "dtype": args.dtype,
-        "system_prompt_file": args.system_prompt_file,
-        "prompt_layout": args.prompt_layout,
-        "restrict_actions": args.restrict_actions,
-        "max_new_tokens": args.max_new_tokens,
-        "seed": args.seed,
+        "max_gpu_memory": gpus.max_gpu_memory,
+        "cpu_offloading": gpus.cpu_offloading,
+        "data_dir": config.tools.data_dir,
+        "engine": model.engine,
+        "dtype": model.dtype,
+        "system_prompt_file": model.system_prompt_file,
+        "prompt_layout": model.prompt_layout,
+        "restrict_actions": model.restrict_actions,
+        "max_new_tokens": model.max_new_tokens,
+        "seed": model.seed,
         "serving": serving,
     }

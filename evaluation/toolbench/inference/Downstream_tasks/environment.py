@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import ApiCaller, api_caller, service_url
+from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig, ToolConfig
 from evaluation.toolbench.inference.Downstream_tasks.functions import ApiJson, ToolPackage, api_json_to_openai_json
 from evaluation.toolbench.inference.Downstream_tasks.task_texts import task_description
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
@@ -31,8 +32,8 @@ class rapidapi_wrapper(base_env):
     all        every API of `tool_package`, which all queries share
 
     `truth_functions` are in each case those that were meant for this query, keyed by names that know their
-    API. `args` is the parsed command line. `client` makes the calls and `tool_files` reads the tools; a run
-    hands the same ones to all its queries, and they are made from `args` where it does not.
+    API. `args` is a ToolConfig, or the parsed command line. `client` makes the calls and `tool_files` reads the
+    tools; a run hands the same ones to all its queries, and they are made from `args` where it does not.
 
     ConfigError for a provider that lacks its source, DataError for a query with a tool that does not exist.
     """
@@ -53,19 +54,20 @@ class rapidapi_wrapper(base_env):
         tool_files: ToolFiles | None = None,
     ) -> None:
         refuse_unusable(query_json)
-        self.tool_root_dir: str = args.tool_root_dir
-        self.toolbench_key: str = args.toolbench_key
-        self.rapidapi_key: str = args.rapidapi_key
-        self.use_rapidapi_key: bool = args.use_rapidapi_key
-        self.api_customization: bool = args.api_customization
-        self.max_observation_length: int = args.max_observation_length
-        self.observ_compress_method: str = args.observ_compress_method
-        self.retrieved_api_nums: int = args.retrieved_api_nums
+        tools = args if isinstance(args, ToolConfig) else RunConfig.of(args).tools
+        self.tool_root_dir = tools.tool_root_dir
+        self.toolbench_key = tools.toolbench_key
+        self.rapidapi_key = tools.rapidapi_key
+        self.use_rapidapi_key = tools.use_rapidapi_key
+        self.api_customization = tools.api_customization
+        self.max_observation_length = tools.max_observation_length
+        self.observ_compress_method = tools.observ_compress_method
+        self.retrieved_api_nums = tools.retrieved_api_nums
         self.service_url = service_url()
         self.process_id = process_id
         self.retriever = retriever
-        self.client = api_caller(args) if client is None else client
-        self.tool_files = ToolFiles(args.tool_root_dir) if tool_files is None else tool_files
+        self.client = api_caller(tools) if client is None else client
+        self.tool_files = ToolFiles(tools.tool_root_dir) if tool_files is None else tool_files
         self.input_description: str = query_json["query"]
         self.success = 0
 

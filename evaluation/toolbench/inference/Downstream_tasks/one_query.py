@@ -12,6 +12,7 @@ from evaluation.toolbench.inference.Algorithms.events import Events
 from evaluation.toolbench.inference.Algorithms.single_chain import single_chain
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller
 from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of, end_conversation
+from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.environment import Retriever, rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.functions import ToolPackage
 from evaluation.toolbench.inference.Downstream_tasks.methods import CotMethod, DfsMethod, parse_method
@@ -30,12 +31,15 @@ class Tools:
     retriever: Retriever | None = None
 
 
-def run_query(task: Task, tools: Tools, *, process_id: int = 0, callbacks: Sequence[Any] | None = None) -> int | None:
+def run_query(
+    task: Task, config: RunConfig, tools: Tools, *, process_id: int = 0, callbacks: Sequence[Any] | None = None
+) -> int | None:
     """Run one query and write its answer; return the search's result, None where there is an answer already.
 
-    `callbacks` are told of what happens (`events.py`). Whatever goes wrong is raised and nothing is written.
+    `config` is what `task.args` says. `callbacks` are told of what happens (`events.py`). Whatever goes wrong is
+    raised and nothing is written.
     """
-    args, text = task.args, task.data_dict["query"]
+    text = task.data_dict["query"]
     answers = AnswerFolder(task.output_dir_path, task.method)
     if answers.outcome(task.query_id) is not None:
         return None
@@ -44,23 +48,23 @@ def run_query(task: Task, tools: Tools, *, process_id: int = 0, callbacks: Seque
     env = rapidapi_wrapper(
         task.data_dict,
         task.tool_des,
-        args.function_provider,
+        config.tools.function_provider,
         tools.package,
         tools.retriever,
-        args,
+        config.tools,
         process_id=process_id,
-        client=api_caller(args),
+        client=api_caller(config.tools),
         tool_files=tools.files,
     )
     events.send("on_tool_retrieval_end", tools=[function["function"] for function in env.truth_functions.values()])
     events.send("on_request_start", user_input=text, method=task.method)
     chain, result = search(
         parse_method(task.method),
-        conversation_of(task.backbone_model, task.query_id, args, args.openai_key),
+        conversation_of(task.backbone_model, task.query_id, config.checkout),
         env,
         process_id=process_id,
-        single_chain_max_step=args.single_chain_max_step,
-        max_query_count=args.max_query_count,
+        single_chain_max_step=config.search.single_chain_max_step,
+        max_query_count=config.search.max_query_count,
         callbacks=callbacks,
     )
     record = chain.to_json(answer=True, process=True)

@@ -1,14 +1,13 @@
-"""The command line of the pipeline: flags, their defaults, and checks that need no model."""
+"""The command line of the pipeline: its flags, and checks of what they say that need no model."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.toolbench.inference.command_line import (
-    AUTO,
     OneLineParser,
     auto_or_positive,
     not_negative,
@@ -16,110 +15,94 @@ from evaluation.toolbench.inference.command_line import (
     seconds,
     text_or_none,
 )
-from evaluation.toolbench.inference.Downstream_tasks.methods import parse_method
+from evaluation.toolbench.inference.Downstream_tasks.config import (
+    BACKBONES,
+    DEFAULTS,
+    LOCAL_BACKBONES,
+    ModelConfig,
+    RunConfig,
+)
 from evaluation.toolbench.inference.engine import ENGINES
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder
-from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS, default_data_dir
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
+from evaluation.toolbench.inference.replicas.layout import CPU_CONVERSATIONS, MAX_CONVERSATIONS
+from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS
 from evaluation.toolbench.inference.toolgen.chat_format import chat_format
 
 if TYPE_CHECKING:
     from evaluation.toolbench.inference.engine.remote.settings import ServerSettings
 
-BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama", "chatgpt_function", "davinci")
-LOCAL_BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama")  # those with a folder of weights
-TOOLGEN_BACKBONES = ("toolgen_atomic", "toolgen")
 PROVIDERS = ("truth", "retriever", "all")
 
 
-# Conversations at once for --num_thread auto where no KV cache of ours says how many it holds. `generate` serves
-# one request at a time, so a few are enough to have one ready while others wait for an API.
-_CONVERSATIONS = {"auto": 4, "generate": 4, "server": 32}
-
-
 def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of a run, checked. ConfigError or DataError for what cannot work."""
-    options = make_parser().parse_args(argv)
-    check_options(options)
-    return options
+    """Read and check the options of a run. ConfigError or DataError for what cannot work."""
+    config = RunConfig.of(make_parser().parse_args(argv))
+    check(config)
+    return argparse.Namespace(**config.flags())
 
 
-def complete_options(args: Any) -> Any:
-    """`args` with defaults for the options it lacks, for callers that know only ToolGen's own."""
-    for name, value in vars(make_parser().parse_args([])).items():
-        if not hasattr(args, name):
-            setattr(args, name, value)
-    if not args.data_dir:
-        args.data_dir = str(default_data_dir())
-    if not args.tool_root_dir:
-        args.tool_root_dir = str(Path(args.data_dir) / "toolenv" / "tools")
-    return args
-
-
-def check_options(options: argparse.Namespace) -> None:
-    """Fill in what other options imply, and refuse what cannot work before anything slow begins."""
-    complete_options(options)
-    parse_method(options.method)
-    if not options.input_query_file:
+def check(config: RunConfig) -> None:
+    """Refuse what cannot work before anything slow begins. ConfigError, DataError."""
+    model, tools = config.model, config.tools
+    if not config.input_query_file:
         raise ConfigError("no queries: pass --input_query_file, a JSON list of queries")
-    if not options.output_answer_file:
+    if not config.output_answer_file:
         raise ConfigError("nowhere to put the answers: pass --output_answer_file, a folder that is made if needed")
-    if options.function_provider == "retriever" and not (options.retrieval_model_path and options.corpus_tsv_path):
+    if tools.function_provider == "retriever" and not (tools.retrieval_model_path and tools.corpus_tsv_path):
         raise ConfigError("--function_provider retriever needs --retrieval_model_path and --corpus_tsv_path")
-    if not Path(options.tool_root_dir).is_dir():
+    if not Path(tools.tool_root_dir).is_dir():
         raise ConfigError(
-            f"no tool folder {options.tool_root_dir}: pass --data_dir with toolenv/tools in it, or --tool_root_dir"
+            f"no tool folder {tools.tool_root_dir}: pass --data_dir with toolenv/tools in it, or --tool_root_dir"
         )
-    if options.backbone_model in LOCAL_BACKBONES:
-        local_folder(options.model_path)
-    if options.backbone_model in TOOLGEN_BACKBONES:
-        _check_toolgen_options(options)
+    if model.backbone_model in LOCAL_BACKBONES:
+        local_folder(model.model_path)
+    if model.is_toolgen:
+        _check_toolgen(model)
+        _check_engine(config)
 
 
-def num_conversations(num_thread: int | str, engine: str, num_queries: int, room: int | None = None) -> int:
-    """How many queries a replica runs at once; `room` is how many its KV cache is good for, where that is known."""
-    unasked = _CONVERSATIONS.get(engine, 1) if room is None else room
-    return max(1, min(unasked if num_thread == AUTO else int(num_thread), num_queries))
-
-
-def _check_toolgen_options(options: argparse.Namespace) -> None:
-    options.template = options.template or "llama-3"
-    chat_format(options.template)
-    if options.backbone_model == "toolgen" and options.indexing not in FINISH_ACTIONS:
+def _check_toolgen(model: ModelConfig) -> None:
+    chat_format(model.template)
+    if model.backbone_model == "toolgen" and model.indexing not in FINISH_ACTIONS:
         raise ConfigError(
-            f"unknown --indexing {options.indexing!r}: --backbone_model toolgen needs the one that the checkpoint "
+            f"unknown --indexing {model.indexing!r}: --backbone_model toolgen needs the one that the checkpoint "
             f"was trained with, {', '.join(FINISH_ACTIONS)}"
         )
-    if options.backbone_model == "toolgen_atomic" and options.indexing not in ("", "Atomic"):
+    if model.backbone_model == "toolgen_atomic" and model.indexing not in ("", "Atomic"):
         raise ConfigError(
-            f"--backbone_model toolgen_atomic has Atomic indexing; for --indexing {options.indexing!r} "
+            f"--backbone_model toolgen_atomic has Atomic indexing; for --indexing {model.indexing!r} "
             "use --backbone_model toolgen"
         )
-    if options.engine == "server":
-        _check_server_options(options)
-    elif options.engine_url:
-        raise ConfigError(f"--engine_url is for --engine server, not --engine {options.engine}: pass both, or neither")
 
 
-def server_settings(options: Any) -> ServerSettings:
-    """What the options say of generation servers. ConfigError."""
+def _check_engine(config: RunConfig) -> None:
+    model = config.model
+    if model.engine != "server":
+        if model.engine_url:
+            raise ConfigError(
+                f"--engine_url is for --engine server, not --engine {model.engine}: pass both, or neither"
+            )
+        return
+    server_settings(model)
+    for name in ("generation_timeout", "step_timeout", "query_timeout"):
+        if model.engine_wait >= getattr(config, name):
+            raise ConfigError(
+                f"--engine_wait {model.engine_wait:g} is part of --{name} {getattr(config, name):g}: raise that too"
+            )
+
+
+def server_settings(model: ModelConfig) -> ServerSettings:
+    """Return what the options say of generation servers. ConfigError."""
     from evaluation.toolbench.inference.engine.remote.settings import ServerSettings  # httpx: not for --help
 
     return ServerSettings.of(
-        options.engine_url or "",
-        model=options.engine_model,
-        constraints=options.engine_constraints,
-        wait_s=options.engine_wait,
+        model.engine_url or "",
+        model=model.engine_model,
+        constraints=model.engine_constraints,
+        wait_s=model.engine_wait,
     )
-
-
-def _check_server_options(options: argparse.Namespace) -> None:
-    server_settings(options)
-    for name in ("generation_timeout", "step_timeout", "query_timeout"):
-        if options.engine_wait >= getattr(options, name):
-            raise ConfigError(
-                f"--engine_wait {options.engine_wait:g} is part of --{name} {getattr(options, name):g}: raise that too"
-            )
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -142,119 +125,127 @@ def make_parser() -> argparse.ArgumentParser:
 
 # fmt: off
 def _add_query_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("queries and answers").add_argument
-    add("--input_query_file", default="", metavar="FILE", help="JSON list of queries")
-    add("--output_answer_file", default="", metavar="DIR",
+    add = _adder(parser, "queries and answers")
+    add("--input_query_file", metavar="FILE", help="JSON list of queries")
+    add("--output_answer_file", metavar="DIR",
         help="folder (despite the name) for <query id>_<method>.json, made if it is not there")
-    add("--replace_file", default="", metavar="FILE",
+    add("--replace_file", metavar="FILE",
         help='JSON list of {"id", "query"}: texts to use instead of those in the query file')
     add("--overwrite", action="store_true",
         help="first remove the answers of this method to the queries of this file, and nothing else")
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("model").add_argument
-    add("--backbone_model", default="toolllama", choices=BACKBONES,
+    add = _adder(parser, "model")
+    add("--backbone_model", choices=BACKBONES,
         help="toolgen_atomic and toolgen are built in; the others are taken from a ToolGen checkout")
-    add("--model_path", default="your_model_path/", metavar="PATH", help="folder or hub name of the checkpoint")
-    add("--template", default="",
+    add("--model_path", metavar="PATH", help="folder or hub name of the checkpoint")
+    add("--template",
         help="chat layout the checkpoint was trained with: llama-3 (also when not given) or qwen-7b-chat")
-    add("--indexing", default="",
+    add("--indexing",
         help="how toolgen writes tools: Atomic, Semantic, Numeric or Hierarchical; toolgen_atomic is always Atomic")
-    add("--engine", default=AUTO, choices=ENGINES,
+    add("--engine", choices=ENGINES,
         help="paged: continuous batching; generate: transformers' own generation, one request at a time; "
         "server: an OpenAI-compatible server; auto: paged, or generate for a model that paged cannot serve")
     add("--engine_url", type=text_or_none, metavar="URL",
         help="of --engine server: http://HOST:8000/v1, several separated by commas; the key is $ENGINE_API_KEY")
     add("--engine_model", type=text_or_none, metavar="NAME",
         help="the checkpoint's name on the server (default: what --model_path ends in)")
-    add("--engine_wait", type=seconds, default=300.0, metavar="S",
+    add("--engine_wait", type=seconds, metavar="S",
         help="how long a run waits for a server when all are down, before it ends; it can be resumed")
-    add("--engine_constraints", default=AUTO, choices=(AUTO, "list", "grammar"),
-        help="how the server is told more than 1,024 allowed tokens; auto: as is proven to work and known to be safe")
-    add("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"),
+    add("--engine_constraints", choices=(AUTO, "list", "grammar"),
+        help="how the server is told more than 1,024 allowed tokens; auto: the form that the server has been shown to "
+        "apply and that cannot crash it")
+    add("--dtype", choices=("auto", "bfloat16", "float16", "float32"),
         help="auto: bfloat16 on GPUs, float32 on the CPU")
-    add("--max_new_tokens", type=positive, default=512, metavar="N",
+    add("--max_new_tokens", type=positive, metavar="N",
         help="longest thought, action or input, in tokens")
-    add("--max_sequence_length", type=positive, default=8192, metavar="N",
+    add("--max_sequence_length", type=positive, metavar="N",
         help="longest conversation, in tokens, within the model's own limit")
-    add("--restrict_actions", default="off", choices=("off", "all", "truth"),
+    add("--restrict_actions", choices=("off", "all", "truth"),
         help="what may be generated as an action: off: anything; all: tools of the catalog; "
         "truth: tools of the query's own list")
-    add("--prompt_layout", default="upstream", choices=("upstream", "trained"),
+    add("--prompt_layout", choices=("upstream", "trained"),
         help="upstream: prompts as ToolGen's inference writes them; trained: as in its training data")
     add("--system_prompt_file", metavar="FILE",
         help="system prompt to use instead of the ToolGen checkout's, or of our own where there is none")
-    add("--seed", type=not_negative, default=42, metavar="N", help="of everything that is drawn at random")
+    add("--seed", type=not_negative, metavar="N", help="of everything that is drawn at random")
 
 
 def _add_gpu_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("GPUs").add_argument
+    add = _adder(parser, "GPUs")
     add("--num_gpus", type=positive, metavar="N",
         help="GPUs to put the model on (default: all that CUDA sees, see CUDA_VISIBLE_DEVICES)")
     add("--max_gpu_memory", type=text_or_none, metavar="SIZE",
         help='"20GiB" or "80%%" for every GPU, "20GiB,10GiB" one per GPU (default: 85%% of what is free)')
     add("--cpu_offloading", action="store_true",
         help="let layers that do not fit on the GPUs lie in main memory, which makes every token slow")
-    add("--num_replicas", type=auto_or_positive, default=1, metavar="N",
+    add("--num_replicas", type=auto_or_positive, metavar="N",
         help="copies of the model, each with its share of the GPUs; auto: as many as promise the most tokens a "
         "second; more than there are GPUs share them")
 
 
 def _add_tool_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("tools and APIs").add_argument
+    add = _adder(parser, "tools and APIs")
     add("--data_dir", metavar="DIR",
         help="folder laid out like ToolGen's data/ (default: data/ of the checkout; without one, the demo's)")
     add("--tool_root_dir", metavar="DIR",
         help="folder of <category>/<tool>.json (default: toolenv/tools in --data_dir)")
-    add("--function_provider", default="truth", choices=PROVIDERS,
+    add("--function_provider", choices=PROVIDERS,
         help="what may be called: truth: the query's own list of APIs; retriever: what the retriever finds; "
         "all: every API of tools.json, as ToolGen does")
     add("--corpus_tsv_path", metavar="FILE", help="tool documents of the retriever")
     add("--retrieval_model_path", metavar="PATH", help="sentence-transformers model of the retriever")
-    add("--retrieved_api_nums", type=positive, default=5, metavar="N", help="APIs the retriever gives a query")
-    add("--toolbench_key", default="", metavar="KEY", help="sent to the API server")
-    add("--rapidapi_key", default="", metavar="KEY", help="for --use_rapidapi_key")
+    add("--retrieved_api_nums", type=positive, metavar="N", help="APIs the retriever gives a query")
+    add("--toolbench_key", metavar="KEY", help="sent to the API server")
+    add("--rapidapi_key", metavar="KEY", help="for --use_rapidapi_key")
     add("--use_rapidapi_key", action="store_true",
         help="call the tools' own api.py on this machine with --rapidapi_key, not the API server")
     add("--api_customization", action="store_true", help="the same without a key")
-    add("--max_observation_length", type=not_negative, default=1024, metavar="N",
+    add("--max_observation_length", type=not_negative, metavar="N",
         help="characters of an observation that the model sees")
-    add("--observ_compress_method", default="truncate", choices=("truncate", "filter", "random"),
+    add("--observ_compress_method", choices=("truncate", "filter", "random"),
         help="how the API server shortens observations")
 
 
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("search").add_argument
-    add("--method", default="CoT@1",
+    add = _adder(parser, "search")
+    add("--method",
         help="CoT@n: up to n chains; DFS_w2: a tree with up to 2 children a node, ranked; DFS_woFilter_w2: not ranked")
-    add("--single_chain_max_step", type=positive, default=16, metavar="N",
+    add("--single_chain_max_step", type=positive, metavar="N",
         help="deepest node of a chain; a step is three deep: thought, action, input")
-    add("--max_query_count", type=positive, default=200, metavar="N", help="DFS: calls of the model for a query")
+    add("--max_query_count", type=positive, metavar="N", help="DFS: calls of the model for a query")
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("run").add_argument
-    add("--num_thread", type=auto_or_positive, default=1, metavar="N",
-        help="queries at once in each replica; auto: as many as its KV cache holds, at most 128 (32 on the CPU); "
+    add = _adder(parser, "run")
+    add("--num_thread", type=auto_or_positive, metavar="N",
+        help=f"queries at once in each replica; auto: as many as its KV cache holds, at most {MAX_CONVERSATIONS} "
+        f"({CPU_CONVERSATIONS} on the CPU); "
         "4 with --engine generate, which serves one request at a time, 32 with --engine server")
-    add("--generation_timeout", type=seconds, default=600.0, metavar="S",
+    add("--generation_timeout", type=seconds, metavar="S",
         help="longest generation, in seconds; a query that meets a limit fails, and the next run tries it again")
-    add("--step_timeout", type=seconds, default=1200.0, metavar="S", help="longest step: thought, action, input")
-    add("--query_timeout", type=seconds, default=3600.0, metavar="S", help="longest query")
-    add("--replica_timeout", type=seconds, default=300.0, metavar="S",
-        help="a replica that makes no progress for so long is taken for hung: it is started again, and its queries "
+    add("--step_timeout", type=seconds, metavar="S", help="longest step: thought, action, input")
+    add("--query_timeout", type=seconds, metavar="S", help="longest query")
+    add("--replica_timeout", type=seconds, metavar="S",
+        help="a replica that makes no progress for this long is considered hung: it is started again, and its queries "
         "go back to the others")
     add("--disable_tqdm", action="store_true", help="no progress bar; a line now and then")
     add("--exit_with_parent", type=positive, metavar="PID", help="stop when the process with this id has ended")
 
 
 def _add_other_backbone_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("other backbones, from a ToolGen checkout").add_argument
+    add = _adder(parser, "other backbones, from a ToolGen checkout")
     add("--chatgpt_model", metavar="NAME", help="model of chatgpt_function")
-    add("--base_url", default="https://api.openai.com/v1", metavar="URL", help="its server")
-    add("--openai_key", default="", metavar="KEY", help="its key")
+    add("--base_url", metavar="URL", help="its server")
+    add("--openai_key", metavar="KEY", help="its key")
     add("--lora", action="store_true", help="toolllama with LoRA weights")
-    add("--lora_path", default="your_lora_path if lora", metavar="PATH", help="those weights")
-    add("--max_source_sequence_length", type=positive, default=4096, metavar="N", help="accepted, without effect")
+    add("--lora_path", metavar="PATH", help="those weights")
+    add("--max_source_sequence_length", type=positive, metavar="N", help="accepted, without effect")
 # fmt: on
+
+
+def _adder(parser: argparse.ArgumentParser, title: str) -> Callable[..., Any]:
+    """Return what adds a flag to a new group, with the default that the configuration has."""
+    group = parser.add_argument_group(title)
+    return lambda flag, **settings: group.add_argument(flag, default=DEFAULTS[flag.lstrip("-")], **settings)

@@ -18,16 +18,16 @@ from evaluation.toolbench.inference.Downstream_tasks.backbones import (
     engine_options,
     make_backbone,
 )
+from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig, ToolConfig
 from evaluation.toolbench.inference.Downstream_tasks.functions import ToolPackage
 from evaluation.toolbench.inference.Downstream_tasks.one_query import Tools, run_query
-from evaluation.toolbench.inference.Downstream_tasks.options import num_conversations
 from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles, read_tools_json
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
 from evaluation.toolbench.inference.records.event_log import EventLog
 from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, FINISH_NAME, GAVE_UP
 from evaluation.toolbench.inference.records.queries import Task
-from evaluation.toolbench.inference.replicas.limits import StopBetweenSteps, TimeLimits
+from evaluation.toolbench.inference.replicas.limits import StopBetweenSteps
 from evaluation.toolbench.inference.replicas.memory_sampler import MemorySampler
 from evaluation.toolbench.inference.replicas.replica import Replica, Work
 from evaluation.toolbench.inference.replicas.watched_engine import Meter, watched_query
@@ -39,7 +39,7 @@ LOADER = f"{__name__}:load"
 class QueryJob:
     """What every replica of a run is told. Plain values; the tasks are without their model in a replica's process."""
 
-    args: Any  # the parsed command line
+    config: RunConfig
     tasks: Sequence[Task]
     run_id: str
     process_id: int = 0
@@ -53,42 +53,42 @@ class QueryJob:
 def load(replica: Replica, job: QueryJob) -> Iterator[Work]:
     """Load the model on the GPUs that this process sees, and be ready for the queries of `job`."""
     replica.keep_to_share()
-    seed_everything(job.args.seed)
-    backbone = load_backbone(job.args, replica, num_gpus=len(replica.spec.gpus))
+    seed_everything(job.config.model.seed)
+    backbone = load_backbone(job.config, replica, num_gpus=len(replica.spec.gpus))
     tasks = [task._replace(backbone_model=backbone) for task in job.tasks]
     with query_work(replica, replace(job, tasks=tasks)) as work:
         yield work
 
 
-def load_backbone(args: Any, replica: Replica, *, num_gpus: int) -> Any:
+def load_backbone(config: RunConfig, replica: Replica, *, num_gpus: int) -> Any:
     """Load the model where `replica` puts it, with its engine watched, or return the name of one made per query."""
     from evaluation.toolbench.inference.toolgen.agent_parts import Serving
 
-    serving = Serving(replica.spec.placement, engine_options(args, replica.spec), replica.watch.wrap)
-    return make_backbone(args, num_gpus=num_gpus, serving=serving)
+    serving = Serving(replica.spec.placement, engine_options(config, replica.spec), replica.watch.wrap)
+    return make_backbone(config, num_gpus=num_gpus, serving=serving)
 
 
-def load_retriever(args: Any) -> Any:
+def load_retriever(tools: ToolConfig) -> Any:
     """Load the checkout's retriever."""
     retriever = checkout_class("retriever", "ToolRetriever")
-    return retriever(corpus_tsv_path=args.corpus_tsv_path, model_path=args.retrieval_model_path)
+    return retriever(corpus_tsv_path=tools.corpus_tsv_path, model_path=tools.retrieval_model_path)
 
 
 @contextmanager
 def query_work(replica: Replica, job: QueryJob) -> Iterator[Work]:
     """Open what the queries of `job`, whose model is loaded, need beside it. OutputError without an event log."""
-    args, spec, meter = job.args, replica.spec, replica.watch.meter
+    config, spec, meter = job.config, replica.spec, replica.watch.meter
     tools = Tools(
-        ToolFiles(args.tool_root_dir), _tool_package(args), load_retriever(args) if job.add_retrieval else None
+        ToolFiles(config.tools.tool_root_dir),
+        _tool_package(config.tools),
+        load_retriever(config.tools) if job.add_retrieval else None,
     )
-    room = replica.conversations(args.max_sequence_length)
-    num_threads = num_conversations(args.num_thread, args.engine, len(job.tasks), room)
+    num_threads = config.num_conversations(len(job.tasks), replica.conversations(config.model.max_sequence_length))
     is_alone = num_threads == 1 and spec.visible_devices is None
-    limits = TimeLimits(args.generation_timeout, args.step_timeout, args.query_timeout)
     positions = {task.query_id: position for position, task in enumerate(job.tasks)}
     with (
         EventLog(
-            Path(args.output_answer_file),
+            Path(config.output_answer_file),
             spec.number,
             run_id=job.run_id,
             gpus=spec.uuids,
@@ -102,10 +102,11 @@ def query_work(replica: Replica, job: QueryJob) -> Iterator[Work]:
             task = job.tasks[position]
             with (
                 log.query(query_id, method=task.method, text=str(task.data_dict["query"])) as recorder,
-                watched_query(limits, recorder) as clock,
+                watched_query(config.limits, recorder) as clock,
             ):
                 run_query(
                     task,
+                    config,
                     tools,
                     process_id=job.process_id + (0 if is_alone else position),
                     callbacks=[StopBetweenSteps(replica.stop), clock, recorder, ApiMeter(meter)],
@@ -131,8 +132,8 @@ class ApiMeter:
             self._meter.call_ended(is_error=status not in (0, FINAL_ANSWER, GAVE_UP))
 
 
-def _tool_package(args: Any) -> ToolPackage | None:
-    """What all queries may call, for provider `all`."""
-    if args.function_provider != "all":
+def _tool_package(tools: ToolConfig) -> ToolPackage | None:
+    """Read what all queries may call, for provider `all`."""
+    if tools.function_provider != "all":
         return None
-    return ToolPackage.of_tools(read_tools_json(Path(args.data_dir) / "toolenv" / "tools" / "tools.json"))
+    return ToolPackage.of_tools(read_tools_json(Path(tools.data_dir) / "toolenv" / "tools" / "tools.json"))

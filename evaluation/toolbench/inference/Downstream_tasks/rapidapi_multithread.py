@@ -7,12 +7,14 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.toolbench.inference.Algorithms.base_search import base_search_method
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller
-from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of
+from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of, layout_for
+from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.functions import (
     ToolPackage,
@@ -21,7 +23,6 @@ from evaluation.toolbench.inference.Downstream_tasks.functions import (
 )
 from evaluation.toolbench.inference.Downstream_tasks.methods import parse_method
 from evaluation.toolbench.inference.Downstream_tasks.one_query import Tools, run_query, search
-from evaluation.toolbench.inference.Downstream_tasks.options import complete_options
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles, contain, get_white_list
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.records.lock import RunLock
@@ -35,7 +36,7 @@ from evaluation.toolbench.inference.records.queries import (
 from evaluation.toolbench.inference.run.progress import RunProgress
 from evaluation.toolbench.inference.run.summary import RunSummary
 from evaluation.toolbench.inference.Tree.base_env import base_env
-from evaluation.toolbench.virtual_api.client import ApiClient
+from evaluation.toolbench.virtual_api.client import VIRTUAL_TIMEOUT_S, ApiClient
 
 if TYPE_CHECKING:
     from evaluation.toolbench.inference.replicas.handle import Handle
@@ -72,15 +73,16 @@ class pipeline_runner:
         *,
         check_first: bool = False,
     ) -> None:
-        self.args = complete_options(args)
+        self.args = args
+        self.config = RunConfig.of(args)
         self.add_retrieval = add_retrieval
         self.process_id = process_id
         self.server = server
-        self.replace_queries = read_replacements(args.replace_file)
+        self.replace_queries = read_replacements(self.config.replace_file)
         self._check_first = check_first
-        self._progress = RunProgress(args.output_answer_file, args.method)
+        self._progress = RunProgress(self.config.output_answer_file, self.config.search.method)
         self._lock = RunLock(self._progress.answers.folder)
-        self._tool_files = ToolFiles(args.tool_root_dir)
+        self._tool_files = ToolFiles(self.config.tools.tool_root_dir)
         self._layout: RunLayout | None = None  # of the replicas; where there is a query left
         self._replica: Replica | None = None  # the one in this process, if its model is here
         self._load_s = 0.0
@@ -98,9 +100,9 @@ class pipeline_runner:
         from evaluation.toolbench.inference.replicas.replica import Replica
 
         started = time.monotonic()
-        num_gpus = torch.cuda.device_count() if self.args.num_gpus is None else self.args.num_gpus
+        num_gpus = torch.cuda.device_count() if self.config.gpus.num_gpus is None else self.config.gpus.num_gpus
         self._replica = Replica((self._layout or one_replica()).replicas[0])
-        backbone = load_backbone(self.args, self._replica, num_gpus=num_gpus)
+        backbone = load_backbone(self.config, self._replica, num_gpus=num_gpus)
         self._load_s = time.monotonic() - started
         return backbone
 
@@ -108,16 +110,16 @@ class pipeline_runner:
         """Load the checkout's retriever."""
         from evaluation.toolbench.inference.Downstream_tasks.query_replica import load_retriever
 
-        return load_retriever(self.args)
+        return load_retriever(self.config.tools)
 
     def generate_task_list(self) -> list[Task]:
         """Return the queries that have no complete answer, in the order of the run; load the model for them."""
-        args, progress = self.args, self._progress
+        config, progress = self.config, self._progress
         queries = in_run_order(
             read_queries(
-                Path(args.input_query_file),
+                Path(config.input_query_file),
                 self.replace_queries,
-                needs_api_list=args.function_provider == "truth",
+                needs_api_list=config.tools.function_provider == "truth",
             ),
             lambda query: query.api_list is None or self._tool_descriptions(query) is not None,
         )
@@ -126,14 +128,14 @@ class pipeline_runner:
             self._lock.acquire()
         try:
             progress.summary.num_queries = len(queries)
-            left = queries if args.overwrite else progress.left_of(queries)
+            left = queries if config.overwrite else progress.left_of(queries)
             backbone = self._prepare(len(left)) if left else None
         except BaseException:
             self._lock.release()
             raise
-        folder = str(progress.answers.folder)
+        method, folder = config.search.method, str(progress.answers.folder)
         return [
-            Task(args.method, backbone, query.query_id, query.data_dict(), args, folder, self._tool_descriptions(query))
+            Task(method, backbone, query.query_id, query.data_dict(), self.args, folder, self._tool_descriptions(query))
             for query in left
         ]
 
@@ -152,7 +154,7 @@ class pipeline_runner:
         """Run `method` on one query: (the search, its result). `query_id` names the conversation to the model."""
         return search(
             parse_method(method),
-            conversation_of(backbone_model, query_id, self.args, openai_key),
+            conversation_of(backbone_model, query_id, replace(self.config.checkout, openai_key=openai_key)),
             env,
             process_id=process_id,
             single_chain_max_step=single_chain_max_step,
@@ -183,6 +185,7 @@ class pipeline_runner:
         data_dict = {**data_dict, "query": self.replace_queries.get(str(query_id), data_dict["query"])}
         return run_query(
             Task(method, backbone_model, query_id, data_dict, args, output_dir_path, tool_des),
+            RunConfig.of(args),
             Tools(self._tool_files, tool_package, retriever),
             process_id=process_id,
             callbacks=callbacks,
@@ -202,6 +205,7 @@ class pipeline_runner:
         from evaluation.toolbench.inference.Downstream_tasks.query_replica import LOADER, QueryJob, query_work
         from evaluation.toolbench.inference.replicas.handle import ProcessHandle, ThreadHandle
         from evaluation.toolbench.inference.replicas.layout import one_replica
+        from evaluation.toolbench.inference.replicas.limits import Patience
         from evaluation.toolbench.inference.replicas.messages import Setup
         from evaluation.toolbench.inference.replicas.replica import Replica
         from evaluation.toolbench.inference.run.over_replicas import RunPlan, run_tasks
@@ -210,7 +214,8 @@ class pipeline_runner:
         if not self._check_first:
             self._check_api_server()
         layout = self._layout or one_replica()
-        job = QueryJob(self.args, self.task_list, new_run_id(), self.process_id, self.add_retrieval)
+        config = self.config
+        job = QueryJob(config, self.task_list, new_run_id(), self.process_id, self.add_retrieval)
 
         def start(spec: ReplicaSpec) -> Handle:
             if layout.is_in_parent:
@@ -221,12 +226,16 @@ class pipeline_runner:
 
         plan = RunPlan(
             run_id=job.run_id,
-            args=self.args,
             query_ids=[task.query_id for task in self.task_list],
             layout=layout,
             progress=self._progress,
             start=start,
+            patience=Patience(config.replica_timeout, config.generation_timeout, call_s=VIRTUAL_TIMEOUT_S),
+            configuration={**vars(self.args), **config.flags()},
+            seed=config.model.seed,
             load_s=self._load_s,
+            replaces_answers=config.overwrite,
+            is_live=not config.disable_tqdm,
         )
         run_tasks(plan)
 
@@ -235,11 +244,10 @@ class pipeline_runner:
         from transformers.utils.logging import disable_progress_bar
 
         from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
-        from evaluation.toolbench.inference.replicas.choice import choose_layout
 
         if self._check_first:
             self._check_api_server()
-        self._layout = choose_layout(self.args, num_queries)
+        self._layout = layout_for(self.config, num_queries)
         if self._layout.reasons:
             with contextlib.suppress(OSError):  # a terminal that was closed is no reason to end a run
                 print(self._layout.reasons, file=sys.stderr)
@@ -247,12 +255,12 @@ class pipeline_runner:
             return None
         if not sys.stderr.isatty():
             disable_progress_bar()  # of loading: it moves the cursor
-        seed_everything(self.args.seed)
+        seed_everything(self.config.model.seed)
         return self.get_backbone_model()
 
     def _check_api_server(self) -> None:
         """Raise ApiError now rather than let every query fail."""
-        client = api_caller(self.args)
+        client = api_caller(self.config.tools)
         if isinstance(client, ApiClient):
             client.check()
 

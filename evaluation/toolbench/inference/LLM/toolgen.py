@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.toolgen.agent import ToolGenAgent
-from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, Restriction
-from evaluation.toolbench.inference.toolgen.agent_parts import Serving, load_agent_parts
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
+from evaluation.toolbench.inference.toolgen.agent_parts import MoreOptions, load_agent_parts
+
+if TYPE_CHECKING:
+    from typing import Unpack  # of Python 3.11
 
 
 class ToolGen(ToolGenAgent):
@@ -17,51 +20,32 @@ class ToolGen(ToolGenAgent):
     def __init__(
         self,
         model_name_or_path: str,
-        template: str = "llama-3",
+        template: str = AgentOptions.template,
         indexing: str = "Semantic",
         device: str = "cuda",
         cpu_offloading: bool = False,
-        max_sequence_length: int = 8192,
+        max_sequence_length: int = AgentOptions.max_sequence_length,
         num_gpus: int = 1,
         max_gpu_memory: str | Mapping[int, str] | None = None,
-        *,
-        data_dir: str | Path | None = None,
-        engine: str = "auto",
-        dtype: str = "auto",
-        system_prompt_file: str | Path | None = None,
-        prompt_layout: str = "upstream",
-        restrict_actions: Restriction = "off",
-        max_new_tokens: int = 512,
-        seed: int = 42,
-        serving: Serving | None = None,
+        **more: Unpack[MoreOptions],
     ) -> None:
-        """Load tokenizer and model. Where the model goes: see `load_model`; the other arguments: `AgentOptions`.
+        """Load tokenizer and model. Where the model goes: see `load_model`; for `more`, see `MoreOptions` and
+        `AgentOptions`.
 
         `indexing` is Semantic, Numeric, Hierarchical or Atomic. ConfigError, DataError or PlacementError say in
         one line what cannot be used.
         """
-        options = AgentOptions(
+        parts = load_agent_parts(
+            model_name_or_path,
+            indented_prompt=self.indented_prompt,
             template=template,
             indexing=indexing,
             max_sequence_length=max_sequence_length,
-            data_dir=data_dir,
-            system_prompt_file=system_prompt_file,
-            prompt_layout=prompt_layout,
-            restrict_actions=restrict_actions,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-        )
-        parts = load_agent_parts(
-            model_name_or_path,
-            options,
-            indented_prompt=self.indented_prompt,
-            engine=engine,
-            dtype=dtype,
             device=device,
             cpu_offloading=cpu_offloading,
             num_gpus=num_gpus,
             max_gpu_memory=max_gpu_memory,
-            serving=serving,
+            **more,
         )
         super().__init__(*parts, model_name=model_name_or_path)
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from evaluation.toolbench.inference.multi_gpu.footprint import Block, Footprint
+from evaluation.toolbench.inference.multi_gpu.gpu_config import LONGEST_CONVERSATION
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.splits import fastest_in_order, fill_in_order, has_room
 from evaluation.toolbench.inference.multi_gpu.units import MIB
@@ -54,7 +55,7 @@ class Workload:
     """What memory is kept for beside the weights."""
 
     conversations: int = 64  # wanted at once, over all replicas
-    max_tokens: int = 8192  # of the longest conversation, prompt included
+    max_tokens: int = LONGEST_CONVERSATION
     prefill_tokens: int = 2048  # that one step reads at most
 
 

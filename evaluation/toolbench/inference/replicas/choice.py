@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
 
 import psutil  # type: ignore[import-untyped]
 
-from evaluation.toolbench.inference.errors import ConfigError, PlacementError
+from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, LONGEST_CONVERSATION, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
 from evaluation.toolbench.inference.multi_gpu.loading import resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.placement import Placement
@@ -22,60 +23,58 @@ from evaluation.toolbench.inference.replicas.layout import (
     planned_layout,
 )
 
-AUTO = "auto"
-_PLANNED_BACKBONES = ("toolgen_atomic", "toolgen")
 
-
-def choose_layout(args: Any, num_queries: int) -> RunLayout:
-    """The layout that `--num_replicas` asks for, for `num_queries` queries; the GPUs as they are now.
+def choose_layout(
+    model_path: str,
+    gpus: GpuConfig,
+    *,
+    num_items: int,
+    num_conversations: int = MAX_CONVERSATIONS,
+    max_tokens: int = LONGEST_CONVERSATION,
+    dtype: str = AUTO,
+) -> RunLayout:
+    """Return the layout that `gpus.num_replicas` asks for, for `num_items` items; the GPUs as they are now.
 
     1 is one replica where `load_model` puts it, over all GPUs; auto leaves the number to the planner, whose
-    placement then holds. There are never more replicas than queries. ConfigError, DataError or PlacementError
-    for what cannot be.
+    placement then holds. There are never more replicas than items. `num_conversations` is how many items a replica
+    is to have at once, of up to `max_tokens` each. ConfigError, DataError or PlacementError for what cannot be.
     """
-    wanted = args.num_replicas
-    if args.backbone_model not in _PLANNED_BACKBONES or args.engine == "server":
-        if wanted not in (AUTO, 1):
-            reason = "the server has" if args.engine == "server" else f"--backbone_model {args.backbone_model} loads"
-            raise ConfigError(f"--num_replicas {wanted}: {reason} the model by itself; use 1 or auto")
-        return one_replica()
-    gpus = visible_gpus()[: args.num_gpus]
-    here = one_replica(tuple(f"cuda:{gpu.cuda_index}" for gpu in gpus), tuple(gpu.uuid for gpu in gpus))
-    if wanted == 1:
-        return here
-    num_replicas = None if wanted == AUTO else min(int(wanted), max(num_queries, 1))
+    wanted = gpus.num_replicas
+    visible = visible_gpus()[: gpus.num_gpus]
+    here = one_replica(tuple(f"cuda:{gpu.cuda_index}" for gpu in visible), tuple(gpu.uuid for gpu in visible))
+    num_replicas = None if wanted == AUTO else min(int(wanted), max(num_items, 1))
     if num_replicas == 1:
         return here
     host_bytes = int(psutil.virtual_memory().available)
-    if not gpus:
-        return _on_cpu(args, num_replicas or 1, host_bytes)
-    return planned_layout(_plan(args, num_replicas, num_queries, len(gpus)), host_bytes)
-
-
-def _on_cpu(args: Any, num_replicas: int, host_bytes: int) -> RunLayout:
-    if num_replicas == 1:
-        return one_replica()
-    footprint = footprint_of_checkpoint(args.model_path, resolve_dtype(args.dtype, on_cpu=True))
-    return cpu_layout(num_replicas, footprint.weight_bytes, host_bytes, len(os.sched_getaffinity(0)))
-
-
-def _plan(args: Any, num_replicas: int | None, num_queries: int, num_gpus: int) -> Placement:
-    """The planner's layout. PlacementError for more replicas than fit says how many do."""
+    if not visible:
+        return _on_cpu(model_path, dtype, num_replicas or 1, host_bytes)
 
     def plan(count: int | None) -> Placement:
-        per_replica = MAX_CONVERSATIONS if args.num_thread == AUTO else int(args.num_thread)
-        wanted = min(num_queries, per_replica * (count or num_gpus))
+        conversations = min(num_items, num_conversations * (count or len(visible)))
         found = plan_run(
-            args.model_path,
-            workload=Workload(conversations=max(wanted, 1), max_tokens=args.max_sequence_length),
-            num_gpus=args.num_gpus,
+            model_path,
+            workload=Workload(conversations=max(conversations, 1), max_tokens=max_tokens),
+            num_gpus=gpus.num_gpus,
             num_replicas=count,
-            max_gpu_memory=args.max_gpu_memory,
-            dtype=args.dtype,
-            cpu_offloading=args.cpu_offloading,
+            max_gpu_memory=gpus.max_gpu_memory,
+            dtype=dtype,
+            cpu_offloading=gpus.cpu_offloading,
         )
         assert found is not None  # there are GPUs
         return found
+
+    return planned_layout(_plan_or_say_how_many_fit(plan, num_replicas), host_bytes)
+
+
+def _on_cpu(model_path: str, dtype: str, num_replicas: int, host_bytes: int) -> RunLayout:
+    if num_replicas == 1:
+        return one_replica()
+    footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, on_cpu=True))
+    return cpu_layout(num_replicas, footprint.weight_bytes, host_bytes, len(os.sched_getaffinity(0)))
+
+
+def _plan_or_say_how_many_fit(plan: Callable[[int | None], Placement], num_replicas: int | None) -> Placement:
+    """Return the plan; a PlacementError for more replicas than fit says how many do."""
 
     def fits(count: int) -> bool:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.multi_gpu.units import GIB, gib
 
@@ -12,8 +13,8 @@ if TYPE_CHECKING:  # they import torch, which a replica without a placed model d
     from evaluation.toolbench.inference.multi_gpu.placement import Placement
     from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
 
-MAX_CONVERSATIONS = 128  # of one replica unasked: the paged engine's largest step
-_CPU_CONVERSATIONS = 32  # the same on the CPU, where more at once take memory and gain nothing
+MAX_CONVERSATIONS = MAX_RUNNING  # of one replica unasked
+CPU_CONVERSATIONS = 32  # the same on the CPU, where more at once take memory and gain nothing
 _HOST_SHARE = 0.85  # of the free main memory, for models that lie there
 _CPU_KV_SHARE = 0.25  # of it, for the KV caches of all replicas on the CPU
 _PROCESS_BYTES = GIB // 2  # of a replica's process beside its model: Python, torch, transformers
@@ -39,7 +40,7 @@ class ReplicaSpec:
     @property
     def most_conversations(self) -> int:
         """That it takes at once for --num_thread auto."""
-        return MAX_CONVERSATIONS if self.gpus else _CPU_CONVERSATIONS
+        return MAX_CONVERSATIONS if self.gpus else CPU_CONVERSATIONS
 
 
 @dataclass(frozen=True)

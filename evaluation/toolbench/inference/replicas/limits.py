@@ -1,6 +1,7 @@
 """Limits on the time of a generation, a step and a query, so that one query cannot hold up the end of a run.
 
-A query that meets one fails, and the next run tries it again. An API call has the client's own limit.
+A query that meets one fails, and the next run tries it again. An API call has the client's own limit. `Patience`
+is the parent's, with whole replicas.
 """
 
 from __future__ import annotations
@@ -28,6 +29,18 @@ class TimeLimits:
     generation_s: float = float("inf")
     step_s: float = float("inf")
     query_s: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds. A replica without progress for `replica_s` hangs; `stopping_s` is for items to come to the end of
+    their step once the run is being stopped. Where an engine does not show progress within a generation,
+    `generation_s` is added, and `call_s`, the limit of a call to an API, while there is one."""
+
+    replica_s: float = 300.0
+    generation_s: float = 600.0
+    stopping_s: float = 5.0
+    call_s: float = 0.0
 
 
 class QueryClock:

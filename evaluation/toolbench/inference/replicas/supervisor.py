@@ -19,6 +19,7 @@ from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.handle import Handle
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
 from evaluation.toolbench.inference.replicas.ledger import Ledger, share_of
+from evaluation.toolbench.inference.replicas.limits import Patience
 from evaluation.toolbench.inference.replicas.messages import (
     Beat,
     Broken,
@@ -34,7 +35,6 @@ from evaluation.toolbench.inference.replicas.messages import (
     Stop,
 )
 from evaluation.toolbench.inference.run_display.status import ReplicaState, ReplicaStatus
-from evaluation.toolbench.virtual_api.client import VIRTUAL_TIMEOUT_S
 
 logger = logging.getLogger(__name__)
 
@@ -43,18 +43,6 @@ MAX_RESTARTS = 2  # consecutive ones of a replica, without an item that came to 
 _TURN_S = 0.2
 _LOADING_PATIENCE = 6  # loading may take this many times `Patience.replica_s`
 LOST = "ReplicaLost"  # the type of a failure whose replica is gone
-
-
-@dataclass(frozen=True)
-class Patience:
-    """Seconds. A replica without progress for `replica_s` hangs; `stopping_s` is for items to come to the end of
-    their step once the run is being stopped. Where an engine does not show progress within a generation,
-    `generation_s` is added, and `call_s`, the limit of a call to an API, while there is one."""
-
-    replica_s: float = 300.0
-    generation_s: float = 600.0
-    stopping_s: float = 5.0
-    call_s: float = VIRTUAL_TIMEOUT_S
 
 
 @dataclass(frozen=True)

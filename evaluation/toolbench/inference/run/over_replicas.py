@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluation.toolbench.inference.multi_gpu.gpu_memory import GpuMemory
 from evaluation.toolbench.inference.replicas.handle import Handle
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
-from evaluation.toolbench.inference.replicas.supervisor import Patience, RunHooks, Supervisor
+from evaluation.toolbench.inference.replicas.limits import Patience
+from evaluation.toolbench.inference.replicas.supervisor import RunHooks, Supervisor
 from evaluation.toolbench.inference.run.interruption import Interruption
 from evaluation.toolbench.inference.run.progress import RunProgress
 from evaluation.toolbench.inference.run.run_files import RunFiles
@@ -25,12 +26,16 @@ class RunPlan:
     """What a run over queries is told by whoever has the queries and knows how to run one."""
 
     run_id: str
-    args: Any  # the parsed command line
     query_ids: Sequence[str]
     layout: RunLayout
     progress: RunProgress
     start: Callable[[ReplicaSpec], Handle]  # a replica that runs these queries
+    patience: Patience
+    configuration: Mapping[str, Any]  # for run.json: what the run was told, by the names of the flags
+    seed: int
     load_s: float = 0.0  # that the model in this process took, if it is here
+    replaces_answers: bool = False  # those that earlier runs left are removed when the first replica is ready
+    is_live: bool = True  # a progress display where there is a terminal; else a line now and then
 
 
 def run_tasks(plan: RunPlan) -> None:
@@ -48,7 +53,7 @@ class _Run:
         self._memory = GpuMemory()
         self._started = time.monotonic()
         self._shown_s = float("-inf")  # after the start
-        self._display = RunDisplay(live=not plan.args.disable_tqdm)
+        self._display = RunDisplay(live=plan.is_live)
         hooks = RunHooks(
             start=plan.start,
             done=lambda query_id, _: plan.progress.note_answer(query_id),
@@ -57,15 +62,21 @@ class _Run:
             ready=self._make_room,
             show=self._show,
         )
-        patience = Patience(plan.args.replica_timeout, plan.args.generation_timeout)
-        self._supervisor = Supervisor(plan.query_ids, plan.layout, hooks, patience)
+        self._supervisor = Supervisor(plan.query_ids, plan.layout, hooks, plan.patience)
 
     def run(self) -> None:
         plan, summary = self._plan, self._summary
         summary.start_clock()
         with Interruption() as interruption, self._display:
             self._display.print_line(f"{len(plan.query_ids)} queries to run")
-            files = RunFiles(plan.progress.answers, plan.run_id, plan.args, plan.layout, plan.load_s)
+            files = RunFiles(
+                plan.progress.answers,
+                plan.run_id,
+                plan.layout,
+                configuration=plan.configuration,
+                seed=plan.seed,
+                load_s=plan.load_s,
+            )
             status = "failed"
             try:
                 self._supervisor.run(interruption.requested)
@@ -81,7 +92,7 @@ class _Run:
 
     def _make_room(self) -> None:
         """Remove the answers that the run replaces, now that new ones can be expected."""
-        if self._plan.args.overwrite:
+        if self._plan.replaces_answers:
             self._plan.progress.forget(self._plan.query_ids)
 
     def _show(self, *, at_once: bool = False) -> None:

@@ -43,13 +43,22 @@ def new_run_id() -> str:
 class RunFiles:
     """The files of one run beside its answers. A run never fails for them: what goes wrong is logged."""
 
-    def __init__(self, answers: AnswerFolder, run_id: str, args: Any, layout: RunLayout, load_s: float) -> None:
+    def __init__(
+        self,
+        answers: AnswerFolder,
+        run_id: str,
+        layout: RunLayout,
+        *,
+        configuration: Mapping[str, Any],
+        seed: int,
+        load_s: float,
+    ) -> None:
         self._folder = answers.folder
         self._method = answers.method
         self._record = replace(
-            first_record(run_id, args, layout),
+            first_record(run_id, configuration, layout),
             started=time.time() - load_s,
-            seeds={"seed": args.seed},
+            seeds={"seed": seed},
             timings_s={"load": round(load_s, 3)},
         )
         self._started = time.monotonic()
@@ -105,14 +114,14 @@ class RunFiles:
             logger.warning("%s", error)
 
 
-def first_record(run_id: str, args: Any, layout: RunLayout) -> RunRecord:
-    """What is known of a run when it begins: its flags, the versions, the GPUs and the replicas."""
+def first_record(run_id: str, configuration: Mapping[str, Any], layout: RunLayout) -> RunRecord:
+    """Record what is known of a run when it begins: its flags, the versions, the GPUs and the replicas."""
     used = {uuid: int(name.removeprefix("cuda:")) for spec in layout.replicas for uuid, name in _gpus(spec)}
     return RunRecord(
         run_id,
         "running",
         started=time.time(),
-        configuration=dict(vars(args)),
+        configuration=dict(configuration),
         versions=_versions(),
         gpus=[GpuRecord(gpu.uuid, gpu.name, gpu.total_bytes, used.get(gpu.uuid)) for gpu in inspect_gpus().visible],
         layout=[ReplicaRecord(spec.number, list(spec.uuids)) for spec in layout.replicas],
@@ -121,7 +130,7 @@ def first_record(run_id: str, args: Any, layout: RunLayout) -> RunRecord:
 
 
 def as_loaded(layout: Iterable[ReplicaRecord], loaded: Mapping[int, Loaded]) -> list[ReplicaRecord]:
-    """The replicas with what those that have loaded said of themselves."""
+    """Add to the replicas what those that have loaded said of themselves."""
     return [_as_loaded(record, loaded[record.replica]) if record.replica in loaded else record for record in layout]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.multi_gpu.gpu_config import LONGEST_CONVERSATION
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS
 from evaluation.toolbench.inference.toolgen.chat_format import chat_format
 from evaluation.toolbench.inference.toolgen.prompts import prompt_layout
@@ -20,7 +21,7 @@ class AgentOptions:
 
     template: str = "llama-3"  # or "qwen-7b-chat": the conversation layout the checkpoint was trained with
     indexing: str = "Atomic"  # or "Semantic", "Numeric", "Hierarchical": what the model generates for a tool
-    max_sequence_length: int = 8192  # tokens of a conversation; the model's own context if that is shorter
+    max_sequence_length: int = LONGEST_CONVERSATION  # tokens; the model's own context if that is shorter
     data_dir: str | Path | None = None  # laid out like ToolGen's `data`; None: the checkout's, else the demo's
     system_prompt_file: str | Path | None = None  # goes before the checkout's and our own system prompt
     prompt_layout: str = "upstream"  # or "trained": see `prompts.PromptStyle`

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
@@ -18,7 +18,7 @@ from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder, read_config, use_local_files_only
 from evaluation.toolbench.inference.multi_gpu.loading import gpu_budgets, load_model, load_replica
 from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
-from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, Restriction
 from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.language import ToolLanguage
 from evaluation.toolbench.inference.toolgen.server_needs import needs_of
@@ -35,20 +35,38 @@ class Serving:
     wrap_engine: Callable[[Engine], Engine] | None = None  # puts something between the agent and the engine
 
 
+class MoreOptions(TypedDict, total=False):
+    """What both agents take beside ToolGen's own arguments. The first six are fields of AgentOptions."""
+
+    data_dir: str | Path | None
+    system_prompt_file: str | Path | None
+    prompt_layout: str
+    restrict_actions: Restriction
+    max_new_tokens: int
+    seed: int
+    engine: str  # "auto", "paged", "generate" or "server"
+    dtype: str  # "auto": bfloat16 on a GPU, float32 on the CPU
+    serving: Serving | None
+
+
 def load_agent_parts(
     model_path: str,
-    options: AgentOptions,
     *,
     indented_prompt: bool,
-    engine: str,
-    dtype: str,
     device: str,
     cpu_offloading: bool,
     num_gpus: int,
     max_gpu_memory: str | Mapping[int, str] | None,
+    engine: str = "auto",
+    dtype: str = "auto",
     serving: Serving | None = None,
+    **agent_options: Any,
 ) -> tuple[ToolLanguage, PreTrainedModel | None, Engine]:
-    """The language, and the model with its engine as `load_engine` makes them."""
+    """Load the language, and the model with its engine as `load_engine` makes them.
+
+    `agent_options` are fields of AgentOptions.
+    """
+    options = AgentOptions(**agent_options)
     config = read_config(model_path)
     language = ToolLanguage(load_tokenizer(model_path), options, indented_prompt=indented_prompt)
     language.actions.check_rows(config.get_text_config().vocab_size)
@@ -83,7 +101,7 @@ def load_engine(
     max_gpu_memory: str | Mapping[int, str] | None,
     serving: Serving,
 ) -> tuple[PreTrainedModel | None, Engine]:
-    """The model where `serving` or `load_model` puts it, and the engine of that name over it.
+    """Load the model where `serving` or `load_model` puts it, and the engine of that name over it.
 
     With the engine "server" no weights are read and the model is None; its options are the `settings`, and the
     servers have to meet `needs`.

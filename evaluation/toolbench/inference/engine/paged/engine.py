@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.engine.checks import check_request, check_scoring, context_of, vocabulary_of
 from evaluation.toolbench.inference.engine.paged.attach import attach, detach
 from evaluation.toolbench.inference.engine.paged.execution import compilation, joined_linear
@@ -83,7 +84,7 @@ class PagedEngine(Engine):
         max_kv_bytes: int | None = None,
         max_gpu_bytes: Mapping[int, int] | None = None,
         page_size: int = PAGE_SIZE,
-        max_running: int = 128,
+        max_running: int = MAX_RUNNING,
         max_prefill_tokens: int | None = None,
         use_graphs: bool = True,
         capture_at_start: bool = False,

@@ -10,6 +10,7 @@ import httpx
 
 from evaluation.toolbench.http_client.retry import RetryPolicy
 from evaluation.toolbench.http_client.urls import without_secrets
+from evaluation.toolbench.inference.engine import SERVER_WAIT_S
 from evaluation.toolbench.inference.errors import ConfigError
 
 ConstraintStyle = Literal["list", "grammar"]  # how a set of more than LONGEST_LIST ids is written
@@ -32,7 +33,7 @@ class ServerSettings:
     urls: tuple[httpx.URL, ...]
     model: str | None = None
     constraints: ConstraintStyle | None = None
-    wait_s: float = 300.0
+    wait_s: float = SERVER_WAIT_S
     timeout_s: float = 600.0
     connect_timeout_s: float = 10.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -56,7 +57,7 @@ class ServerSettings:
         *,
         model: str | None = None,
         constraints: str = "auto",
-        wait_s: float = 300.0,
+        wait_s: float = SERVER_WAIT_S,
     ) -> ServerSettings:
         """Settings as the command line has them: URLs separated by commas; the key comes from the environment."""
         if constraints not in ("auto", *get_args(ConstraintStyle)):

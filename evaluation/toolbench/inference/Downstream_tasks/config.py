@@ -1,0 +1,168 @@
+"""What a run is told: one frozen dataclass per layer, whose fields are named as the flags are.
+
+The command line takes its defaults from here (`options`). `RunConfig.of` is the face for callers who hand in an
+argparse Namespace, such as one with ToolGen's own flags alone: what it lacks has its default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.inference.Downstream_tasks.methods import parse_method
+from evaluation.toolbench.inference.engine import ENGINES, SERVER_WAIT_S
+from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, AutoOr, GpuConfig
+from evaluation.toolbench.inference.replicas.limits import Patience, TimeLimits
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, Restriction
+from evaluation.toolbench.inference.toolgen.catalog import default_data_dir
+
+BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama", "chatgpt_function", "davinci")
+LOCAL_BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama")  # those with a folder of weights
+TOOLGEN_BACKBONES = ("toolgen_atomic", "toolgen")
+
+# Conversations at once for --num_thread auto where no KV cache of ours says how many it holds. `generate` serves
+# one request at a time, so a few are enough to have one ready while others wait for an API.
+_CONVERSATIONS = {AUTO: 4, "generate": 4, "server": 32}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The model, what it is asked for, and the engine that serves it."""
+
+    backbone_model: str = "toolllama"
+    model_path: str = "your_model_path/"
+    template: str = ""  # the ToolGen agents': llama-3
+    indexing: str = ""
+    dtype: str = AUTO
+    max_new_tokens: int = AgentOptions.max_new_tokens
+    max_sequence_length: int = AgentOptions.max_sequence_length
+    restrict_actions: Restriction = AgentOptions.restrict_actions
+    prompt_layout: str = AgentOptions.prompt_layout
+    system_prompt_file: str | None = None
+    seed: int = AgentOptions.seed
+    engine: str = AUTO
+    engine_url: str | None = None  # of the engine "server", as the other three
+    engine_model: str | None = None
+    engine_wait: float = SERVER_WAIT_S
+    engine_constraints: str = AUTO
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ConfigError(f"unknown --engine {self.engine}: use {', '.join(ENGINES)}")
+
+    @property
+    def is_toolgen(self) -> bool:
+        """Whether it is one of our own agents, the only ones that a run places and watches."""
+        return self.backbone_model in TOOLGEN_BACKBONES
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolConfig:
+    """The tools, and how their APIs are called."""
+
+    data_dir: str = ""  # laid out like ToolGen's `data`
+    tool_root_dir: str = ""  # <category>/<tool>.json
+    function_provider: str = "truth"
+    corpus_tsv_path: str | None = None
+    retrieval_model_path: str | None = None
+    retrieved_api_nums: int = 5
+    toolbench_key: str = field(default="", repr=False)
+    rapidapi_key: str = field(default="", repr=False)
+    use_rapidapi_key: bool = False
+    api_customization: bool = False
+    max_observation_length: int = 1024  # characters
+    observ_compress_method: str = "truncate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """How a query is searched for an answer. ConfigError for an unknown method."""
+
+    method: str = "CoT@1"
+    single_chain_max_step: int = 16
+    max_query_count: int = 200
+
+    def __post_init__(self) -> None:
+        parse_method(self.method)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckoutConfig:
+    """What only the backbones of a ToolGen checkout need."""
+
+    chatgpt_model: str | None = None
+    base_url: str = "https://api.openai.com/v1"
+    openai_key: str = field(default="", repr=False)
+    lora: bool = False
+    lora_path: str = "your_lora_path if lora"
+    max_source_sequence_length: int = 4096  # accepted, without effect
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A run over a file of queries."""
+
+    input_query_file: str = ""
+    output_answer_file: str = ""  # a folder, despite the name
+    replace_file: str = ""
+    overwrite: bool = False
+    num_thread: AutoOr = 1  # queries at once in each replica
+    generation_timeout: float = Patience.generation_s
+    step_timeout: float = 1200.0
+    query_timeout: float = 3600.0
+    replica_timeout: float = Patience.replica_s
+    disable_tqdm: bool = False
+    exit_with_parent: int | None = None
+    model: ModelConfig = field(default_factory=ModelConfig)
+    gpus: GpuConfig = field(default_factory=GpuConfig)
+    tools: ToolConfig = field(default_factory=ToolConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    checkout: CheckoutConfig = field(default_factory=CheckoutConfig)
+
+    @classmethod
+    def of(cls, args: Any) -> RunConfig:
+        """Take what `args` has of the flags; folders that are not given are the checkout's, else the demo's."""
+        given = {name: getattr(args, name) for name in DEFAULTS if hasattr(args, name)}
+        given["data_dir"] = str(given.get("data_dir") or default_data_dir())
+        given["tool_root_dir"] = str(given.get("tool_root_dir") or Path(given["data_dir"]) / "toolenv" / "tools")
+        if given.get("backbone_model") in TOOLGEN_BACKBONES:
+            given["template"] = given.get("template") or AgentOptions.template
+        parts = {name: part(**_pick(part, given)) for name, part in _PARTS.items()}
+        return cls(**_pick(cls, given), **parts)
+
+    def flags(self) -> dict[str, Any]:
+        """Return every flag's value, by the flag's name."""
+        values = vars(self)
+        flat = {name: value for name, value in values.items() if name not in _PARTS}
+        return flat | {name: value for part in _PARTS for name, value in vars(values[part]).items()}
+
+    @property
+    def limits(self) -> TimeLimits:
+        return TimeLimits(self.generation_timeout, self.step_timeout, self.query_timeout)
+
+    def num_conversations(self, num_queries: int, room: int | None = None) -> int:
+        """Return how many of `num_queries` a replica runs at once.
+
+        `room` is how many its KV cache is good for, where that is known.
+        """
+        unasked = _CONVERSATIONS.get(self.model.engine, 1) if room is None else room
+        return max(1, min(unasked if self.num_thread == AUTO else int(self.num_thread), num_queries))
+
+
+_PARTS: dict[str, Any] = {
+    "model": ModelConfig,
+    "gpus": GpuConfig,
+    "tools": ToolConfig,
+    "search": SearchConfig,
+    "checkout": CheckoutConfig,
+}
+
+
+def _pick(cls: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {each.name: given[each.name] for each in fields(cls) if each.name in given}
+
+
+DEFAULTS: Mapping[str, Any] = RunConfig().flags()
