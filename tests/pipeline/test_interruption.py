@@ -38,7 +38,7 @@ def test_the_second_signal_ends_the_process_whatever_its_threads_do(number):
     process.send_signal(number)
     _, stderr = process.communicate(timeout=50)
     assert process.returncode == 128 + number
-    assert stderr.strip() == b"Stopping after the running steps; once more stops at once."
+    assert stderr.strip() == b"Finishing the steps in progress. Press Ctrl-C again to stop immediately."
 
 
 def test_the_first_signal_only_asks_and_handlers_come_back():

@@ -101,7 +101,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_to_the_same_answers(world, ser
     stopped.send_signal(signal.SIGINT)
     stdout, stderr = stopped.communicate(timeout=300)
     assert stopped.returncode == 130, stderr
-    assert "Stopping after the running steps" in stderr
+    assert "Finishing the steps in progress" in stderr
     assert "queries are left" in stdout
     num_answers = len(world.answer_names(output))
 

@@ -20,7 +20,7 @@ class ApiCaller(Protocol):
 
 
 def service_url() -> str:
-    """The API server's address: the environment variable SERVICE_URL, else a server on this machine."""
+    """Return the API server's address: the environment variable SERVICE_URL, else a server on this machine."""
     return os.environ.get("SERVICE_URL") or DEFAULT_SERVICE_URL
 
 

@@ -32,7 +32,7 @@ class ApiFiles:
         self._lock = threading.Lock()
 
     def function(self, category: str, tool_name: str, api_name: str) -> Callable[..., Any]:
-        """The function of an API. Names may be raw or standardized; `api_name` must be one of the tool's.
+        """Return the function of an API. Names may be raw or standardized; `api_name` must be one of the tool's.
 
         DataError for an unknown tool or API and for a file without such a function; what the file itself
         raises when it is loaded passes through.
@@ -56,7 +56,7 @@ class ApiFiles:
 
 
 def within(timeout_s: float, work: Callable[[], T]) -> T:
-    """What `work` gives. TimeoutError after `timeout_s`: it then goes on in its own thread, unheard."""
+    """Return what `work` returns. TimeoutError after `timeout_s`: it then goes on in its own thread, unheard."""
     outcome: SimpleQueue[Callable[[], T]] = SimpleQueue()
 
     def run() -> None:
@@ -82,7 +82,7 @@ def _reraise(error: Exception) -> NoReturn:
 
 
 def _load(path: Path) -> ModuleType:
-    """The module in `path`, outside `sys.modules`: several tools' files have the same name."""
+    """Load the module in `path`, outside `sys.modules`: several tools' files have the same name."""
     if not path.is_file():
         raise DataError(f"there is no {path.name} for the tool {path.parent.name}")
     spec = importlib.util.spec_from_file_location(f"api_of_{path.parent.name}", path)

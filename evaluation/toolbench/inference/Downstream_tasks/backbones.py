@@ -114,12 +114,12 @@ def engine_options(config: RunConfig, spec: ReplicaSpec) -> dict[str, Any]:
 
 
 def device_map_of(backbone: Any) -> dict[str, Any]:
-    """Module -> device of a loaded model, `{}` for what has none."""
+    """Return module -> device of a loaded model, `{}` for one without a map."""
     return dict(getattr(getattr(backbone, "model", None), "hf_device_map", None) or {})
 
 
 def checkout_class(module: str, name: str) -> Any:
-    """A class of the checkout's `LLM/<module>.py`. ConfigError where there is no checkout, or a package is missing."""
+    """Import a class of the checkout's `LLM/<module>.py`. ConfigError without a checkout or one of its packages."""
     path = f"{_LLM}.{module}"
     try:
         return getattr(importlib.import_module(path), name)
@@ -136,7 +136,7 @@ def checkout_class(module: str, name: str) -> Any:
 
 
 def _toolgen_class(module: str, name: str) -> Any:
-    """One of our own agents."""
+    """Import one of our own agents."""
     return getattr(importlib.import_module(f"{_LLM}.{module}"), name)
 
 

@@ -21,7 +21,7 @@ class Retriever(Protocol):
     """What the provider `retriever` needs; the checkout's ToolRetriever has it."""
 
     def retrieving(self, query: str, top_k: int) -> list[dict[str, str]]:
-        """The nearest APIs, best first: {"category", "tool_name", "api_name"}, all standardized."""
+        """Find the nearest APIs, best first: {"category", "tool_name", "api_name"}, all standardized."""
 
 
 class rapidapi_wrapper(base_env):
@@ -92,7 +92,7 @@ class rapidapi_wrapper(base_env):
         self.task_description = task_description(tool_descriptions)
 
     def step(self, *, action_name: str, action_input: str) -> tuple[str, int]:
-        """Call `action_name`: (observation of at most `max_observation_length` characters, status code).
+        """Call `action_name`; return (observation of at most `max_observation_length` characters, status code).
 
         An `ActionName` calls the API it stands for, where several have this name.
         """
@@ -108,11 +108,11 @@ class rapidapi_wrapper(base_env):
         self.success = 0
 
     def build_tool_description(self, data_dict: Mapping[str, Any]) -> list[list[str]]:
-        """[standardized tool name, description] per entry of the `api_list`."""
+        """Return [standardized tool name, description] per entry of the `api_list`."""
         return self.tool_files.descriptions(_entries(data_dict))
 
     def retrieve_rapidapi_tools(self, query: str, top_k: int) -> dict[str, list[dict[str, str]]]:
-        """{"api_list"} of the retrieved APIs, at most `top_k`, of which there is a tool file."""
+        """Return {"api_list"} of the retrieved APIs, at most `top_k`, of which there is a tool file."""
         if self.retriever is None:
             raise ConfigError(
                 "--function_provider retriever needs a retriever: pass --retrieval_model_path and --corpus_tsv_path"
@@ -124,13 +124,13 @@ class rapidapi_wrapper(base_env):
         return {"api_list": [entry for entry in found if self.tool_files.has(entry)][:top_k]}
 
     def fetch_api_json(self, query_json: Mapping[str, Any]) -> dict[str, list[ApiJson]]:
-        """{"api_list"} with the documentation of the query's APIs. One that its tool does not have is left out."""
+        """Return {"api_list"} with the documentation of the query's APIs, without those that their tools lack."""
         found = [self.tool_files.api_json(entry) for entry in _entries(query_json)]
         return {"api_list": [api_json for api_json in found if api_json is not None]}
 
     @staticmethod
     def api_json_to_openai_json(api_json: ApiJson, standard_tool_name: str) -> tuple[FunctionJson, str, str]:
-        """As the function of this name."""
+        """Turn an API into the function of this name."""
         return api_json_to_openai_json(api_json, standard_tool_name)
 
     def _answer(self, action_name: str, action_input: str) -> tuple[str, int]:
@@ -156,7 +156,7 @@ def _entries(query_json: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
 
 
 def _callable(function_provider: str, own: ToolPackage, everything: ToolPackage | None) -> ToolPackage:
-    """What may be called."""
+    """Choose what may be called."""
     if function_provider in ("truth", "retriever"):
         return own
     if function_provider != "all":

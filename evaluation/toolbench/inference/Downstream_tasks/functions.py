@@ -20,7 +20,7 @@ _LONGEST_NAME = 64  # characters, counted from the end
 
 
 def api_json_of(tool: Mapping[str, Any], api: Mapping[str, Any], category_name: str) -> ApiJson:
-    """One entry of a tool's `api_list` together with what it inherits from the tool."""
+    """Join one entry of a tool's `api_list` with what it inherits from the tool."""
     return {
         "category_name": category_name,
         "api_name": api["name"],
@@ -32,12 +32,12 @@ def api_json_of(tool: Mapping[str, Any], api: Mapping[str, Any], category_name: 
 
 
 def fetch_api_json_from_tool(tool: Mapping[str, Any]) -> list[ApiJson]:
-    """The APIs of one entry of `tools.json`."""
+    """Return the APIs of one entry of `tools.json`."""
     return [api_json_of(tool, api, tool["category_name"]) for api in tool["api_list"]]
 
 
 def api_json_to_openai_json(api_json: ApiJson, standard_tool_name: str) -> tuple[FunctionJson, str, str]:
-    """(function JSON, category, standardized API name) of an API.
+    """Return (function JSON, category, standardized API name) of an API.
 
     Parameters are named, typed and described for the model; `default` values serve as examples. Texts that
     are missing or null count as empty.
@@ -86,7 +86,7 @@ class ToolPackage:
 
     @classmethod
     def of_tools(cls, tools: Iterable[Mapping[str, Any]]) -> ToolPackage:
-        """All APIs of `tools.json`."""
+        """Collect all APIs of `tools.json`."""
         package = cls()
         for tool in tools:
             package.data_dict.append(tool)
@@ -96,7 +96,7 @@ class ToolPackage:
 
     @cached_property
     def functions_and_finish(self) -> dict[str, FunctionJson]:
-        """`functions`, then `Finish`: made once, after the last `add`."""
+        """Return `functions`, then `Finish`: made once, after the last `add`."""
         return {**self.functions, FINISH_NAME: finish_function()}
 
     def add(self, api_json: ApiJson) -> None:
@@ -114,7 +114,7 @@ class ToolPackage:
         self._by_api.setdefault((standard_tool, pure_name), target)
 
     def find(self, action_name: str) -> ApiTarget | None:
-        """Where a call of this name goes; None for one that cannot be called."""
+        """Find where a call of this name goes; None for one that cannot be called."""
         if isinstance(action_name, ActionName):
             tool, api = action_name.tool_name, action_name.api_name
             return self._by_api.get((tool, api)) or self._by_api.get((standardize(tool), pure_api_name(api)))
@@ -124,12 +124,12 @@ class ToolPackage:
 
 
 def pure_api_name(api_name: str) -> str:
-    """The API's name as the API server and the tools' own code have it."""
+    """Return the API's name as the API server and the tools' own code have it."""
     return change_name(standardize(api_name))
 
 
 def _named(parameters: Any) -> list[dict[str, Any]]:
-    """The parameters that can be given at all: those with a name."""
+    """Pick the parameters that can be given at all: those with a name."""
     entries = parameters if isinstance(parameters, list) else []
     return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)]
 
@@ -167,7 +167,7 @@ def _text(value: Any) -> str:
 
 
 def finish_function() -> FunctionJson:
-    """The function JSON of Finish, with the checkout's descriptions where there is one."""
+    """Return the function JSON of Finish, with the checkout's descriptions where there is one."""
     texts = task_texts()
     return {
         "type": "function",

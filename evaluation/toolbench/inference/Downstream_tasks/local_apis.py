@@ -55,7 +55,7 @@ class LocalApis:
         self._schema_root = str(Path(tools_root).parent / "response_examples")
 
     def call(self, *, category: str, tool_name: str, api_name: str, tool_input: str, strip: str) -> tuple[str, int]:
-        """(observation, status code) of one call, whatever the tool's code does."""
+        """Return (observation, status code) of one call, whatever the tool's code does."""
         answer = get_rapidapi_response(
             {
                 "category": category,
@@ -79,7 +79,7 @@ def get_rapidapi_response(
     tools_root: str = "data.toolenv.tools",
     schema_root: str = "data/toolenv/response_examples",
 ) -> dict[str, str]:
-    """{"error", "response"} of the API that `input_dict` names; "error" is empty after a good call.
+    """Return {"error", "response"} of the API that `input_dict` names; "error" is empty after a good call.
 
     `input_dict` has category, tool_name, api_name, tool_input (JSON text or an object), strip and
     rapidapi_key, which the API is given as `toolbench_rapidapi_key` unless it is `api_customization`'s own.
@@ -115,12 +115,12 @@ def get_rapidapi_response(
 
 
 def error_in(response: str) -> str:
-    """The error that a response tells of, in ToolBench's words; "" for none."""
+    """Find the error that a response tells of, in ToolBench's words; "" for none."""
     return next((error for phrase, error in _ERROR_OF_PHRASE.items() if phrase in response), "")
 
 
 def prune(value: Any, schema: Any) -> Any:
-    """`value` with only those keys that `schema` has, at every level; a list follows its schema's first element.
+    """Keep only those keys of `value` that `schema` has, at every level; a list follows its schema's first element.
 
     >>> prune({"sky": "grey", "debug": 1, "days": [{"t": 3, "id": 9}]}, {"sky": "str", "days": [{"t": "int"}]})
     {'sky': 'grey', 'days': [{'t': 3}]}
@@ -143,13 +143,13 @@ def _folder(tools_root: str) -> Path:
 
 @lru_cache(maxsize=8)
 def _api_files(root: Path) -> ApiFiles:
-    """One for all threads, so that a tool's file is executed once."""
+    """Return the same one to all threads, so that a tool's file is executed once."""
     return ApiFiles(root)
 
 
 @lru_cache(maxsize=1024)
 def _schema(schema_root: Path, category: str, tool_name: str, api_name: str) -> dict[str, Any] | None:
-    """The keys of an API's responses; None where no example was recorded."""
+    """Read the keys of an API's responses; None where no example was recorded."""
     try:
         examples = read_json(schema_root / category / f"{tool_name}.json")
         schemas = {pure_api_name(api["name"]): api["schema"] for api in examples["api_list"]}

@@ -27,7 +27,7 @@ class DfsMethod:
 
 
 def parse_method(method: str) -> CotMethod | DfsMethod:
-    """What to run. ConfigError for a name that is none.
+    """Read what to run. ConfigError for an unknown method.
 
     >>> parse_method("CoT@3"), parse_method("DFS_woFilter_w2")
     (CotMethod(num_tries=3), DfsMethod(width=2, with_filter=False))

@@ -87,7 +87,7 @@ def search(
     max_query_count: int,
     callbacks: Sequence[Any] | None = None,
 ) -> tuple[base_search_method, int]:
-    """Run `method` with a model that is this query's own: (the search, its result)."""
+    """Run `method` with a model that is this query's own; return (the search, its result)."""
     try:
         if isinstance(method, CotMethod):
             chain = single_chain(llm, env, process_id=process_id, callbacks=callbacks)

@@ -151,7 +151,7 @@ class pipeline_runner:
         callbacks: Sequence[Any] | None = None,
         query_id: str = "",
     ) -> tuple[base_search_method, int]:
-        """Run `method` on one query: (the search, its result). `query_id` names the conversation to the model."""
+        """Run `method` on one query; return (search, result). `query_id` names the conversation to the model."""
         return search(
             parse_method(method),
             conversation_of(backbone_model, query_id, replace(self.config.checkout, openai_key=openai_key)),
@@ -240,7 +240,7 @@ class pipeline_runner:
         run_tasks(plan)
 
     def _prepare(self, num_queries: int) -> Any:
-        """Choose the layout, say why, and load the model if this process has it: the backbone, else None."""
+        """Choose the layout, say why, and load the model if this process has it; return the backbone, else None."""
         from transformers.utils.logging import disable_progress_bar
 
         from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
@@ -265,7 +265,7 @@ class pipeline_runner:
             client.check()
 
     def _tool_descriptions(self, query: Query) -> list[list[str]] | None:
-        """None also where a tool is not known: the query's environment then says so, and that query fails."""
+        """Describe the query's tools; None where one is unknown: its environment then says so, and the query fails."""
         try:
             return None if query.api_list is None else self._tool_files.descriptions(query.api_list)
         except DataError:

@@ -38,7 +38,7 @@ class TaskTexts:
 
 @lru_cache(maxsize=4)
 def task_texts(root: Path | None = None) -> TaskTexts:
-    """The texts in use in the tree at `root`, by default the one this package lies in."""
+    """Find the texts in use in the tree at `root`, by default the one this package lies in."""
     root = root or repository_root()
     texts = TaskTexts(load_prompt_texts(indented=False, root=root).finish_description)
     path = root / "evaluation/toolbench/inference/Downstream_tasks/rapidapi.py"
@@ -54,7 +54,7 @@ def task_texts(root: Path | None = None) -> TaskTexts:
 
 
 def task_description(tools: Iterable[Sequence[str | None]]) -> str:
-    """The paragraph on the task, then `<k>.<name>: <description>` per tool of [name, description], in
+    """Write the paragraph on the task, then `<k>.<name>: <description>` per tool of [name, description], in
     first-seen order with the last description seen, which is cut to 512 characters on one line."""
     lines = {name: _one_line(description) for name, description in tools}
     return task_texts().task + "".join(
@@ -69,7 +69,7 @@ def _one_line(description: str | None) -> str | None:
 
 
 def _task_descriptions(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Fixed strings assigned to an attribute `task_description`."""
+    """Find fixed strings assigned to an attribute `task_description`."""
     for node in nodes:
         if isinstance(node, ast.Assign) and any(
             isinstance(target, ast.Attribute) and target.attr == "task_description" for target in node.targets
@@ -81,7 +81,7 @@ def _task_descriptions(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _answer_descriptions(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """The description of `final_answer` in a literal function JSON."""
+    """Find the description of `final_answer` in a literal function JSON."""
     for node in nodes:
         if not isinstance(node, ast.Dict):
             continue

@@ -26,11 +26,11 @@ class ToolFiles:
         self._tools: dict[Path, dict[str, Any] | None] = {}
 
     def descriptions(self, entries: Iterable[Mapping[str, Any]]) -> list[list[str]]:
-        """[standardized tool name, description] per entry of an `api_list`; DataError for an unknown tool."""
+        """Return [standardized tool name, description] per entry of an `api_list`; DataError for an unknown tool."""
         return [[self.path_of(entry).stem, self._tool(entry).get("tool_description") or ""] for entry in entries]
 
     def api_json(self, entry: Mapping[str, Any]) -> ApiJson | None:
-        """The API that an entry of an `api_list` names, from its tool's file.
+        """Read the API that an entry of an `api_list` names, from its tool's file.
 
         None, with a warning, for an API that the tool does not have; DataError for an unknown tool.
         """
@@ -44,7 +44,7 @@ class ToolFiles:
         return os.path.isfile(self.path_of(entry))  # unlike Path.is_file, it takes any name
 
     def path_of(self, entry: Mapping[str, Any]) -> Path:
-        """The file of a tool. Names from outside are folded into plain file names, so it is below `root`."""
+        """Return the file of a tool. Names from outside are folded into plain file names, so it is below `root`."""
         category = entry["category_name"]
         if not is_plain_file_name(category) or not (self.root / category).is_dir():
             category = standardize_category(category).lstrip(".")
@@ -58,16 +58,16 @@ class ToolFiles:
         if tool is None:
             raise DataError(
                 f"the tool {entry['tool_name']!r} of category {entry['category_name']!r} is not known: {path} is not "
-                "there or is no tool. Add it, or take the queries that name it out",
+                "there or is not a valid tool file. Add it, or remove the queries that name it",
                 tool_name=entry["tool_name"],
             )
         return tool
 
 
 def get_white_list(tool_root_dir: str | Path) -> WhiteList:
-    """{standardized tool name: {"description", "standard_tool_name"}} of every tool file; later files win.
+    """Return {standardized tool name: {"description", "standard_tool_name"}} of all tool files; later files win.
 
-    A file that is no tool is left out with a warning. DataError when there is no such folder.
+    A file that is not a tool is left out with a warning. DataError when there is no such folder.
     """
     root = Path(tool_root_dir)
     if not root.is_dir():
@@ -86,13 +86,13 @@ def get_white_list(tool_root_dir: str | Path) -> WhiteList:
 
 
 def contain(candidate_list: Iterable[str], white_list: Mapping[str, Any]) -> list[Any] | bool:
-    """The white list's entry of each name, or False if one has none."""
+    """Return the white list's entry of each name, or False if one has none."""
     names = list(candidate_list)
     return [white_list[name] for name in names] if all(name in white_list for name in names) else False
 
 
 def read_tools_json(path: Path) -> list[dict[str, Any]]:
-    """The entries of `tools.json`; DataError naming what is missing where."""
+    """Read the entries of `tools.json`; a DataError names what is missing where."""
     try:
         tools = read_json(path)
     except OSError as error:

@@ -51,6 +51,6 @@ class ToolGen(ToolGenAgent):
 
     @property
     def trie(self) -> TokenTrie:
-        """The token sequences of all actions that a call can follow, Finish included."""
+        """Return the token sequences of all actions that a call can follow, Finish included."""
         actions = self.language.actions
         return TokenTrie(map(actions.ids_of, self.language.catalog.documented_actions()), actions.end_id)

@@ -50,6 +50,6 @@ class ToolGenAtomic(ToolGenAgent):
 
     @property
     def allowed_action_ids(self) -> list[int]:
-        """Ids of the tokens that a call can follow, Finish's included."""
+        """Return the ids of the tokens that a call can follow, Finish's included."""
         catalog = self.language.catalog
         return [self.language.actions.ids_of(action)[0] for action in catalog.documented_actions()]

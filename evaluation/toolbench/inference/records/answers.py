@@ -52,7 +52,7 @@ class AnswerFolder:
         return self.folder / f"{query_id}_{self.method}.json"
 
     def outcome(self, query_id: str | int) -> Outcome | None:
-        """What came out of this query; None when it has no complete answer."""
+        """Read what came out of this query; None when it has no complete answer."""
         path = self.path_of(query_id)
         try:
             record = read_json(path)
@@ -75,7 +75,7 @@ class AnswerFolder:
             write_whole(self.path_of(query_id), text)
 
     def remove(self, query_ids: Iterable[str | int]) -> int:
-        """Remove the answers to these queries, and no other file; how many there were."""
+        """Remove the answers to these queries, and no other file; return how many there were."""
         num_removed = 0
         for path in map(self.path_of, query_ids):
             with output_errors(path):
@@ -88,7 +88,7 @@ class AnswerFolder:
 
 
 def outcome_of(record: Any) -> Outcome | None:
-    """What an answer's record says; None for a record that lacks what its readers need."""
+    """Read what an answer's record says; None for a record that lacks what its readers need."""
     result = record.get("answer_generation") if isinstance(record, dict) else None
     if not isinstance(result, dict) or any(key not in result for key in _RESULT_KEYS):
         return None

@@ -55,7 +55,7 @@ class Attempt:
     calls: list[Call] = field(default_factory=list)
 
     def last_sign_of_life(self) -> float:
-        """The end of the try, or of the last thing it is known to have done."""
+        """Return the end of the try, or of the last thing it is known to have done."""
         if self.end is not None:
             return self.end
         spans: list[Generation | Call] = [*self.generations[-1:], *self.calls[-1:]]
@@ -93,7 +93,7 @@ class History:
     num_skipped_lines: int = 0
 
     def attempts(self) -> dict[tuple[str, str], list[Attempt]]:
-        """{(query id, method): all tries, earliest first}."""
+        """Return {(query id, method): all tries, earliest first}."""
         by_query: dict[tuple[str, str], list[Attempt]] = {}
         for attempt in sorted((a for session in self.sessions for a in session.attempts), key=lambda a: a.start):
             by_query.setdefault((attempt.query_id, attempt.method), []).append(attempt)
@@ -101,7 +101,7 @@ class History:
 
 
 def read_history(folder: Path) -> History:
-    """The history in the event files of `folder`, empty without any. DataError for a file that cannot be read."""
+    """Read the history in the event files of `folder`, empty without any. DataError for a file that cannot be read."""
     history = History()
     for path in sorted(folder.glob(EVENT_FILES)):
         reader = _FileReader(replica=_replica_of(path))
@@ -178,7 +178,7 @@ class _FileReader:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects in the lines of `path`; an empty one for a line that is none."""
+    """Yield the objects in the lines of `path`; an empty dict for a line that is not a JSON object."""
     try:
         lines = read_file(path).split(b"\n")
     except OSError as error:

@@ -39,7 +39,7 @@ _LONGEST_MESSAGE = 2000  # characters of an error's text that are kept
 
 
 def step_fingerprint(name: str | None, text: str) -> str:
-    """A short name for a step: of the call's function and arguments, or (name None) of a mere thought."""
+    """Name a step in a few characters: by the call's function and arguments, or (name None) of a mere thought."""
     what = f"{name}\0{text}" if name is not None else text
     return hashlib.blake2b(what.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
@@ -81,7 +81,7 @@ class EventLog:
         )
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Return the seconds since the epoch."""
         return self._epoch + time.perf_counter()
 
     def write(self, event: str, t: float | None = None, **values: Any) -> None:
@@ -100,7 +100,7 @@ class EventLog:
 
     @contextmanager
     def query(self, query_id: str, *, method: str = "", text: str = "") -> Iterator[QueryRecorder]:
-        """The recorder of one try at a query, to be given to the search as a callback.
+        """Yield the recorder of one try at a query, to be given to the search as a callback.
 
         Leaving the block ends the try: with what the search found, or as failed with the exception.
         """
@@ -198,7 +198,7 @@ class QueryRecorder:
 
 
 def _fingerprint(message: dict[str, Any]) -> str:
-    """Of an assistant's message: its first call, or its text."""
+    """Name the step in an assistant's message: its first call, or its text."""
     call = message["tool_calls"][0]["function"] if message.get("tool_calls") else message.get("function_call")
     if call:
         return step_fingerprint(str(call["name"]), str(call["arguments"]))

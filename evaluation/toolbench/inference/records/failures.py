@@ -50,7 +50,7 @@ class FailureLog:
             self._update(lambda entries: self._without(done, entries))
 
     def failed_ids(self) -> list[str]:
-        """The queries noted, oldest first."""
+        """Return the queries noted, oldest first."""
         return [entry["id"] for entry in self._read()[0] if entry["method"] == self.method]
 
     def _without(self, query_ids: set[str], entries: list[Entry]) -> list[Entry]:
@@ -71,7 +71,7 @@ class FailureLog:
                 self.path.unlink(missing_ok=True)
 
     def _read(self) -> tuple[list[Entry], bool]:
-        """The entries, and whether that is all there is in the file."""
+        """Read the entries, and say whether that is all there is in the file."""
         try:
             found = read_json(self.path)
         except FileNotFoundError:

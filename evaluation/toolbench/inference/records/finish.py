@@ -23,7 +23,7 @@ _RETURN_TYPE = re.compile(r'"return_type"\s*:\s*"([^"]*)')
 _FINAL_ANSWER = re.compile(r'"final_answer"\s*:\s*"')
 _NEXT_KEY = re.compile(r'"\s*,\s*"return_type"\s*:')
 
-ABSENT = object()  # an argument that is not there, which null is
+ABSENT = object()  # marks a missing argument; a JSON null is present
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FinishCall:
     final_answer: Any = ABSENT
 
     def outcome(self) -> tuple[str, int]:
-        """(observation, status code). The first texts are no JSON; models were trained to read them so."""
+        """Return (observation, status code). The first texts are not JSON; models were trained to read them so."""
         if self.return_type is ABSENT:
             return '{error:"must have "return_type""}', BAD_ARGUMENTS
         if self.return_type == GIVE_UP:
@@ -71,7 +71,7 @@ def _parse_leniently(text: str) -> FinishCall:
 
 
 def _without_closing(text: str) -> str:
-    """`text` up to the quote that ends the value; all of it when generation stopped before that quote."""
+    """Cut `text` at the quote that ends the value; keep all of it when generation stopped before that quote."""
     next_key = _NEXT_KEY.search(text)
     if next_key is not None:
         return text[: next_key.start()]

@@ -46,13 +46,13 @@ class RunLock:
         self._file: Any = None
 
     def acquire(self) -> None:
-        """OutputError if another run has the folder. A file that a killed run left behind is taken over."""
+        """Take the folder; OutputError if another run has it. A file that a killed run left behind is taken over."""
         with output_errors(self._path, self._flag):
             while self._file is None:
                 self._file = self._try()
 
     def release(self) -> None:
-        """Without effect where it is not held."""
+        """Give the folder back; without effect where it is not held."""
         if self._file is not None:
             with contextlib.suppress(OSError):  # the folder may be read-only by now; the lock itself goes with the file
                 self._path.unlink()  # before it is unlocked: whoever waits for it will look again
@@ -67,7 +67,7 @@ class RunLock:
         self.release()
 
     def _try(self) -> Any:
-        """The locked file; None if it was removed by its last holder just before it was locked."""
+        """Return the locked file; None if it was removed by its last holder just before it was locked."""
         descriptor = os.open(self._path, _FLAGS, 0o666)
         try:
             check_regular(descriptor, self._path)

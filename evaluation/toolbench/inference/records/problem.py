@@ -30,7 +30,7 @@ class Problem:
         )
 
     def as_error(self) -> ToolGenError:
-        """An error to raise in this process: of the same type where that is one of ours."""
+        """Return an error to raise in this process: of the same type where that is one of ours."""
         kind = getattr(errors, self.type, None)
         if isinstance(kind, type) and issubclass(kind, ToolGenError):
             return kind(self.message, **self.details)

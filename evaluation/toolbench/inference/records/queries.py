@@ -43,16 +43,16 @@ class Query:
 
     @property
     def api_list(self) -> list[dict[str, Any]] | None:
-        """The candidate APIs; None where the query does not name any."""
+        """Return the candidate APIs; None where the query does not name any."""
         return self.record.get("api_list")
 
     def data_dict(self) -> dict[str, Any]:
-        """The record, with the text that is in use."""
+        """Return the record, with the text that is in use."""
         return {**self.record, "query": self.text}
 
 
 def read_queries(path: Path, replacements: Mapping[str, str], *, needs_api_list: bool = False) -> list[Query]:
-    """The queries of a file, in its order.
+    """Read the queries of a file, in its order.
 
     A query without `query_id` has its position as id. Of queries that are repeated word for word the first
     is kept. `needs_api_list` is for providers that have no other source of functions.
@@ -89,13 +89,13 @@ def read_queries(path: Path, replacements: Mapping[str, str], *, needs_api_list:
 
 
 def refuse_unusable(record: Mapping[str, Any]) -> None:
-    """DataError for the record of an entry that cannot be run."""
+    """Raise DataError for the record of an entry that cannot be run."""
     if _UNUSABLE in record:
         raise DataError(str(record[_UNUSABLE]))
 
 
 def read_replacements(path: str) -> dict[str, str]:
-    """{query id: text} of a replacement file, `{}` without one. Ids may be strings or numbers."""
+    """Read {query id: text} of a replacement file, `{}` without one. Ids may be strings or numbers."""
     if not path:
         return {}
     if not Path(path).is_file():
@@ -110,7 +110,7 @@ def read_replacements(path: str) -> dict[str, str]:
 
 
 def in_run_order(queries: Sequence[Query], has_known_tools: Callable[[Query], bool]) -> list[Query]:
-    """The queries in ToolGen's order: shuffled, always the same way, so that long ones are spread over a run.
+    """Put the queries in ToolGen's order: shuffled, always the same way, so that long ones are spread over a run.
 
     ToolGen drops queries with unknown tools before it shuffles. Here they come last: they fail, and are counted.
     """
@@ -157,7 +157,7 @@ def _unusable(error: DataError, position: int, taken: Container[str]) -> Query:
 
 
 def _check_id(query_id: str, where: str) -> None:
-    """The id becomes part of a file name, of which conversion reads the part before the first `_`."""
+    """Refuse an id that cannot be part of a file name, of which conversion reads the part before the first `_`."""
     is_odd = not query_id or query_id.startswith(".") or any(character in query_id for character in "/\\\0\n")
     if is_odd or whole_text(query_id) != query_id or len(os.fsencode(query_id)) > _LONGEST_ID:
         raise DataError(f"{where[:500]}: the id {query_id[:50]!r} cannot be part of a file name")

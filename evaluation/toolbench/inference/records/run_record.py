@@ -107,12 +107,12 @@ class RunRecord:
     failures: list[FailureRecord] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, and without the secrets of the configuration."""
+        """Return plain values, without the secrets of the configuration."""
         return without_secrets(asdict(self))
 
     @classmethod
     def from_json(cls, record: Any) -> RunRecord:
-        """The inverse of `to_json`. Unknown keys, of a later version, are left out; DataError for anything else."""
+        """Read what `to_json` returned. Unknown keys, of a later version, are left out; DataError for anything else."""
         try:
             values = _known(cls, record)
             return cls(
@@ -138,7 +138,7 @@ def write_run_record(folder: Path, record: RunRecord) -> Path:
 
 
 def read_run_record(folder: Path) -> RunRecord | None:
-    """The record in `folder`, None without one. DataError for one that cannot be read."""
+    """Read the record in `folder`, None without one. DataError for one that cannot be read."""
     path = folder / RUN_FILE
     try:
         return RunRecord.from_json(read_json(path))
@@ -170,7 +170,7 @@ def _secret_values(configuration: Mapping[str, Any]) -> set[str]:
 
 
 def _is_secret(name: str, value: Any) -> bool:
-    """A switch such as `use_rapidapi_key` is none."""
+    """Say whether a value is a secret; a switch such as `use_rapidapi_key` is not."""
     return bool(value) and not isinstance(value, bool) and _SECRET_NAME.search(name) is not None
 
 
@@ -187,7 +187,7 @@ def _hide(value: Any, secrets: list[str]) -> Any:
 
 
 def _known(kind: type[_Part], record: Any) -> dict[str, Any]:
-    """The entries of `record` that `kind` has a field for."""
+    """Pick the entries of `record` that `kind` has a field for."""
     if not isinstance(record, Mapping):
         raise TypeError(f"a {type(record).__name__} where an object was expected")
     assert is_dataclass(kind)

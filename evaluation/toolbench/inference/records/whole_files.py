@@ -35,7 +35,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def remove_abandoned(folder: Path) -> int:
-    """Remove the temporaries in `folder` whose writers are dead; how many there were."""
+    """Remove the temporaries in `folder` whose writers are dead; return how many there were."""
     abandoned = [path for path in folder.iterdir() if _PART_NAME.fullmatch(path.name)]
     return sum(_remove_if_abandoned(path) for path in abandoned)
 
@@ -62,7 +62,7 @@ def _open_part(path: Path) -> tuple[int, Path]:
 
 
 def _remove_if_abandoned(part: Path) -> bool:
-    """The lock ends with its process, and unlike a process id it holds between containers and is never reused."""
+    """Remove it if nobody locks it: a lock ends with its process, holds between containers, and is never reused."""
     try:
         descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -17,7 +17,7 @@ _NOT_OVER = 3  # exit code of a replica that could not load, or was left alone
 
 
 def main() -> int:
-    """`NAME CONNECTION_FD SETUP_FD PARENT_PID` on the command line; 0 after all that was asked is reported."""
+    """Run as `NAME CONNECTION_FD SETUP_FD PARENT_PID`; the exit code is 0 after all that was asked is reported."""
     connection_fd, setup_fd, parent = map(int, sys.argv[2:5])
     die_with_parent()
     # Where the kernel does not watch, and for a parent that ended before it did. From a thread of its own, which

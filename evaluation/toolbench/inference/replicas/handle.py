@@ -148,7 +148,7 @@ def environment_of(spec: ReplicaSpec, environment: dict[str, str]) -> dict[str, 
 
 
 def _unnamed_file(name: str) -> IO[bytes]:
-    """In memory where the system has such files, so that a full disk is no reason not to start."""
+    """Open a file in memory where the system has such files, so that a full disk stops no replica."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create(name), "w+b")
     return tempfile.TemporaryFile()

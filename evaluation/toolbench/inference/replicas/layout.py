@@ -39,7 +39,7 @@ class ReplicaSpec:
 
     @property
     def most_conversations(self) -> int:
-        """That it takes at once for --num_thread auto."""
+        """Return how many conversations it takes at once for --num_thread auto."""
         return MAX_CONVERSATIONS if self.gpus else CPU_CONVERSATIONS
 
 
@@ -48,7 +48,7 @@ class RunLayout:
     """The replicas of a run, and why. One alone lives in the parent process."""
 
     replicas: tuple[ReplicaSpec, ...]
-    reasons: str = ""  # for people; empty where nothing had to be decided
+    reasons: str = ""  # for a reader; empty where nothing had to be decided
     num_loading: int = 1  # replicas that may load at the same time
 
     @property
@@ -57,18 +57,18 @@ class RunLayout:
 
 
 def one_replica(gpus: tuple[str, ...] = (), uuids: tuple[str, ...] = ()) -> RunLayout:
-    """In the parent, where `load_model` puts it."""
+    """Return the layout of one replica in the parent, where `load_model` puts it."""
     return RunLayout((ReplicaSpec(0, gpus, uuids),))
 
 
 def planned_layout(layout: Placement, host_bytes: int) -> RunLayout:
-    """The planner's replicas, each with its GPUs and its share of their memory."""
+    """Turn the planner's replicas into specs, each with its GPUs and its share of their memory."""
     replicas = tuple(_planned_spec(number, replica) for number, replica in enumerate(layout.replicas))
     return RunLayout(replicas, layout.reasons, num_loading(layout.footprint.weight_bytes, len(replicas), host_bytes))
 
 
 def cpu_layout(num_replicas: int, weight_bytes: int, host_bytes: int, num_cores: int) -> RunLayout:
-    """Replicas that share the CPU and the main memory, of which `host_bytes` are free. PlacementError for too many."""
+    """Divide the CPU and `host_bytes` of free main memory among the replicas. PlacementError for too many."""
     room = int(host_bytes * _HOST_SHARE)
     most = room // (weight_bytes + _PROCESS_BYTES)
     if num_replicas > max(most, 1):
@@ -95,7 +95,7 @@ def cpu_layout(num_replicas: int, weight_bytes: int, host_bytes: int, num_cores:
 
 
 def num_loading(weight_bytes: int, num_replicas: int, host_bytes: int) -> int:
-    """How many replicas may load at once, so that their weights do not exhaust the main memory; at least one.
+    """Return how many replicas may load at once, so that their weights do not exhaust the main memory; at least one.
 
     >>> num_loading(16, 8, 100), num_loading(16, 2, 1000), num_loading(16, 8, 10)
     (3, 2, 1)
@@ -104,7 +104,7 @@ def num_loading(weight_bytes: int, num_replicas: int, host_bytes: int) -> int:
 
 
 def conversations_in(kv_tokens: int, max_tokens: int) -> int:
-    """How many conversations of up to `max_tokens` a KV cache of `kv_tokens` serves well.
+    """Return how many conversations of up to `max_tokens` a KV cache of `kv_tokens` serves well.
 
     Counted with half the longest length, which is what a conversation has on average; if they all grow
     long, the engine lets the youngest wait.

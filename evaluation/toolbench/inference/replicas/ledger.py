@@ -24,7 +24,7 @@ class Ledger:
 
     @property
     def num_left(self) -> int:
-        """How many items are not over."""
+        """Return how many items are not over."""
         return len(self.waiting) + len(self._holder)
 
     def held_by(self, replica: int) -> list[str]:

@@ -78,7 +78,7 @@ class _Replica:
 
     @property
     def may_work(self) -> bool:
-        """Now or later."""
+        """Whether it works now or may work later."""
         return self.state in ("waiting", "loading", "running", "restarting")
 
     def plan_restart(self, *, may_restart: bool) -> bool:
@@ -332,7 +332,7 @@ class Supervisor:
         return "its connection broke"
 
     def _send(self, replica: _Replica, message: RunItem | Stop) -> bool:
-        """False if the replica is gone, which `_listen` will find out."""
+        """Send the message; False if the replica is gone, which `_listen` will find out."""
         if replica.handle is None:
             return False
         try:

@@ -177,7 +177,7 @@ class Watch:
         return self.meter.engine_steps is not None
 
     def is_broken(self, error: Exception) -> bool:
-        """Whether after this error the engine or its GPUs are of no more use."""
+        """Say whether after this error the engine or its GPUs are of no more use."""
         if isinstance(error, EngineStoppedError):
             return True
         return isinstance(error, EngineError) and not isinstance(error, TimeLimitError) and _gpus_are_lost()
@@ -195,7 +195,7 @@ class Watch:
 
 
 def _gpus_are_lost() -> bool:
-    """Whether CUDA answers every call in this process with an error, as it does after a fault of a kernel."""
+    """Ask whether CUDA answers every call in this process with an error, as it does after a fault of a kernel."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return False

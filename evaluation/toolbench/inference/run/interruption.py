@@ -27,7 +27,7 @@ class Interruption:
 
     @property
     def exit_code(self) -> int | None:
-        """128 + signal, as shells count; None while there was none."""
+        """Return 128 + signal, as shells count; None while no signal has come."""
         return None if self.signal_number is None else 128 + self.signal_number
 
     def __enter__(self) -> Interruption:
@@ -57,4 +57,4 @@ class Interruption:
         self.request(number)
         with suppress(OSError):  # of a terminal that was closed, which is what SIGHUP says
             # Straight to the descriptor: the signal may have come in the middle of a buffered print.
-            os.write(2, b"\nStopping after the running steps; once more stops at once.\n")
+            os.write(2, b"\nFinishing the steps in progress. Press Ctrl-C again to stop immediately.\n")

@@ -49,21 +49,21 @@ class RunSummary:
     _started: float = field(default_factory=time.monotonic, repr=False)
 
     def start_clock(self) -> None:
-        """Rates are per second from here on."""
+        """Count rates per second from here on."""
         self._started = time.monotonic()
 
     @property
     def num_left(self) -> int:
-        """Queries that were not run to their end."""
+        """Return how many queries were not run to their end."""
         return self.num_queries - self.earlier.total - self.now.total
 
     @property
     def exit_code(self) -> int:
-        """0, 1 when a query failed or is left because no replica was, 128 + signal when the run was stopped."""
+        """Return 0; 1 when a query failed or is left without a replica; 128 + signal when the run was stopped."""
         return self.exit_code_of_signal or int(self.now.failed > 0 or self.num_left > 0)
 
     def print(self, console: Console | None = None) -> None:
-        """The table and where everything is, on stdout."""
+        """Print the table, and where everything is, on stdout."""
         console = console or Console(highlight=False, soft_wrap=True)
         if self.num_queries and self.earlier.total == self.num_queries:
             console.print(f"Nothing to do: all {self.num_queries} queries are answered in {self.folder}", markup=False)

@@ -23,7 +23,7 @@ HEARTBEAT_S = 30.0
 
 
 def allows_live_display(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether `stream` is a terminal on which lines may be drawn again, for a person who wants that."""
+    """Say whether `stream` is a terminal on which lines may be drawn again, and the user wants that."""
     if not stream.isatty() or environment.get("TERM") in (None, "", "dumb", "unknown"):
         return False
     return not environment.get("NO_COLOR") and environment.get("CI", "").lower() in ("", "0", "false")
@@ -33,7 +33,7 @@ class RunDisplay:
     """Shows the run while entered. `print_line` may be called from any thread, `show` from one.
 
     While a live display is on, what Python code prints to the terminal, warns of or logs is put above it.
-    The cursor is never hidden, so that no way to die can leave it so. A terminal that is closed, or a pipe
+    The cursor is never hidden, so a crash cannot leave it hidden. A terminal that is closed, or a pipe
     that nobody reads any more, ends the display and not the run.
     """
 
@@ -62,7 +62,7 @@ class RunDisplay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """The last frame, or a last line with the latest figures, stays."""
+        """Leave the last frame, or print a last line with the latest figures."""
         if self._live:
             self._end_live(self._live)
         elif self._has_news and self._figures is not None:

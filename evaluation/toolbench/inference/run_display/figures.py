@@ -49,7 +49,7 @@ class Trend:
         self._running_since: float | None = None
 
     def take(self, status: RunStatus) -> Figures:
-        """The figures at `status`. Tokens/s are over the last `RATE_OVER_S` seconds, or all there are."""
+        """Return the figures at `status`. Tokens/s are over the last `RATE_OVER_S` seconds, or all there are."""
         now = status.elapsed_s
         self._past.append((now, {replica.name: replica.num_tokens for replica in status.replicas}))
         # The first one kept is the last one that is old enough.
@@ -68,7 +68,7 @@ class Trend:
         return {name: max(0, number - before.get(name, 0)) / (now - then) for name, number in tokens.items()}
 
     def _left_s(self, figures: Figures) -> float | None:
-        """As if the queries that are left took as long as those that are done, loading the model aside."""
+        """Assume that the queries that are left take as long as those that are done, loading the model aside."""
         if not figures.left:
             return 0.0
         if not figures.done or self._running_since is None:

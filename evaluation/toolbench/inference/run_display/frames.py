@@ -19,14 +19,14 @@ _BETWEEN = " · "
 
 
 def heartbeat(figures: Figures) -> str:
-    """Everything in one line, for logs."""
+    """Put everything in one line, for logs."""
     replicas = [_replica_words(replica) for replica in figures.status.replicas]
     parts = [_queries(figures), *_outcomes(figures), _rate(figures), *_api(figures), *replicas, *_times(figures)]
     return _BETWEEN.join(filter(None, parts))
 
 
 def frame(figures: Figures, width: int) -> Group:
-    """What a terminal of `width` columns shows: a bar, the counts, and a row for every replica."""
+    """Build what a terminal of `width` columns shows: a bar, the counts, and a row for every replica."""
     bar = Table.grid(padding=(0, 1), expand=True)
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True)
@@ -90,7 +90,7 @@ def _replica_table(figures: Figures, width: int) -> Table:
 
 
 def _lines(parts: Sequence[str], width: int) -> list[Text]:
-    """The parts one after another, each whole where `width` allows it."""
+    """Set the parts one after another, each whole where `width` allows it."""
     lines: list[str] = []
     for part in filter(None, parts):
         if lines and len(lines[-1] + _BETWEEN + part) <= width:

@@ -19,7 +19,7 @@ toolgen report data/answer/ToolGen-Llama-3-8B/G3_instruction --output ~/g3.html
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 when the report is written (its path is printed), 2 when it could not be made."""
+    """Return 0 when the report is written (its path is printed), 2 when it could not be made."""
     arguments = make_parser().parse_args(argv)
     try:
         from evaluation.toolbench.inference.run_report.report import write_report

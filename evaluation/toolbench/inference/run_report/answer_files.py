@@ -49,7 +49,7 @@ class Failure:
 
 
 def read_answers(folder: Path) -> list[Answer]:
-    """All answers in `folder`, by file name. DataError if that is no folder that can be listed."""
+    """Read all answers in `folder`, by file name. DataError if that is no folder that can be listed."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
@@ -59,7 +59,7 @@ def read_answers(folder: Path) -> list[Answer]:
 
 
 def read_failures(folder: Path) -> list[Failure]:
-    """The folder's list of failed queries, empty without one. DataError for one that is none."""
+    """Read the list of failed queries; empty if the file is missing, DataError if it is not a list of failures."""
     path = folder / FAILURES_FILE
     try:
         records = read_json(path)
@@ -108,7 +108,7 @@ def _answer(record: Mapping[str, Any], query_id: str, method: str) -> Answer:
 
 
 def _final_answer(arguments: Any) -> str:
-    """The text in the arguments of Finish: "" for a give-up, the arguments themselves where nothing else is in them."""
+    """Read the text in the arguments of Finish: "" for a give-up, the arguments themselves without any other text."""
     if not isinstance(arguments, str) or not arguments:
         return ""
     call = parse_finish(arguments)

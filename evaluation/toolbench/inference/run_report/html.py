@@ -27,7 +27,7 @@ _UNSAFE_IN_HTML = {ord(character): f"\\u{ord(character):04x}" for character in "
 
 
 def build_page(data: Mapping[str, Any], title: str) -> str:
-    """The whole page, showing `data` (see `report.report_data`)."""
+    """Build the whole page, showing `data` (see `report.report_data`)."""
     style = _asset("report.css")
     script = "".join(_asset(name) for name in _SCRIPTS)
     slots = {
@@ -41,7 +41,7 @@ def build_page(data: Mapping[str, Any], title: str) -> str:
 
 
 def json_for_html(data: Any) -> str:
-    """JSON that is safe inside a script element, whatever strings are in it.
+    """Write JSON that is safe inside a script element, whatever strings are in it.
 
     >>> json_for_html("</script>")
     '"\\\\u003c/script\\\\u003e"'

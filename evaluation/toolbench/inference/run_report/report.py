@@ -37,12 +37,12 @@ class _Query:
 
     @property
     def attempt(self) -> Attempt | None:
-        """The one that counts."""
+        """Return the one that counts."""
         return self.attempts[-1] if self.attempts else None
 
 
 def write_report(folder: Path, output: Path | None = None) -> Path:
-    """Build the report of `folder` from what is on disk; where it was written.
+    """Build the report of `folder` from what is on disk; return where it was written.
 
     DataError when there is nothing to report or a file cannot be read, OutputError when it cannot be
     written. Answers that cannot be read are rows of the report and no error.
@@ -54,7 +54,7 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
 
 
 def report_data(folder: Path) -> dict[str, Any]:
-    """What the page shows, as JSON values."""
+    """Collect what the page shows, as JSON values."""
     answers, failures, history = read_answers(folder), read_failures(folder), read_history(folder)
     run = read_run_record(folder)
     queries = _queries(answers, failures, history)
@@ -80,7 +80,7 @@ def report_data(folder: Path) -> dict[str, Any]:
 
 
 def _queries(answers: Sequence[Answer], failures: Sequence[Failure], history: History) -> list[_Query]:
-    """Everything that has an answer, failed, or was begun."""
+    """Collect everything that has an answer, failed, or was begun."""
     attempts = history.attempts()
     queries = {}
     for answer in answers:
@@ -117,7 +117,7 @@ def _unanswered(query_id: str, method: str, attempts: list[Attempt], failure: Fa
 
 
 def _natural(query_id: str) -> tuple[int, int, str]:
-    """Numbers by their value and before other ids."""
+    """Sort numbers by their value and before other ids."""
     return (0, int(query_id), "") if query_id.isdecimal() else (1, 0, query_id)
 
 
@@ -177,7 +177,7 @@ def _summary(queries: Sequence[_Query], history: History, run: RunRecord | None)
 
 
 def _compressed(details: Sequence[dict[str, Any]]) -> str:
-    """Base64 of the zlib stream of the JSON, which the browser's DecompressionStream("deflate") unpacks."""
+    """Return base64 of the zlib stream of the JSON, which the browser's DecompressionStream("deflate") unpacks."""
     text = json.dumps(details, ensure_ascii=False, separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode("utf-8", "replace"), 9)).decode("ascii")
 

@@ -52,7 +52,7 @@ class RunTimeline:
 
 
 def timelines(history: History, num_bins: int = NUM_BINS) -> list[RunTimeline]:
-    """One for each run in `history`, earliest first."""
+    """Return one timeline for each run in `history`, earliest first."""
     runs: dict[str, list[ReplicaSession]] = {}
     for session in history.sessions:
         runs.setdefault(session.run_id, []).append(session)
@@ -60,7 +60,7 @@ def timelines(history: History, num_bins: int = NUM_BINS) -> list[RunTimeline]:
 
 
 def mean_concurrency(spans: Iterable[Span], start: float, seconds: float, num_bins: int) -> list[float]:
-    """How many of `spans` are under way, on average, in each of the bins that [start, start + seconds) is cut into.
+    """Count how many of `spans` are under way, on average, in each of the bins of [start, start + seconds).
 
     >>> mean_concurrency([(0, 4), (1, 2)], 0, 4, 4)
     [1.0, 2.0, 1.0, 1.0]
@@ -80,7 +80,7 @@ def mean_concurrency(spans: Iterable[Span], start: float, seconds: float, num_bi
 
 
 def covered_seconds(spans: Iterable[Span]) -> float:
-    """The length of the union of `spans`.
+    """Return the length of the union of `spans`.
 
     >>> covered_seconds([(0, 2), (1, 3), (5, 6)])
     4.0
@@ -108,7 +108,7 @@ def _run_timeline(run_id: str, sessions: list[ReplicaSession], num_bins: int) ->
 def _replica_timeline(
     replica: int, sessions: list[ReplicaSession], start: float, seconds: float, num_bins: int
 ) -> ReplicaTimeline:
-    """Of one replica; several sessions are its restarts."""
+    """Draw one replica; several sessions are its restarts."""
     attempts = [attempt for session in sessions for attempt in session.attempts]
     in_flight = [(attempt.start, attempt.last_sign_of_life()) for attempt in attempts]
     generating = [(span.start, span.start + span.seconds) for attempt in attempts for span in attempt.generations]

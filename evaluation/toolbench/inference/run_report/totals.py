@@ -25,7 +25,7 @@ class Totals:
 
 
 def totals_of(history: History, run_id: str | None = None) -> Totals:
-    """Over one run, or over all there are."""
+    """Add up one run, or all there are."""
     attempts = [
         attempt for session in history.sessions if run_id in (None, session.run_id) for attempt in session.attempts
     ]
@@ -42,7 +42,7 @@ def totals_of(history: History, run_id: str | None = None) -> Totals:
 
 
 def api_statistics(calls: Sequence[Call]) -> ApiStatistics:
-    """Of all calls but those of Finish."""
+    """Add up all calls but those of Finish."""
     calls = [call for call in calls if call.name != FINISH_CALLS]
     seconds = sorted(call.seconds for call in calls)
     codes = Counter(call.code for call in calls)
@@ -58,7 +58,7 @@ def api_statistics(calls: Sequence[Call]) -> ApiStatistics:
 
 
 def quantile(ascending: Sequence[float], fraction: float) -> float:
-    """The value that `fraction` of the others do not exceed; 0 of nothing.
+    """Return the value that `fraction` of the others do not exceed; 0 of nothing.
 
     >>> quantile([1.0, 2.0, 3.0, 10.0], 0.5)
     2.0
@@ -69,7 +69,7 @@ def quantile(ascending: Sequence[float], fraction: float) -> float:
 
 
 def _generated(attempt: Attempt) -> int:
-    """Tokens of the whole try if it came to its end, else of its finished steps."""
+    """Count the tokens of the whole try if it came to its end, else of its finished steps."""
     if attempt.tokens is not None:
         return attempt.tokens
     return sum(generation.tokens or 0 for generation in attempt.generations)

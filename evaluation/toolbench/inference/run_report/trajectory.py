@@ -65,14 +65,14 @@ class Trajectory:
     branches: list[Trajectory] = field(default_factory=list)
 
     def walk(self) -> Iterator[Step]:
-        """All steps, earlier ones before those that follow from them."""
+        """Yield all steps, earlier ones before those that follow from them."""
         yield from self.steps
         for branch in self.branches:
             yield from branch.walk()
 
 
 def chain_trajectory(nodes: Sequence[Node]) -> Trajectory:
-    """Of a CoT try's chain."""
+    """Follow a CoT try's chain."""
     trajectory = Trajectory()
     position = 0
     for node in nodes:
@@ -81,14 +81,14 @@ def chain_trajectory(nodes: Sequence[Node]) -> Trajectory:
 
 
 def tree_trajectory(root: Node) -> Trajectory:
-    """Of a DFS tree; the root itself says nothing."""
+    """Follow a DFS tree; the root itself says nothing."""
     trajectory = Trajectory()
     _go_down(trajectory, _children(root), position=0)
     return trajectory
 
 
 def attempt_trajectory(attempt: Attempt) -> Trajectory:
-    """Of a try that left no answer: what is known of its steps, which is everything but their texts."""
+    """Rebuild a try that left no answer: what is known of its steps, which is everything but their texts."""
     calls = _by_step(attempt.calls)
     steps = []
     for generation in attempt.generations:
@@ -116,7 +116,7 @@ def add_timings(trajectories: Sequence[Trajectory], attempt: Attempt) -> None:
 
 
 def trajectory_json(trajectory: Trajectory, seconds_since: Callable[[float], float]) -> dict[str, Any]:
-    """As the page's script reads it; what is None, false or empty is left out."""
+    """Return it as the page's script reads it; what is None, false or empty is left out."""
     record: dict[str, Any] = {"steps": [_step_json(step, seconds_since) for step in trajectory.steps]}
     if trajectory.branches:
         record["branches"] = [trajectory_json(branch, seconds_since) for branch in trajectory.branches]
@@ -134,7 +134,7 @@ def _go_down(trajectory: Trajectory, children: Sequence[Node], position: int) ->
 
 
 def _append(trajectory: Trajectory, node: Node, position: int) -> int:
-    """Add a node to the last step, or to a new one if that has passed `node`'s place in a step; the next place."""
+    """Add a node to the last step, or to a new one if that is past `node`'s place in a step; return the next place."""
     place = _ORDER.get(_text(node.get("node_type")), 0)
     if not trajectory.steps or place < position:
         trajectory.steps.append(Step())
