@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import ROOT, Deadline, Worker, end, start
-from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE
+from evaluation.toolbench.inference.memory_shares import GPU_SHARE
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 
 
@@ -69,7 +69,7 @@ def serving(bench: Bench, gpus: Sequence[int], seed: int, sharers: int = 1) -> I
 
 def budget_of(gpus: Sequence[Gpu], sharers: int) -> int:
     """Bytes of each of `gpus` for each of the replicas that share them."""
-    return int(min(gpu.free_bytes for gpu in gpus) * DEFAULT_SHARE) // sharers
+    return int(min(gpu.free_bytes for gpu in gpus) * GPU_SHARE) // sharers
 
 
 def ask(workers: Sequence[Worker], load: Load, deadline: Deadline) -> list[dict[str, Any]]:

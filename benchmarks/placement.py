@@ -36,6 +36,7 @@ from benchmarks.random_weights import save_random_weights
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.request import GenerationRequest
+from evaluation.toolbench.inference.multi_gpu.gpu_config import GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
 from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_replica
 from evaluation.toolbench.inference.multi_gpu.planning import plan_run
@@ -246,9 +247,8 @@ def offloading_row(folder: Path) -> Row:
     save_random_weights(config, folder, torch.float32)
     expected = generate(load_model(str(folder), dtype="float32"), "generate")
     workload = Workload(conversations=2, max_tokens=512)
-    layout = plan_run(
-        str(folder), workload=workload, max_gpu_memory="800MiB", num_gpus=1, dtype="float32", cpu_offloading=True
-    )
+    config = GpuConfig(num_gpus=1, num_replicas=1, max_gpu_memory="800MiB", cpu_offloading=True)
+    layout = plan_run(str(folder), config, workload, "float32")
     assert layout is not None
     [replica] = layout.replicas
     model = load_replica(str(folder), replica, dtype="float32")

@@ -9,20 +9,21 @@ from accelerate import dispatch_model
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from evaluation.toolbench.inference.errors import PlacementError
+from evaluation.toolbench.inference.multi_gpu.fitting import fit_replica
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
-from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Workload, fit_replica
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Workload
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 
 _LONGEST = 4096  # tokens that the plan keeps for a conversation: the workload's have fewer
-_MOST_AT_ONCE = 64
 
 
-def plan(config: PreTrainedConfig, targets: Sequence[GpuBudget], dtype: torch.dtype) -> PlannedReplica:
-    """Over all of `targets`, with as many conversations as there is room for. PlacementError."""
-    workload = Workload(_MOST_AT_ONCE, _LONGEST)
-    replica = fit_replica(footprint_of_config(config, dtype), targets, workload, conversations=_MOST_AT_ONCE)
+def plan(config: PreTrainedConfig, budgets: Sequence[GpuBudget], dtype: torch.dtype) -> PlannedReplica:
+    """Over all of `budgets`, with as many conversations as there is room for. PlacementError."""
+    workload = Workload(max_tokens=_LONGEST)
+    footprint = footprint_of_config(config, dtype)
+    replica = fit_replica(footprint, budgets, workload, conversations=workload.conversations)
     if replica is None:
-        raise PlacementError(f"no room for the model on {len(targets)} GPUs of {targets[0].budget_bytes / GIB:.1f} GiB")
+        raise PlacementError(f"no room for the model on {len(budgets)} GPUs of {budgets[0].num_bytes / GIB:.1f} GiB")
     return replica
 
 

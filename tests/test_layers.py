@@ -14,6 +14,7 @@ INFERENCE = "evaluation.toolbench.inference"
 # From low to high; a room is a package or a module. A new folder comes above everything that it imports.
 ROOMS = (
     f"{INFERENCE}.errors",
+    f"{INFERENCE}.memory_shares",
     f"{INFERENCE}.process_watch",
     f"{INFERENCE}.command_line",
     "evaluation.toolbench.names",
@@ -22,8 +23,8 @@ ROOMS = (
     "evaluation.toolbench.http_client",
     "evaluation.toolbench.virtual_api",
     f"{INFERENCE}.records",
-    f"{INFERENCE}.multi_gpu",
     f"{INFERENCE}.engine",
+    f"{INFERENCE}.multi_gpu",
     f"{INFERENCE}.toolgen",
     f"{INFERENCE}.LLM",
     f"{INFERENCE}.Tree",

@@ -23,10 +23,11 @@ from evaluation.toolbench.inference.doctor.machine_checks import (
     check_visible_devices,
 )
 from evaluation.toolbench.inference.doctor.memory_check import fill
-from evaluation.toolbench.inference.doctor.model_checks import check_layout, compare_tokens
+from evaluation.toolbench.inference.doctor.model_checks import check_layout, compare_tokens, judge_device_map
 from evaluation.toolbench.inference.doctor.peer_copies import copy_and_verify, copy_pairs, judge
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.errors import DataError, PlacementError
+from evaluation.toolbench.inference.multi_gpu.gpu_config import GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.units import GIB
@@ -73,7 +74,7 @@ def test_without_a_gpu_the_cpu_checks_run_and_the_others_say_why_not(tmp_path, c
     assert "peer copies          skip (needs 2 GPUs, found 0)" in printed
     assert "longest conversation skip (needs 1 GPU, found 0)" in printed
     assert "in 0." in printed
-    assert "    model.layers.1: cpu\n" in printed
+    assert "    model.layers.0-1: cpu\n" in printed
     assert "generation           ok    64 tokens at " in printed
     assert "tool tokens          ok    2 tool tokens, highest id 96, embedding of 97 rows" in printed
 
@@ -138,7 +139,7 @@ def test_what_is_asked_wrongly_is_one_line_and_code_2_with_and_without_a_gpu(fla
 
 def test_an_amount_that_a_card_does_not_have_is_refused_before_any_check(torch_sees):
     torch_sees(1)
-    machine = machine_with(FakeGpu("GPU-a"), options=Options(max_gpu_memory="48GiB"))
+    machine = machine_with(FakeGpu("GPU-a"), options=Options(gpus=GpuConfig(max_gpu_memory="48GiB")))
     with pytest.raises(PlacementError, match=r"which has 24\.0 GiB"):
         machine.check_options()
 
@@ -244,6 +245,14 @@ def test_the_layout_of_this_machine_or_why_there_is_none(torch_sees):
     [misfit] = check_layout(machine_with(FakeGpu("GPU-a", total=8 * GIB), FakeGpu("GPU-b", total=8 * GIB)))
     assert misfit.status == "fail"
     assert "GiB are missing" in misfit.measured
+
+
+def test_a_gpu_that_holds_nothing_fails_the_check():
+    device_map = {"embed": 1, "layers.0": 1, "layers.1": 2, "head": 2}
+    assert judge_device_map("device map", device_map, (1, 2)).status == "ok"
+    finding = judge_device_map("device map", device_map, (0, 1, 2))
+    assert finding.status == "fail"
+    assert finding.measured.endswith("GPU 0 holds nothing")
 
 
 def test_the_longest_conversation_runs_beside_the_others():

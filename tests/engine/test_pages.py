@@ -83,7 +83,7 @@ def test_pages_keep_to_what_a_gpu_may_be_used_for_beside_the_weights(monkeypatch
     monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 16 * GIB)
     monkeypatch.setattr("torch.cuda.memory_allocated", lambda _: 16 * GIB)
     layers = [LayerShape(torch.device("cuda", 0), torch.bfloat16, 8, 128)] * 32
-    room = functools.partial(count_pages, layers, 64, working_bytes=GIB, max_pages=10**9)
+    room = functools.partial(count_pages, layers, 64, working_bytes=lambda device: GIB, max_pages=10**9)
     page_bytes = sum(layer.page_bytes(64) for layer in layers)
     assert room() * page_bytes > 35 * GIB
     assert 2 * GIB < room(max_gpu_bytes={0: 20 * GIB}) * page_bytes <= 3 * GIB

@@ -1,13 +1,18 @@
 """Weights come to lie where they were meant to, all of them, or one clear error says why not."""
 
+import re
 import warnings
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.engine.device import embedding_device
 from evaluation.toolbench.inference.errors import ConfigError, DataError, PlacementError
 from evaluation.toolbench.inference.multi_gpu import loading
+from evaluation.toolbench.inference.multi_gpu.device_maps import auto_device_map, unevenness, weights_by_place
+from evaluation.toolbench.inference.multi_gpu.footprint import toolgen_8b_config
 from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus, require_usable
 from evaluation.toolbench.inference.multi_gpu.loading import (
     check_placement,
@@ -111,6 +116,7 @@ def two_8_gb_cards(monkeypatch):
     monkeypatch.setattr(loading, "inspect_gpus", lambda: Inspection(cards, cards))
     monkeypatch.setattr(loading, "visible_gpus", lambda: cards)
     monkeypatch.setattr(loading, "footprint_of_checkpoint", lambda *_: TOOLGEN_8B)
+    monkeypatch.setattr(loading, "read_config", lambda _: toolgen_8b_config())
 
 
 @pytest.mark.usefixtures("two_8_gb_cards")
@@ -118,7 +124,7 @@ def two_8_gb_cards(monkeypatch):
     ("options", "words"),
     [
         ({}, "weights 15.7 GiB, .* GPU 0 .* offers 8.0 GiB of its 8.0 GiB"),
-        ({"num_gpus": 2}, "GPU 1 .* offers 6.0 GiB of its 8.0 GiB .* are missing"),
+        ({"num_gpus": 2}, "GPU 1 .* offers 6.8 GiB of its 8.0 GiB .* are missing"),
         ({"num_gpus": 2, "max_gpu_memory": "7GiB,5GiB"}, "GPU 1 .* offers 5.0 GiB"),
     ],
 )
@@ -127,31 +133,56 @@ def test_a_model_too_large_is_refused_with_the_numbers_before_it_is_loaded(tmp_p
         load_model(str(tmp_path), **options)
 
 
-@pytest.mark.parametrize("sizes", [(24, 24, 24), (80, 80)])
-def test_equal_cards_are_left_to_device_map_auto_within_the_memory_map(sizes):
-    targets = budgets_of([gpu(index, size) for index, size in enumerate(sizes)])
-    arguments = spread(TOOLGEN_8B, targets)
-    assert arguments["device_map"] == "auto"
-    assert arguments["max_memory"] == max_memory_of([gpu(index, size) for index, size in enumerate(sizes)], len(sizes))
+def test_auto_is_kept_where_its_map_is_even():
+    cards = [gpu(index, 80) for index in range(2)]
+    arguments = spread(toolgen_8b_config(), TOOLGEN_8B, budgets_of(cards))
+    assert arguments == {"device_map": "auto", "max_memory": max_memory_of(cards, 2)}
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(6, 80), min_size=2, max_size=16), st.booleans())
+def test_every_gpu_that_was_asked_for_holds_a_part(sizes, are_equal):
+    """By the installed transformers' own "auto", which leaves GPUs empty, or by the planner's map."""
+    sizes = [sizes[0]] * len(sizes) if are_equal else sizes
+    budgets = [GpuBudget(gpu(index, size), size * GIB) for index, size in enumerate(sizes)]
+    assume(sum(sizes) > 1.5 * 16 + len(sizes))
+    arguments = spread(toolgen_8b_config(), TOOLGEN_8B, budgets)
+    device_map = arguments["device_map"]
+    if device_map == "auto":
+        device_map = auto_device_map(toolgen_8b_config(), torch.bfloat16, arguments["max_memory"])
+        assert unevenness(device_map, TOOLGEN_8B, range(len(sizes))) is None
+    weights = weights_by_place(device_map, TOOLGEN_8B)
+    assert set(weights) == set(range(len(sizes)))
+    assert all(weights[index] < size * GIB for index, size in enumerate(sizes))
+
+
+@pytest.mark.parametrize("count", [8, 16])
+def test_a_map_that_leaves_a_card_empty_is_not_used_and_that_is_said(count, caplog):
+    budgets = budgets_of([gpu(index, 24) for index in range(count)])
+    arguments = spread(toolgen_8b_config(), TOOLGEN_8B, budgets)
+    assert set(arguments["device_map"].values()) == set(range(count))
+    said = [record.getMessage() for record in caplog.records if record.name == loading.__name__]
+    assert len(said) == 1
+    assert re.match(r'device_map="auto" leaves GPU [\d, ]+ empty; the planner\'s map is used instead', said[0])
 
 
 @pytest.mark.parametrize("sizes", [(20, 20, 2), (20, 6), (40, 4, 4)])
 def test_on_cards_that_differ_much_what_fits_leaves_no_layer_over(sizes):
     """`device_map="auto"` would put the last layers on the disk."""
-    targets = [GpuBudget(gpu(index, size), size * GIB) for index, size in enumerate(sizes)]
-    device_map = spread(TOOLGEN_8B, targets)["device_map"]
+    budgets = [GpuBudget(gpu(index, size), size * GIB) for index, size in enumerate(sizes)]
+    device_map = spread(toolgen_8b_config(), TOOLGEN_8B, budgets)["device_map"]
     assert set(device_map.values()) <= set(range(len(sizes)))
     assert len(device_map) == 36
 
 
 def test_one_card_needs_no_map_of_modules_and_what_does_not_fit_goes_to_the_cpu_when_allowed():
-    assert spread(TOOLGEN_8B, [GpuBudget(gpu(1, 24), 20 * GIB)]) == {"device_map": {"": 1}}
+    assert spread(toolgen_8b_config(), TOOLGEN_8B, [GpuBudget(gpu(1, 24), 20 * GIB)]) == {"device_map": {"": 1}}
     small = [GpuBudget(gpu(0, 8), 6 * GIB)]
     with pytest.raises(PlacementError, match="--cpu_offloading"):
-        spread(TOOLGEN_8B, small)
-    assert spread(TOOLGEN_8B, small, cpu_bytes=64 * GIB)["device_map"]["lm_head"] == "cpu"
+        spread(toolgen_8b_config(), TOOLGEN_8B, small)
+    assert spread(toolgen_8b_config(), TOOLGEN_8B, small, cpu_bytes=64 * GIB)["device_map"]["lm_head"] == "cpu"
     with pytest.raises(PlacementError, match=r"What would help: .*a larger GPU or more free main memory"):
-        spread(TOOLGEN_8B, small, cpu_bytes=GIB)
+        spread(toolgen_8b_config(), TOOLGEN_8B, small, cpu_bytes=GIB)
 
 
 # ---- the plan, some time later and in another process

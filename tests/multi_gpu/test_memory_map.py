@@ -21,7 +21,7 @@ def gpus(*free_bytes: int, total_bytes: int = 24 * GIB):
 
 
 def test_85_percent_of_what_is_free_now():
-    assert max_memory_of(gpus(24 * GIB, 10 * GIB, 20 * GIB), 2) == {0: "20GiB", 1: "8GiB"}
+    assert max_memory_of(gpus(24 * GIB, 10 * GIB, 20 * GIB), 2) == {0: "20889MiB", 1: "8704MiB"}
 
 
 def test_less_than_a_gib_is_said_in_mib():
@@ -33,7 +33,7 @@ def test_less_than_a_gib_is_said_in_mib():
     [
         ("20GiB", {0: "20GiB", 1: "20GiB"}),
         ("20000MiB", {0: "20000MiB", 1: "20000MiB"}),
-        ("80%", {0: "19GiB", 1: "8GiB"}),
+        ("80%", {0: "19660MiB", 1: "8GiB"}),
         ("20GiB,10GiB", {0: "20GiB", 1: "10GiB"}),
         (" 20 gib , 50% ", {0: "20GiB", 1: "5GiB"}),
         ({1: "5GiB", 0: "0.5GiB"}, {0: "512MiB", 1: "5GiB"}),
@@ -93,4 +93,4 @@ def test_the_known_names_read_this_machine(monkeypatch):
 
     assert get_gpu_memory() == [24.0, 12.0, 0.5]
     assert get_gpu_memory(2) == [24.0, 12.0]
-    assert build_max_memory(1) == {0: "20GiB"}
+    assert build_max_memory(1) == {0: "20889MiB"}

@@ -4,6 +4,7 @@ import pytest
 
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.multi_gpu import planning
+from evaluation.toolbench.inference.multi_gpu.gpu_config import GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import Inspection
 from evaluation.toolbench.inference.multi_gpu.planning import plan_run
 from tests.helpers.checkpoint import save_tiny_llama
@@ -28,8 +29,13 @@ def test_a_run_is_planned_over_the_visible_gpus(tmp_path):
 @pytest.mark.usefixtures("two_gpus")
 def test_num_gpus_and_num_replicas_steer(tmp_path):
     folder = str(save_tiny_llama(tmp_path))
-    assert [replica.gpus for replica in plan_run(folder, num_gpus=1).replicas] == [(0,)]
-    assert [replica.gpus for replica in plan_run(folder, num_replicas=4).replicas] == [(0,), (0,), (1,), (1,)]
+    assert [replica.gpus for replica in plan_run(folder, GpuConfig(num_gpus=1)).replicas] == [(0,)]
+    assert [replica.gpus for replica in plan_run(folder, GpuConfig(num_replicas=4)).replicas] == [
+        (0,),
+        (0,),
+        (1,),
+        (1,),
+    ]
 
 
 def test_without_a_gpu_there_is_no_layout(tmp_path, monkeypatch):

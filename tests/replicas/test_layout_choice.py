@@ -44,7 +44,7 @@ def test_auto_gives_large_cards_a_replica_each_and_says_why(cards):
 
 def test_a_planned_replica_over_small_cards_is_loaded_by_its_own_map_in_this_process(cards):
     cards(24, 24, 24)
-    layout = layout_for(config(num_thread=64), num_queries=765)
+    layout = layout_for(config(num_thread="auto"), num_queries=765)
     [spec] = layout.replicas
     assert layout.is_in_parent
     assert spec.gpus == ("cuda:0", "cuda:1", "cuda:2")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from evaluation.toolbench.inference.Downstream_tasks.config import CheckoutConfig, RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.options import server_settings
+from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
-from evaluation.toolbench.inference.replicas.layout import MAX_CONVERSATIONS, ReplicaSpec, RunLayout, one_replica
+from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout, one_replica
 
 if TYPE_CHECKING:
     from evaluation.toolbench.inference.toolgen.agent_parts import Serving
@@ -73,7 +74,7 @@ def layout_for(config: RunConfig, num_queries: int) -> RunLayout:
             model.model_path,
             config.gpus,
             num_items=num_queries,
-            num_conversations=MAX_CONVERSATIONS if config.num_thread == AUTO else int(config.num_thread),
+            num_conversations=MAX_RUNNING if config.num_thread == AUTO else int(config.num_thread),
             max_tokens=model.max_sequence_length,
             dtype=model.dtype,
         )
@@ -109,7 +110,7 @@ def engine_options(config: RunConfig, spec: ReplicaSpec) -> dict[str, Any]:
         return {"settings": server_settings(config.model)}
     if config.model.engine not in (AUTO, "paged"):
         return {}
-    options = {"max_running": spec.most_conversations if config.num_thread == AUTO else int(config.num_thread)}
+    options = {"max_running": spec.most_running(None if config.num_thread == AUTO else int(config.num_thread))}
     return options if spec.max_kv_bytes is None else {**options, "max_kv_bytes": spec.max_kv_bytes}
 
 

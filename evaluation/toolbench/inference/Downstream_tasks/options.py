@@ -22,11 +22,11 @@ from evaluation.toolbench.inference.Downstream_tasks.config import (
     ModelConfig,
     RunConfig,
 )
-from evaluation.toolbench.inference.engine import ENGINES
+from evaluation.toolbench.inference.engine import ENGINES, MAX_RUNNING
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
-from evaluation.toolbench.inference.replicas.layout import CPU_CONVERSATIONS, MAX_CONVERSATIONS
+from evaluation.toolbench.inference.replicas.layout import CPU_CONVERSATIONS
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS
 from evaluation.toolbench.inference.toolgen.chat_format import chat_format
 
@@ -220,7 +220,7 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add = _adder(parser, "run")
     add("--num_thread", type=auto_or_positive, metavar="N",
-        help=f"queries at once in each replica; auto: as many as its KV cache holds, at most {MAX_CONVERSATIONS} "
+        help=f"queries at once in each replica; auto: as many as its KV cache holds, at most {MAX_RUNNING} "
         f"({CPU_CONVERSATIONS} on the CPU); "
         "4 with --engine generate, which serves one request at a time, 32 with --engine server")
     add("--generation_timeout", type=seconds, metavar="S",

@@ -28,6 +28,7 @@ from evaluation.toolbench.inference.doctor.model_checks import (
 )
 from evaluation.toolbench.inference.doctor.peer_copies import check_peer_copies
 from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.placement import Placement
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.multi_gpu.simulated import simulated_gpus
@@ -129,7 +130,7 @@ def _layout_facts(text: str, layout: Placement) -> dict[str, object]:
             "conversations": replica.conversations,
             "kv_tokens": replica.kv_tokens,
             "used_bytes": {shard.index: replica.used_bytes(shard) for shard in replica.shards},
-            "budget_bytes": {shard.index: shard.target.budget_bytes for shard in replica.shards},
+            "budget_bytes": {shard.index: shard.budget.num_bytes for shard in replica.shards},
         }
         for replica in layout.replicas
     ]
@@ -138,8 +139,9 @@ def _layout_facts(text: str, layout: Placement) -> dict[str, object]:
         "model": layout.footprint.model,
         "weight_bytes": layout.footprint.weight_bytes,
         "replicas": replicas,
-        "unused": [target.index for target in layout.skipped],
+        "unused": [budget.index for budget in layout.skipped],
         "tokens_per_s": layout.tokens_per_s,
+        "queries_per_min": layout.queries_per_min,
         "reasons": layout.reasons,
     }
 
@@ -154,14 +156,28 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model_path", help="checkpoint to plan for and to load (default: plan for ToolGen-Llama-3-8B, load the demo)"
     )
-    parser.add_argument("--simulate", metavar="GPUS", help="plan for GPUs that are not here: 3x24GiB, 2x24GiB,1x80GiB")
-    parser.add_argument("--num_gpus", type=_positive, help="use at most so many GPUs (default: all visible)")
     parser.add_argument(
-        "--num_replicas", type=_auto_or_positive, default="auto", help="auto or a number (default: auto)"
+        "--simulate",
+        metavar="GPUS",
+        help="plan for GPUs that are not here, by card or by memory: 3xRTX4090, 8xA100-40GB, 2x24GiB,1x80GiB",
     )
+    parser.add_argument("--num_gpus", type=_positive, help="use at most this many GPUs (default: all visible)")
+    parser.add_argument("--num_replicas", type=_auto_or_positive, default=AUTO, help="auto or a number (default: auto)")
     parser.add_argument("--max_gpu_memory", help='"20GiB", "80%%", "20GiB,10GiB" (default: 85%% of what is free)')
-    parser.add_argument("--num_thread", type=_positive, default=Workload.conversations, help="conversations at once")
-    parser.add_argument("--max_tokens", type=_positive, default=Workload.max_tokens, help="of the longest conversation")
+    parser.add_argument(
+        "--num_thread",
+        type=_auto_or_positive,
+        default=AUTO,
+        help="conversations at once in each replica, as in a run: auto or a number (default: auto)",
+    )
+    parser.add_argument(
+        "--max_sequence_length",
+        "--max_tokens",
+        type=_positive,
+        default=Workload.max_tokens,
+        help="tokens of the longest conversation (default: %(default)s)",
+    )
+    parser.add_argument("--num_queries", type=_positive, default=Workload.queries, help="in all (default: %(default)s)")
     parser.add_argument("--dtype", default=Options.dtype, help="auto, bfloat16, float16, float32")
     parser.add_argument("--cpu_offloading", action="store_true", help="let layers that do not fit lie on the CPU")
     parser.add_argument("--json", action="store_true", help="print the same facts as JSON")
@@ -171,13 +187,19 @@ def make_parser() -> argparse.ArgumentParser:
 def _parse(arguments: Sequence[str] | None) -> tuple[Options, str | None, bool]:
     parsed = make_parser().parse_args(arguments)
     options = Options(
-        model_path=parsed.model_path,
-        num_gpus=parsed.num_gpus,
-        num_replicas=None if parsed.num_replicas == "auto" else parsed.num_replicas,
-        max_gpu_memory=parsed.max_gpu_memory or None,
-        workload=Workload(conversations=parsed.num_thread, max_tokens=parsed.max_tokens),
-        dtype=parsed.dtype,
-        cpu_offloading=parsed.cpu_offloading,
+        parsed.model_path,
+        GpuConfig(
+            num_gpus=parsed.num_gpus,
+            num_replicas=parsed.num_replicas,
+            max_gpu_memory=parsed.max_gpu_memory or None,
+            cpu_offloading=parsed.cpu_offloading,
+        ),
+        Workload(
+            conversations=Workload.conversations if parsed.num_thread == AUTO else parsed.num_thread,
+            max_tokens=parsed.max_sequence_length,
+            queries=parsed.num_queries,
+        ),
+        parsed.dtype,
     )
     return options, parsed.simulate, parsed.json
 

@@ -19,12 +19,13 @@ from evaluation.toolbench.inference.multi_gpu.footprint import (
     footprint_of_config,
     toolgen_8b_config,
 )
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus, torch_cuda_uuids
 from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_replica, resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.memory_map import check_amounts
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import Placement, budgets_of
-from evaluation.toolbench.inference.multi_gpu.planning import plan_for
+from evaluation.toolbench.inference.multi_gpu.planning import PLANNED, plan_for
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 
 if TYPE_CHECKING:
@@ -36,12 +37,9 @@ class Options:
     """What the user asked of the doctor; the defaults are those of the command line."""
 
     model_path: str | None = None
-    num_gpus: int | None = None
-    num_replicas: int | None = None
-    max_gpu_memory: str | None = None
+    gpus: GpuConfig = PLANNED
     workload: Workload = field(default_factory=Workload)
-    dtype: str = "auto"
-    cpu_offloading: bool = False
+    dtype: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,11 @@ class Machine:
     def check_options(self) -> None:
         """ConfigError or PlacementError for what was asked wrongly, or asks for more than this machine has."""
         resolve_dtype(self.options.dtype, on_cpu=False)
-        if self.options.max_gpu_memory is not None:
-            check_amounts(self.options.max_gpu_memory)
+        if isinstance(self.options.gpus.max_gpu_memory, str):
+            check_amounts(self.options.gpus.max_gpu_memory)
         is_usable = bool(self.gpus) or not self.found.visible  # otherwise a check tells what to do about the driver
-        if is_usable and (self.gpus or self.options.num_gpus):
-            budgets_of(self.gpus, self.options.max_gpu_memory, self.options.num_gpus)
+        if is_usable and (self.gpus or self.options.gpus.num_gpus):
+            budgets_of(self.gpus, self.options.gpus.max_gpu_memory, self.options.gpus.num_gpus)
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -95,15 +93,8 @@ class Machine:
         return self.plan(self.footprint, self.gpus)
 
     def plan(self, footprint: Footprint, gpus: Sequence[Gpu]) -> Placement:
-        return plan_for(
-            footprint,
-            gpus,
-            workload=self.options.workload,
-            num_gpus=self.options.num_gpus,
-            num_replicas=self.options.num_replicas,
-            max_gpu_memory=self.options.max_gpu_memory,
-            cpu_offloading=self.options.cpu_offloading,
-        )
+        """The plan for a model over these GPUs. PlacementError when it does not fit."""
+        return plan_for(footprint, gpus, self.options.gpus, self.options.workload)
 
     @property
     def path_to_load(self) -> str | None:

@@ -39,7 +39,7 @@ def longest_conversation(name: str, model: PreTrainedModel, replica: PlannedRepl
     except (ToolGenError, torch.OutOfMemoryError) as error:
         return Finding(name, "fail", str(error).splitlines()[0], _ADVICE)
     peak = {index: torch.cuda.max_memory_reserved(index) for index in replica.gpus}
-    budgets = {shard.index: shard.target.budget_bytes for shard in replica.shards}
+    budgets = {shard.index: shard.budget.num_bytes for shard in replica.shards}
     said = ", ".join(f"cuda:{index}: {gib(peak[index])} of a budget of {gib(budgets[index])}" for index in peak)
     measured = (
         f"{replica.max_tokens:,} tokens, {replica.conversations - 1} other conversations, "

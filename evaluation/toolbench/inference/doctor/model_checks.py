@@ -20,6 +20,7 @@ from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.request import GenerationRequest
 from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.multi_gpu.device_maps import place_of
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
 from evaluation.toolbench.inference.multi_gpu.loading import load_with
 from evaluation.toolbench.inference.multi_gpu.tables import WIDTH, device_map_lines, layout_table
@@ -79,17 +80,30 @@ def check_loading(machine: Machine) -> list[Finding]:
 
 
 def check_device_map(machine: Machine) -> list[Finding]:
-    """Which module lies where, a line for each."""
+    """Which modules lie where, a line for each run of them; fails for a GPU that holds nothing."""
     name = "device map"
     loaded = _loaded(machine)
     if loaded is None:
         return [_no_model(name)]
-    device_map = _module_map(loaded.model)
-    places = ", ".join(dict.fromkeys(line.rpartition(": ")[2] for line in device_map_lines(device_map)))
-    lines = tuple(device_map_lines(device_map))
-    return [
-        Finding(name, "ok", f"model.hf_device_map: {places}", details=lines, facts={"device_map": dict(device_map)})
-    ]
+    footprint = footprint_of_config(loaded.model.config, loaded.model.dtype)
+    device_map = {
+        module: place_of(module, loaded.model.hf_device_map) for block in footprint.blocks for module in block.modules
+    }
+    return [judge_device_map(name, device_map, loaded.layout.replicas[0].gpus if loaded.layout else ())]
+
+
+def judge_device_map(name: str, device_map: Mapping[str, int | str | None], gpus: Sequence[int]) -> Finding:
+    """The finding on where a model lies that was to go over `gpus`."""
+    lines = device_map_lines(device_map)
+    places = ", ".join(dict.fromkeys(line.rpartition(": ")[2] for line in lines))
+    facts = {"device_map": dict(device_map)}
+    measured = f"model.hf_device_map: {places}"
+    empty = sorted(set(gpus) - set(device_map.values()))
+    if empty:
+        measured += f"; GPU {', '.join(map(str, empty))} holds nothing"
+        advice = "please report it with --json; fewer GPUs (--num_gpus) until then"
+        return Finding(name, "fail", measured, advice, tuple(lines), facts)
+    return Finding(name, "ok", measured, details=tuple(lines), facts=facts)
 
 
 def check_generation(machine: Machine) -> list[Finding]:
@@ -185,18 +199,6 @@ def _loaded(machine: Machine) -> LoadedModel | None:
         return machine.loaded if machine.path_to_load else None
     except ToolGenError:
         return None
-
-
-def _module_map(model: PreTrainedModel) -> dict[str, int | str]:
-    """`hf_device_map` module by module, also where it holds a single entry for the whole model."""
-    device_map: Mapping[str, int | str] = model.hf_device_map
-    blocks = footprint_of_config(model.config, model.dtype).blocks
-
-    def place(module: str) -> int | str:
-        parents = [name for name in device_map if f"{module}.".startswith(f"{name}.") or not name]
-        return device_map[max(parents, key=len)]
-
-    return {module: place(module) for block in blocks for module in block.modules}
 
 
 def _no_model(name: str) -> Finding:

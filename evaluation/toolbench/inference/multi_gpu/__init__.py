@@ -1,0 +1,17 @@
+"""Which GPUs there are, what a model needs, where it goes, and how it gets there.
+
+Reading order:
+
+    units, cards                what people write: amounts of memory, names of cards
+    nvml, visible_devices, gpus, gpu_memory    the GPUs of this machine, and which of them CUDA will see
+    memory_map                  how much of each GPU a model may use
+    checkpoint, footprint       what a model needs: bytes of weights, of KV cache, of working memory
+    expectation, throughput     what a query needs, and how fast a replica answers
+    splits, replica_plan, fitting, grouping    one replica over some GPUs; which GPUs work together
+    placement, reasons, misfit  the plan of a run, why it was chosen, or why there is none
+    planning                    the plan for this machine as it is now
+    device_maps, loading        weights come to lie where they were planned
+    banner, tables, simulated   for people
+
+Deciding is pure (sizes and budgets in, a plan out); `gpus`, `checkpoint`, `planning` and `loading` read and load.
+"""

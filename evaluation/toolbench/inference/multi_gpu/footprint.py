@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from evaluation.toolbench.inference.engine.paged.working_memory import activation_bytes_per_token
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import (
     Checkpoint,
@@ -26,8 +27,6 @@ from evaluation.toolbench.inference.multi_gpu.checkpoint import (
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-_LOGITS_ITEM_BYTES = 4  # sampling works in float32
-
 
 @dataclass(frozen=True)
 class Block:
@@ -37,6 +36,11 @@ class Block:
     weight_bytes: int
     kv_bytes_per_token: int = 0
     makes_logits: bool = False
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is a decoder layer, the only kind with a KV cache."""
+        return self.kv_bytes_per_token > 0
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,12 @@ class Footprint:
 
     @property
     def num_layers(self) -> int:
-        return sum(block.kv_bytes_per_token > 0 for block in self.blocks)
+        return sum(block.is_layer for block in self.blocks)
 
     @property
-    def logits_bytes_per_row(self) -> int:
-        return self.vocab_size * _LOGITS_ITEM_BYTES
+    def item_bytes(self) -> int:
+        """Of a weight."""
+        return int(getattr(torch, self.dtype).itemsize)
 
 
 def toolgen_8b_config() -> PretrainedConfig:
@@ -124,14 +129,14 @@ def footprint_of_config(
         ) from error
     if checkpoint and not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
         _check_shapes(model, checkpoint)
-    widest = 3 * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size) + 4 * text.hidden_size
+    intermediate_size = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
     stored = checkpoint.tensors if checkpoint else {}
     return Footprint(
         model=name,
         dtype=str(meta_dtype).removeprefix("torch."),
         blocks=_blocks(model, 2 * kv_heads * head_dim * meta_dtype.itemsize, dtype, stored),
         vocab_size=text.vocab_size,
-        activation_bytes_per_token=widest * meta_dtype.itemsize,
+        activation_bytes_per_token=activation_bytes_per_token(text.hidden_size, intermediate_size, meta_dtype.itemsize),
         max_length=max_length,
     )
 

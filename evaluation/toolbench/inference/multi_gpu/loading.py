@@ -10,27 +10,30 @@ import psutil  # type: ignore[import-untyped]
 import torch
 
 from evaluation.toolbench.inference.errors import ConfigError, DataError, PlacementError
+from evaluation.toolbench.inference.memory_shares import HOST_SHARE
 from evaluation.toolbench.inference.multi_gpu.checkpoint import (
     local_folder,
     read_checkpoint,
     read_config,
     use_local_files_only,
 )
+from evaluation.toolbench.inference.multi_gpu.device_maps import auto_device_map, unevenness, weights_by_place
+from evaluation.toolbench.inference.multi_gpu.fitting import fit_replica
 from evaluation.toolbench.inference.multi_gpu.footprint import (
     Footprint,
     footprint_of_checkpoint,
     footprint_of_config,
 )
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, require_usable, visible_gpus
-from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE, max_memory_of
+from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
 from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import capped_budgets
-from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Workload, fit_replica
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Workload
 from evaluation.toolbench.inference.multi_gpu.units import format_exact, gib
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,8 @@ def load_model(
     """The model in eval mode, with `hf_device_map` saying which module lies where.
 
     With more than one GPU the layers go over the first `num_gpus` visible ones (`device_map="auto"`
-    within the memory map of `build_max_memory`), with one to that one, without a GPU to the CPU.
+    within the memory map of `build_max_memory`, or the planner's map where that leaves a GPU idle), with one to that
+    one, without a GPU to the CPU.
     `device` may name another place ("cpu", "mps", "cuda:1"). `cpu_offloading` lets layers that do not
     fit the GPUs lie on the CPU. dtype "auto" is bfloat16 on a GPU and float32 on the CPU.
 
@@ -62,7 +66,7 @@ def load_model(
 
 def gpu_budgets(num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None) -> dict[int, int]:
     """CUDA index -> bytes that `load_model` may use there, as the memory is now; the errors of `build_max_memory`."""
-    return {target.index: target.budget_bytes for target in _targets(visible_gpus(), num_gpus, max_gpu_memory)}
+    return {budget.index: budget.num_bytes for budget in _budgets(visible_gpus(), num_gpus, max_gpu_memory)}
 
 
 def load_replica(
@@ -82,7 +86,7 @@ def place_now(replica: PlannedReplica, visible: Sequence[Gpu]) -> dict[str, int 
     now = {gpu.uuid: gpu for gpu in visible}
     places: dict[int | str, int | str] = {"cpu": "cpu"}
     for shard in replica.shards:
-        planned = shard.target.gpu
+        planned = shard.budget.gpu
         gpu = now.get(planned.uuid)
         if gpu is None or gpu.cuda_index is None:
             raise PlacementError(
@@ -123,23 +127,41 @@ def check_placement(model: PreTrainedModel, *, cpu_offloading: bool) -> None:
             raise DataError("the config ties the head to the embedding, but after loading they are two tensors")
 
 
-def spread(footprint: Footprint, targets: Sequence[GpuBudget], cpu_bytes: int = 0) -> dict[str, Any]:
-    """`from_pretrained`'s arguments that put the weights on `targets`, and on the CPU what `cpu_bytes` allow.
+def spread(
+    config: PretrainedConfig, footprint: Footprint, budgets: Sequence[GpuBudget], cpu_bytes: int = 0
+) -> dict[str, Any]:
+    """Returns `from_pretrained`'s arguments that put the weights on `budgets`, and on the CPU what `cpu_bytes` allow.
 
-    `device_map="auto"` where every GPU has room for an even share: on cards that differ more it leaves layers over
-    although they fit (transformers' `get_balanced_memory` lets no GPU but the last take more than that), and they get
-    a map by name. PlacementError, with the numbers, when the weights and a first token do not fit.
+    `device_map="auto"` where its map uses every GPU evenly (see `device_maps.unevenness`; the installed transformers
+    is asked), otherwise the planner's own map. PlacementError, with the numbers, when the weights and a first token
+    do not fit.
     """
-    least = Workload(conversations=1, max_tokens=1, prefill_tokens=1)
-    replica = fit_replica(footprint, targets, least, conversations=1, cpu_bytes=cpu_bytes)
+    least = Workload(conversations=1, max_tokens=1, queries=1)
+    replica = fit_replica(footprint, budgets, least, conversations=1, cpu_bytes=cpu_bytes, uses_all=True)
     if replica is None:
-        raise PlacementError(describe_misfit(footprint, targets, least, 1, offloads=cpu_bytes > 0))
-    if len(targets) == 1 and not replica.offloaded:
-        return {"device_map": {"": targets[0].index}}
-    share = footprint.weight_bytes / len(targets) + 2 * max(block.weight_bytes for block in footprint.blocks)
-    if replica.offloaded or min(target.budget_bytes for target in targets) < share:
+        raise PlacementError(describe_misfit(footprint, budgets, least, 1, offloads=cpu_bytes > 0))
+    if replica.offloaded:
         return {"device_map": replica.device_map}
-    return {"device_map": "auto", "max_memory": {each.index: format_exact(each.budget_bytes) for each in targets}}
+    if len(budgets) == 1:
+        return {"device_map": {"": budgets[0].index}}
+    max_memory = {budget.index: format_exact(budget.num_bytes) for budget in budgets}
+    auto = auto_device_map(config, getattr(torch, footprint.dtype), max_memory)
+    fault = unevenness(auto, footprint, max_memory)
+    if fault is None:
+        return {"device_map": "auto", "max_memory": max_memory}
+    usual = Workload(max_tokens=min(Workload.max_tokens, footprint.max_length))
+    planned = fit_replica(footprint, budgets, usual, conversations=usual.conversations, uses_all=True)
+    if planned is None or len(planned.gpus) < len(budgets):
+        planned = replica
+    weights = weights_by_place(planned.device_map, footprint).values()
+    logger.warning(
+        'device_map="auto" %s; the planner\'s map is used instead, with %s to %s of weights on each of %d GPUs',
+        fault,
+        gib(min(weights)),
+        gib(max(weights)),
+        len(weights),
+    )
+    return {"device_map": planned.device_map}
 
 
 def load_with(
@@ -190,14 +212,15 @@ def _device_arguments(
         return {"device_map": {"": "cpu"}}
     gpus = visible_gpus()
     if num_gpus <= 1 and max_gpu_memory is None and not cpu_offloading:
-        targets = [GpuBudget(gpus[0], gpus[0].free_bytes)]
+        budgets = [GpuBudget(gpus[0], gpus[0].free_bytes)]
     else:
-        targets = _targets(gpus, num_gpus, max_gpu_memory)
-    cpu_bytes = int(psutil.virtual_memory().available * DEFAULT_SHARE) if cpu_offloading else 0
-    return spread(footprint_of_checkpoint(model_path, resolve_dtype(dtype, on_cpu=False)), targets, cpu_bytes)
+        budgets = _budgets(gpus, num_gpus, max_gpu_memory)
+    cpu_bytes = int(psutil.virtual_memory().available * HOST_SHARE) if cpu_offloading else 0
+    footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, on_cpu=False))
+    return spread(read_config(model_path), footprint, budgets, cpu_bytes)
 
 
-def _targets(gpus: Sequence[Gpu], num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None) -> list[GpuBudget]:
+def _budgets(gpus: Sequence[Gpu], num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None) -> list[GpuBudget]:
     return capped_budgets(gpus, max_memory_of(gpus, max(num_gpus, 1), max_gpu_memory))
 
 

@@ -15,11 +15,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from evaluation.toolbench.inference.errors import ConfigError, PlacementError
+from evaluation.toolbench.inference.memory_shares import GPU_SHARE
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
-from evaluation.toolbench.inference.multi_gpu.units import GIB, format_budget, format_exact, gib, parse_size
-
-DEFAULT_SHARE = 0.85  # of the free memory; the rest is the allocator's slack and the CUDA context
+from evaluation.toolbench.inference.multi_gpu.units import GIB, format_exact, gib, parse_size
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
@@ -58,7 +57,7 @@ def max_memory_of(
 
 
 def default_budget(free_bytes: int) -> int:
-    """Bytes of a GPU with so much free memory that a model may use without further instructions."""
+    """Returns how many bytes a model may use without further instructions of a GPU with `free_bytes` free."""
     text = _default_text(free_bytes)
     return parse_size(text) if text[0] != "0" else 0
 
@@ -70,7 +69,7 @@ def check_amounts(max_gpu_memory: str) -> None:
 
 
 def _default_text(free_bytes: int) -> str:
-    return format_budget(int(free_bytes * DEFAULT_SHARE))
+    return format_exact(int(free_bytes * GPU_SHARE))
 
 
 def _texts_per_gpu(max_gpu_memory: str | Mapping[int, str], num_gpus: int, num_visible: int) -> dict[int, str]:
@@ -97,7 +96,7 @@ def _texts_per_gpu(max_gpu_memory: str | Mapping[int, str], num_gpus: int, num_v
 def _budget(text: str, index: int, gpu: Gpu) -> str:
     amount = _parse_amount(text)
     if isinstance(amount, float):
-        return format_budget(int(gpu.free_bytes * amount))
+        return format_exact(int(gpu.free_bytes * amount))
     num_bytes = amount
     if num_bytes > gpu.total_bytes:
         raise PlacementError(

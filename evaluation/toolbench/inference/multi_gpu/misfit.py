@@ -5,31 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from evaluation.toolbench.inference.multi_gpu.fitting import fit_replica, logits_bytes, working_bytes
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
 from evaluation.toolbench.inference.multi_gpu.memory_map import default_budget
-from evaluation.toolbench.inference.multi_gpu.replica_plan import (
-    GpuBudget,
-    Workload,
-    fit_replica,
-    logits_bytes,
-    working_bytes,
-)
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, Workload
 from evaluation.toolbench.inference.multi_gpu.units import gib
 
-_Fits = Callable[[Footprint, Sequence[GpuBudget], Workload, int], bool]  # so many replicas, on these GPUs
+_Fits = Callable[[Footprint, Sequence[GpuBudget], Workload, int], bool]  # whether this many replicas fit on these GPUs
 
 _MOST_GPUS_ADDED = 8
 _SHORTEST_USEFUL = 1024  # tokens of a conversation: system prompt, question and a few steps
 
 
-def fits_once(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int = 1) -> bool:
-    """Whether one replica over all of `targets` holds a conversation."""
-    return num_replicas == 1 and fit_replica(footprint, targets, workload, conversations=1) is not None
+def fits_once(footprint: Footprint, budgets: Sequence[GpuBudget], workload: Workload, num_replicas: int = 1) -> bool:
+    """Whether one replica over all of `budgets` holds a conversation."""
+    return num_replicas == 1 and fit_replica(footprint, budgets, workload, conversations=1) is not None
 
 
 def describe_misfit(
     footprint: Footprint,
-    targets: Sequence[GpuBudget],
+    budgets: Sequence[GpuBudget],
     workload: Workload,
     num_replicas: int,
     fits: _Fits = fits_once,
@@ -41,22 +36,24 @@ def describe_misfit(
     `fits` tries the suggestions. `offloads` says that layers may lie on the CPU already.
     """
     kv_bytes = footprint.kv_bytes_per_token * workload.max_tokens
-    working = len(targets) * working_bytes(footprint, workload) + num_replicas * logits_bytes(footprint, 1)
+    share = -(-len(budgets) // num_replicas)  # of the GPUs
+    working = max(len(budgets), num_replicas) * working_bytes(footprint, workload, 1, share)
+    working += num_replicas * logits_bytes(footprint, workload, 1, share)
     needed = num_replicas * (footprint.weight_bytes + kv_bytes) + working
-    offered = sum(target.budget_bytes for target in targets)
+    offered = sum(budget.num_bytes for budget in budgets)
     who = footprint.model if num_replicas == 1 else f"{num_replicas} replicas of {footprint.model}"
     shortage = (
         f"{gib(needed - offered)} are missing"
         if needed > offered
         else "that is enough in sum, but layers cannot be split"
     )
-    remedies = _remedies(footprint, targets, workload, num_replicas, fits)
+    remedies = _remedies(footprint, budgets, workload, num_replicas, fits)
     last = "a larger GPU or more free main memory" if offloads else "layers on the CPU, slowly (--cpu_offloading)"
     return (
         f"{who} ({footprint.dtype}) {'does' if num_replicas == 1 else 'do'} not fit: weights "
         f"{gib(footprint.weight_bytes)}, KV cache {gib(kv_bytes)} ({_conversation(workload.max_tokens)}) "
         f"and working room {gib(working)} make {gib(needed)}{' in all' if num_replicas > 1 else ''}; "
-        f"{'; '.join(map(_offer, targets))}; {shortage}. "
+        f"{'; '.join(map(_offer, budgets))}; {shortage}. "
         f"What would help: {', or '.join([*remedies, last])}."
     )
 
@@ -65,28 +62,28 @@ def _conversation(num_tokens: int) -> str:
     return "one token" if num_tokens == 1 else f"one conversation of {num_tokens:,} tokens"
 
 
-def _offer(target: GpuBudget) -> str:
-    held = f", {target.gpu.held_by}" if target.gpu.processes else ""
+def _offer(budget: GpuBudget) -> str:
+    held = f", {budget.gpu.held_by}" if budget.gpu.processes else ""
     return (
-        f"GPU {target.index} ({target.gpu.name}) offers {gib(target.budget_bytes)} of its "
-        f"{gib(target.gpu.total_bytes)} ({gib(target.gpu.free_bytes)} free{held})"
+        f"GPU {budget.index} ({budget.gpu.name}) offers {gib(budget.num_bytes)} of its "
+        f"{gib(budget.gpu.total_bytes)} ({gib(budget.gpu.free_bytes)} free{held})"
     )
 
 
 def _remedies(
-    footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int, fits: _Fits
+    footprint: Footprint, budgets: Sequence[GpuBudget], workload: Workload, num_replicas: int, fits: _Fits
 ) -> list[str]:
     remedies = []
-    fewer = next((n for n in range(num_replicas - 1, 0, -1) if fits(footprint, targets, workload, n)), 0)
+    fewer = next((n for n in range(num_replicas - 1, 0, -1) if fits(footprint, budgets, workload, n)), 0)
     if fewer:
         remedies.append(f"fewer replicas: {fewer} {'fits' if fewer == 1 else 'fit'} (--num_replicas {fewer} or auto)")
-    all_free = [replace(target, budget_bytes=default_budget(target.gpu.free_bytes)) for target in targets]
-    if any(mine.budget_bytes < free.budget_bytes for mine, free in zip(targets, all_free, strict=True)) and fits(
+    all_free = [replace(budget, num_bytes=default_budget(budget.gpu.free_bytes)) for budget in budgets]
+    if any(mine.num_bytes < free.num_bytes for mine, free in zip(budgets, all_free, strict=True)) and fits(
         footprint, all_free, workload, num_replicas
     ):
         remedies.append("a larger --max_gpu_memory")
-    unheld = [_without_holders(target) for target in targets]
-    held = [mine.index for mine, other in zip(targets, unheld, strict=True) if mine.budget_bytes < other.budget_bytes]
+    unheld = [_without_holders(budget) for budget in budgets]
+    held = [mine.index for mine, other in zip(budgets, unheld, strict=True) if mine.num_bytes < other.num_bytes]
     if held and fits(footprint, unheld, workload, num_replicas):
         remedies.append(f"ending what holds GPU {', '.join(map(str, held))}")
     if footprint.dtype == "float32":
@@ -97,36 +94,36 @@ def _remedies(
                 for block in footprint.blocks
             ),
         )
-        if fits(halved, targets, workload, num_replicas):
+        if fits(halved, budgets, workload, num_replicas):
             remedies.append("--dtype bfloat16")
-    shorter = _longest_that_fits(footprint, targets, workload, num_replicas, fits)
+    shorter = _longest_that_fits(footprint, budgets, workload, num_replicas, fits)
     if shorter >= _SHORTEST_USEFUL:
         remedies.append(f"conversations of at most {shorter:,} tokens")
-    extra = max(targets, key=lambda target: target.budget_bytes)
+    extra = max(budgets, key=lambda budget: budget.num_bytes)
     for count in range(1, _MOST_GPUS_ADDED + 1):
-        if fits(footprint, [*targets, *[extra] * count], workload, num_replicas):
+        if fits(footprint, [*budgets, *[extra] * count], workload, num_replicas):
             more = "one more GPU" if count == 1 else f"{count} more GPUs"
             remedies.append(f"{more} like GPU {extra.index}")
             break
     return remedies
 
 
-def _without_holders(target: GpuBudget) -> GpuBudget:
+def _without_holders(budget: GpuBudget) -> GpuBudget:
     """As if the processes that hold memory there had ended; a budget below the usual one is the user's, and stays."""
-    gpu = target.gpu
-    if target.budget_bytes < default_budget(gpu.free_bytes):
-        return target
+    gpu = budget.gpu
+    if budget.num_bytes < default_budget(gpu.free_bytes):
+        return budget
     listed = sum(process.used_bytes or 0 for process in gpu.processes)
-    held_bytes = listed or gpu.used_bytes * target.is_busy
-    return replace(target, budget_bytes=max(target.budget_bytes, default_budget(gpu.free_bytes + held_bytes)))
+    held_bytes = listed or gpu.used_bytes * budget.is_busy
+    return replace(budget, num_bytes=max(budget.num_bytes, default_budget(gpu.free_bytes + held_bytes)))
 
 
 def _longest_that_fits(
-    footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int, fits: _Fits
+    footprint: Footprint, budgets: Sequence[GpuBudget], workload: Workload, num_replicas: int, fits: _Fits
 ) -> int:
     """Tokens of the longest conversation that fits, in steps of 256; 0 when none does."""
     lengths = range(workload.max_tokens // 256 * 256, 0, -256)
     return next(
-        (length for length in lengths if fits(footprint, targets, replace(workload, max_tokens=length), num_replicas)),
+        (length for length in lengths if fits(footprint, budgets, replace(workload, max_tokens=length), num_replicas)),
         0,
     )

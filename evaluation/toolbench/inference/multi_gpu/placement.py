@@ -1,4 +1,4 @@
-"""The layout of a run: how many replicas, each on which GPUs, and why.
+"""Where a run places its model: how many replicas, each on which GPUs, and why.
 
 Pure: footprint, GPUs with their budgets and the workload in; a `Placement` or a PlacementError out. Of all
 ways to group the GPUs, the one with the highest predicted throughput for the conversations asked for.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
-from evaluation.toolbench.inference.multi_gpu.grouping import best_grouping
+from evaluation.toolbench.inference.multi_gpu.grouping import best_groups
 from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
 from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
@@ -22,7 +22,7 @@ from evaluation.toolbench.inference.multi_gpu.units import parse_size
 
 @dataclass(frozen=True)
 class Placement:
-    """What will run where. `reasons` is a paragraph for people."""
+    """What will run where; `reasons` is a paragraph for people."""
 
     footprint: Footprint
     workload: Workload
@@ -33,14 +33,19 @@ class Placement:
 
     @property
     def conversations(self) -> int:
-        """Of the longest kind that run at once, over all replicas; never more than are wanted."""
-        return min(sum(replica.conversations for replica in self.replicas), self.workload.conversations)
+        """Conversations that are expected to run at once, over all replicas; never more than there are queries."""
+        return min(sum(replica.conversations for replica in self.replicas), self.workload.queries)
+
+    @property
+    def queries_per_min(self) -> float:
+        """Predicted, without what calls to APIs take."""
+        return self.workload.expected.queries_per_min(self.tokens_per_s)
 
 
 def budgets_of(
     visible: Sequence[Gpu], max_gpu_memory: str | Mapping[int, str] | None = None, num_gpus: int | None = None
 ) -> list[GpuBudget]:
-    """Budgets of the visible GPUs as the memory map gives them; the errors of `build_max_memory`.
+    """Returns the budgets of the visible GPUs as the memory map gives them; the errors of `build_max_memory`.
 
     `num_gpus` counts when `max_gpu_memory` names GPUs one by one; otherwise every GPU gets a budget. What others
     hold cannot be used, whatever `max_gpu_memory` says.
@@ -53,7 +58,7 @@ def budgets_of(
 
 
 def capped_budgets(visible: Sequence[Gpu], max_memory: Mapping[int, str]) -> list[GpuBudget]:
-    """The budgets of a memory map, as far as the memory is free."""
+    """Returns the budgets of a memory map, as far as the memory is free."""
     return [
         GpuBudget(visible[index], min(parse_size(text) if text[0] != "0" else 0, visible[index].free_bytes))
         for index, text in max_memory.items()
@@ -62,14 +67,14 @@ def capped_budgets(visible: Sequence[Gpu], max_memory: Mapping[int, str]) -> lis
 
 def plan_placement(
     footprint: Footprint,
-    targets: Sequence[GpuBudget],
+    budgets: Sequence[GpuBudget],
     workload: Workload | None = None,
     *,
     num_gpus: int | None = None,
     num_replicas: int | None = None,
     cpu_bytes: int = 0,
 ) -> Placement:
-    """The best layout of `footprint` over `targets`, of which at most `num_gpus` are used.
+    """Returns the best placement of `footprint` over `budgets`, of which at most `num_gpus` are used.
 
     `num_replicas` None leaves their number to the prediction; more replicas than GPUs share them evenly.
     `cpu_bytes` above 0 lets blocks that do not fit lie on the CPU. Busy GPUs are left out as long as the
@@ -77,56 +82,56 @@ def plan_placement(
     of `workload.max_tokens` fits.
     """
     workload = workload or Workload()
-    if num_gpus is not None and num_gpus > len(targets):
-        raise PlacementError(f"num_gpus={num_gpus}, but there are {len(targets)} to plan for", visible=len(targets))
-    for candidates in _candidates(targets, num_gpus):
-        most_useful = min(len(candidates), workload.conversations)
+    if num_gpus is not None and num_gpus > len(budgets):
+        raise PlacementError(f"num_gpus={num_gpus}, but there are {len(budgets)} to plan for", visible=len(budgets))
+    for candidates in _candidates(budgets, num_gpus):
+        most_useful = min(len(candidates), workload.queries)
         by_count = {
             count: found
             for count in ([num_replicas] if num_replicas else range(1, most_useful + 1))
-            if (found := best_grouping(footprint, candidates, workload, count))
+            if (found := best_groups(footprint, candidates, workload, count))
         }
         if by_count:
-            return _layout(footprint, workload, targets, by_count, num_gpus)
+            return _placement(footprint, workload, budgets, by_count, num_gpus)
     if cpu_bytes:
-        spilled = best_grouping(footprint, candidates, workload, num_replicas or 1, cpu_bytes=cpu_bytes)
+        spilled = best_groups(footprint, candidates, workload, num_replicas or 1, cpu_bytes=cpu_bytes)
         if spilled:
-            return _layout(footprint, workload, targets, {len(spilled): spilled}, num_gpus)
+            return _placement(footprint, workload, budgets, {len(spilled): spilled}, num_gpus)
     raise PlacementError(
-        describe_misfit(footprint, candidates, workload, num_replicas or 1, fits=_fit_so_many, offloads=cpu_bytes > 0),
+        describe_misfit(footprint, candidates, workload, num_replicas or 1, fits=_fits, offloads=cpu_bytes > 0),
         footprint=footprint,
-        budgets={target.index: target.budget_bytes for target in candidates},
+        budgets={budget.index: budget.num_bytes for budget in candidates},
     )
 
 
-def _candidates(targets: Sequence[GpuBudget], num_gpus: int | None) -> list[list[GpuBudget]]:
+def _candidates(budgets: Sequence[GpuBudget], num_gpus: int | None) -> list[list[GpuBudget]]:
     """Choices of GPUs, the one to try first in front: idle ones, then those with the most memory."""
-    count = num_gpus or len(targets)
-    idle = [target for target in targets if not target.is_busy][:count]
-    largest = sorted(targets, key=lambda target: -target.budget_bytes)[:count]
-    return [*([idle] if idle else []), sorted(largest, key=lambda target: target.index)]
+    count = num_gpus or len(budgets)
+    idle = [budget for budget in budgets if not budget.is_busy][:count]
+    largest = sorted(budgets, key=lambda budget: -budget.num_bytes)[:count]
+    return [*([idle] if idle else []), sorted(largest, key=lambda budget: budget.index)]
 
 
-def _fit_so_many(footprint: Footprint, targets: Sequence[GpuBudget], workload: Workload, num_replicas: int) -> bool:
-    return best_grouping(footprint, targets, workload, num_replicas) is not None
+def _fits(footprint: Footprint, budgets: Sequence[GpuBudget], workload: Workload, num_replicas: int) -> bool:
+    return best_groups(footprint, budgets, workload, num_replicas) is not None
 
 
 def _tokens_per_s(replicas: Sequence[PlannedReplica], offered: float) -> float:
     return sum(replica.tokens_per_s(offered) for replica in replicas)
 
 
-def _layout(
+def _placement(
     footprint: Footprint,
     workload: Workload,
-    targets: Sequence[GpuBudget],
+    budgets: Sequence[GpuBudget],
     by_count: Mapping[int, tuple[PlannedReplica, ...]],
     num_gpus: int | None,
 ) -> Placement:
-    predicted = {count: _tokens_per_s(found, workload.conversations / count) for count, found in by_count.items()}
+    predicted = {count: _tokens_per_s(found, workload.offered(count)) for count, found in by_count.items()}
     count = max(predicted, key=lambda each: predicted[each])
     replicas = tuple(sorted(by_count[count], key=lambda replica: replica.gpus))
     used = {index for replica in replicas for index in replica.gpus}
-    skipped = tuple(target for target in targets if target.index not in used)
+    skipped = tuple(budget for budget in budgets if budget.index not in used)
     others = {each: (by_count[each], predicted[each]) for each in by_count if each != count}
     reasons = describe_choice(footprint, workload, (replicas, predicted[count]), others, skipped, num_gpus)
     return Placement(footprint, workload, replicas, skipped, predicted[count], reasons)

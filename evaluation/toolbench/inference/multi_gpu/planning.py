@@ -2,69 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import psutil  # type: ignore[import-untyped]
 
+from evaluation.toolbench.inference.memory_shares import HOST_SHARE
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint, footprint_of_checkpoint
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, require_usable, visible_gpus
 from evaluation.toolbench.inference.multi_gpu.loading import resolve_dtype
-from evaluation.toolbench.inference.multi_gpu.memory_map import DEFAULT_SHARE
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import Placement, budgets_of, plan_placement
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 
+PLANNED = GpuConfig(num_replicas=AUTO)  # everything is left to the planner
+
 
 def plan_run(
-    model_path: str,
-    *,
-    workload: Workload | None = None,
-    num_gpus: int | None = None,
-    num_replicas: int | None = None,
-    max_gpu_memory: str | Mapping[int, str] | None = None,
-    dtype: str = "auto",
-    cpu_offloading: bool = False,
+    model_path: str, config: GpuConfig = PLANNED, workload: Workload | None = None, dtype: str = AUTO
 ) -> Placement | None:
-    """The layout for the model at `model_path` over the GPUs as they are now; None on a machine without one.
+    """Return where the model at `model_path` goes on the GPUs as they are now; None on a machine without one.
 
-    `num_gpus` and `num_replicas` None leave the number to the planner. Raises DataError for a checkpoint
-    that cannot be used, ConfigError for what cannot be read, PlacementError for what does not fit.
+    Raises DataError for a checkpoint that cannot be used, ConfigError for what cannot be read, PlacementError
+    for what does not fit.
     """
     require_usable(inspect_gpus())
     footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, on_cpu=False))
     gpus = visible_gpus()
-    if not gpus:
-        return None
-    return plan_for(
-        footprint,
-        gpus,
-        workload=workload,
-        num_gpus=num_gpus,
-        num_replicas=num_replicas,
-        max_gpu_memory=max_gpu_memory,
-        cpu_offloading=cpu_offloading,
-    )
+    return plan_for(footprint, gpus, config, workload) if gpus else None
 
 
 def plan_for(
-    footprint: Footprint,
-    gpus: Sequence[Gpu],
-    *,
-    workload: Workload | None = None,
-    num_gpus: int | None = None,
-    num_replicas: int | None = None,
-    max_gpu_memory: str | Mapping[int, str] | None = None,
-    cpu_offloading: bool = False,
+    footprint: Footprint, gpus: Sequence[Gpu], config: GpuConfig = PLANNED, workload: Workload | None = None
 ) -> Placement:
     """As `plan_run`, for a footprint and GPUs that have been read; conversations no longer than the model's context."""
     workload = workload or Workload()
-    workload = replace(workload, max_tokens=min(workload.max_tokens, footprint.max_length))
     return plan_placement(
         footprint,
-        budgets_of(gpus, max_gpu_memory, num_gpus),
-        workload,
-        num_gpus=num_gpus,
-        num_replicas=num_replicas,
-        cpu_bytes=int(psutil.virtual_memory().available * DEFAULT_SHARE) if cpu_offloading else 0,
+        budgets_of(gpus, config.max_gpu_memory, config.num_gpus),
+        replace(workload, max_tokens=min(workload.max_tokens, footprint.max_length)),
+        num_gpus=config.num_gpus,
+        num_replicas=None if config.num_replicas == AUTO else config.num_replicas,
+        cpu_bytes=int(psutil.virtual_memory().available * HOST_SHARE) if config.cpu_offloading else 0,
     )

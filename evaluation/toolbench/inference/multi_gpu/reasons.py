@@ -1,9 +1,9 @@
-"""Why a layout was chosen, in a paragraph with its numbers."""
+"""Why a placement was chosen, in a paragraph with its numbers."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
 from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Workload
@@ -23,7 +23,7 @@ def describe_choice(
     skipped: Sequence[GpuBudget],
     num_gpus: int | None = None,
 ) -> str:
-    """Sentences on what was chosen, what the best other choice would give, and which GPUs stay unused.
+    """Returns sentences on what was chosen, what the best other choice would give, and which GPUs stay unused.
 
     `num_gpus` is how many the user allows.
     """
@@ -31,15 +31,17 @@ def describe_choice(
     sentences = [
         f"{footprint.model} ({footprint.dtype}) has {gib(footprint.weight_bytes)} of weights and needs "
         f"{gib(footprint.kv_bytes_per_token * workload.max_tokens)} of KV cache for a conversation of "
-        f"{workload.max_tokens:,} tokens.",
-        f"Chosen: {_replicas(replicas)}, with room for {_at_once(replicas, workload)}; "
-        f"predicted {tokens_per_s:,.0f} tokens/s.",
+        f"{workload.max_tokens:,} tokens, the longest that there may be; those that run are expected to hold "
+        f"{workload.mean_tokens:,} on average.",
+        f"Chosen: {_replicas(replicas)}, with room for {_at_once(replicas, workload)}; predicted "
+        f"{_rate(tokens_per_s, workload)}, which is {_duration(tokens_per_s, workload)} "
+        "without what the APIs take.",
     ]
     best_others = sorted(others, key=lambda count: -others[count][1])[:_OTHERS_NAMED]
     if best_others:
         compared = "; ".join(
             f"{_replicas(others[count][0])}: {_running(others[count][0], workload)} at once, "
-            f"{others[count][1]:,.0f} tokens/s"
+            f"{_rate(others[count][1], workload)}"
             for count in best_others
         )
         sentences.append(f"Instead, {compared}. {_contrast(replicas, others[best_others[0]][0])}.")
@@ -48,19 +50,20 @@ def describe_choice(
         sentences.append(
             f"{gib(offloaded)} of weights lie on the CPU, as --cpu_offloading allows; tokens will be slow."
         )
-    sentences += [_skip(target) for target in skipped if target.is_busy]
-    idle = [target.index for target in skipped if not target.is_busy]
+    sentences += [_skip(budget) for budget in skipped if budget.is_busy]
+    idle = [budget.index for budget in skipped if not budget.is_busy]
     if idle:
         used = {index for replica in replicas for index in replica.gpus}
         why = f"num_gpus is {num_gpus}" if len(used) == num_gpus else "more would not raise the predicted throughput"
         sentences.append(f"{gpu_list(idle)} {'stays' if len(idle) == 1 else 'stay'} unused: {why}.")
-    if all(shard.target.gpu.bandwidth is None for replica in replicas for shard in replica.shards):
-        sentences.append("The GPUs' memory bandwidth is not known; 1 TB/s is assumed.")
+    guessed = {shard.budget.card.name for replica in replicas for shard in replica.shards if shard.budget.is_guessed}
+    if guessed:
+        sentences.append(f"Of GPUs that the table of cards does not list, the speed is that of {_listed(guessed)}.")
     return " ".join(sentences)
 
 
 def gpu_list(indices: Sequence[int]) -> str:
-    """CUDA indices for a sentence.
+    """Returns CUDA indices as a sentence has them.
 
     >>> gpu_list([0]), gpu_list([0, 1, 2]), gpu_list([0, 2])
     ('GPU 0', 'GPUs 0-2', 'GPUs 0, 2')
@@ -91,14 +94,30 @@ def _count(num_gpus: int) -> str:
 
 
 def _running(replicas: Sequence[PlannedReplica], workload: Workload) -> int:
-    return min(sum(replica.conversations for replica in replicas), workload.conversations)
+    return min(sum(replica.conversations for replica in replicas), workload.queries)
 
 
 def _at_once(replicas: Sequence[PlannedReplica], workload: Workload) -> str:
     room = sum(replica.kv_tokens for replica in replicas)
-    running, wanted = _running(replicas, workload), workload.conversations
-    at_once = f"all {wanted}" if running == wanted else f"{running} of the {wanted}"
-    return f"{room:,} tokens of KV cache, that is {at_once} conversations at once"
+    running = _running(replicas, workload)
+    return f"{room:,} tokens of KV cache, that is {running} conversation{'s' * (running != 1)} at once"
+
+
+def _rate(tokens_per_s: float, workload: Workload) -> str:
+    """Both units: an engine's, and the one in which people count."""
+    return f"{tokens_per_s:,.0f} tokens/s or {workload.expected.queries_per_min(tokens_per_s):,.0f} queries/min"
+
+
+def _duration(tokens_per_s: float, workload: Workload) -> str:
+    hours = workload.queries / workload.expected.queries_per_min(tokens_per_s) / 60
+    time = (
+        f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes" if hours >= 1 / 30 else "2 minutes or less"
+    )
+    return f"{time} for {workload.queries:,} queries"
+
+
+def _listed(names: Collection[str]) -> str:
+    return "cards like " + " and ".join(sorted(names))
 
 
 def _contrast(chosen: Sequence[PlannedReplica], other: Sequence[PlannedReplica]) -> str:
@@ -109,7 +128,7 @@ def _contrast(chosen: Sequence[PlannedReplica], other: Sequence[PlannedReplica])
     return "Fewer GPUs would work"
 
 
-def _skip(target: GpuBudget) -> str:
-    holder = f" by {target.gpu.held_by.split(' by ', 1)[-1]}" if target.gpu.processes else ""
-    held = f"{gib(target.gpu.used_bytes)} of its {gib(target.gpu.total_bytes)} are held{holder}"
-    return f"GPU {target.index} stays unused: busy, {held}."
+def _skip(budget: GpuBudget) -> str:
+    holder = f" by {budget.gpu.held_by.split(' by ', 1)[-1]}" if budget.gpu.processes else ""
+    held = f"{gib(budget.gpu.used_bytes)} of its {gib(budget.gpu.total_bytes)} are held{holder}"
+    return f"GPU {budget.index} stays unused: busy, {held}."

@@ -1,4 +1,4 @@
-"""GPUs, layouts and device maps as plain text, one line per GPU or module."""
+"""GPUs, placements and device maps as plain text."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def layout_table(layout: Placement) -> list[str]:
                     f"{gib(shard.kv_bytes_per_token * replica.kv_tokens)} ({replica.kv_tokens:,} tokens)",
                     gib(shard.working_bytes),
                     gib(used),
-                    gib(shard.target.budget_bytes - used),
-                    f"{gib(shard.target.budget_bytes)} of {gib(shard.target.gpu.free_bytes)} free",
+                    gib(shard.budget.num_bytes - used),
+                    f"{gib(shard.budget.num_bytes)} of {gib(shard.budget.gpu.free_bytes)} free",
                 ]
             )
         if replica.offloaded:
@@ -59,12 +59,31 @@ def layout_table(layout: Placement) -> list[str]:
     return align(["replica", "GPU", "layers", "weights", "KV room", "working", "sum", "left", "budget"], rows)
 
 
-def device_map_lines(device_map: Mapping[str, int | str]) -> list[str]:
-    """`model.layers.0: cuda:0`, a line for every entry; `""` in the map is the whole model."""
+def device_map_lines(device_map: Mapping[str, int | str | None]) -> list[str]:
+    """`model.layers.0-10: cuda:0`, a line for every run of layers in one place; `""` in the map is the whole model.
+
+    >>> device_map_lines({"embed": 0, "layers.0": 0, "layers.1": 0, "layers.2": 1, "head": "cpu"})
+    ['embed: cuda:0', 'layers.0-1: cuda:0', 'layers.2: cuda:1', 'head: cpu']
+    """
+    runs: list[tuple[str, list[str], int | str | None]] = []  # what comes before the number, numbers, place
+    for module, place in device_map.items():
+        stem, _, number = module.rpartition(".")
+        if not number.isdecimal():
+            runs.append((module, [], place))
+        elif runs and runs[-1][1] and (runs[-1][0], runs[-1][2]) == (stem, place):
+            runs[-1][1].append(number)
+        else:
+            runs.append((stem, [number], place))
     return [
-        f"{module or 'whole model'}: {f'cuda:{place}' if isinstance(place, int) else place}"
-        for module, place in device_map.items()
+        f"{_module(stem, numbers)}: {f'cuda:{place}' if isinstance(place, int) else place}"
+        for stem, numbers, place in runs
     ]
+
+
+def _module(stem: str, numbers: Sequence[str]) -> str:
+    if not numbers:
+        return stem or "whole model"
+    return f"{stem}.{numbers[0]}" + (f"-{numbers[-1]}" if len(numbers) > 1 else "")
 
 
 def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

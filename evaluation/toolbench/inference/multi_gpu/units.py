@@ -27,22 +27,13 @@ def parse_size(text: str) -> int:
     return num_bytes
 
 
-def format_budget(num_bytes: int) -> str:
-    """`num_bytes` in the style of a `max_memory` map, rounded down; MiB where GiB would say nothing.
-
-    >>> format_budget(int(20.9 * GIB)), format_budget(700 * MIB)
-    ('20GiB', '700MiB')
-    """
-    return f"{num_bytes // GIB}GiB" if num_bytes >= GIB else f"{max(num_bytes, 0) // MIB}MiB"
-
-
 def format_exact(num_bytes: int) -> str:
-    """`num_bytes` in the same style, exact to the MiB: what a user asked for is not rounded to GiB.
+    """`num_bytes` in the style of a `max_memory` map, exact to the MiB and rounded down.
 
-    >>> format_exact(20 * GIB), format_exact(20_000 * MIB)
-    ('20GiB', '20000MiB')
+    >>> format_exact(20 * GIB), format_exact(20_000 * MIB + 1), format_exact(0)
+    ('20GiB', '20000MiB', '0MiB')
     """
-    return f"{num_bytes // GIB}GiB" if num_bytes % GIB == 0 else f"{num_bytes // MIB}MiB"
+    return f"{num_bytes // GIB}GiB" if num_bytes and num_bytes % GIB == 0 else f"{max(num_bytes, 0) // MIB}MiB"
 
 
 def gib(num_bytes: float) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import psutil  # type: ignore[import-untyped]
 
+from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, LONGEST_CONVERSATION, GpuConfig
@@ -15,13 +17,7 @@ from evaluation.toolbench.inference.multi_gpu.loading import resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.placement import Placement
 from evaluation.toolbench.inference.multi_gpu.planning import plan_run
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
-from evaluation.toolbench.inference.replicas.layout import (
-    MAX_CONVERSATIONS,
-    RunLayout,
-    cpu_layout,
-    one_replica,
-    planned_layout,
-)
+from evaluation.toolbench.inference.replicas.layout import RunLayout, cpu_layout, one_replica, planned_layout
 
 
 def choose_layout(
@@ -29,7 +25,7 @@ def choose_layout(
     gpus: GpuConfig,
     *,
     num_items: int,
-    num_conversations: int = MAX_CONVERSATIONS,
+    num_conversations: int = MAX_RUNNING,
     max_tokens: int = LONGEST_CONVERSATION,
     dtype: str = AUTO,
 ) -> RunLayout:
@@ -50,16 +46,8 @@ def choose_layout(
         return _on_cpu(model_path, dtype, num_replicas or 1, host_bytes)
 
     def plan(count: int | None) -> Placement:
-        conversations = min(num_items, num_conversations * (count or len(visible)))
-        found = plan_run(
-            model_path,
-            workload=Workload(conversations=max(conversations, 1), max_tokens=max_tokens),
-            num_gpus=gpus.num_gpus,
-            num_replicas=count,
-            max_gpu_memory=gpus.max_gpu_memory,
-            dtype=dtype,
-            cpu_offloading=gpus.cpu_offloading,
-        )
+        workload = Workload(num_conversations, max_tokens, max(num_items, 1))
+        found = plan_run(model_path, replace(gpus, num_replicas=count or AUTO), workload, dtype)
         assert found is not None  # there are GPUs
         return found
 

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 
 from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import PlacementError
+from evaluation.toolbench.inference.memory_shares import CPU_KV_SHARE, HOST_SHARE, LOADING_SHARE
+from evaluation.toolbench.inference.multi_gpu.expectation import Expectation
 from evaluation.toolbench.inference.multi_gpu.units import GIB, gib
 
 if TYPE_CHECKING:  # they import torch, which a replica without a placed model does without
     from evaluation.toolbench.inference.multi_gpu.placement import Placement
     from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
 
-MAX_CONVERSATIONS = MAX_RUNNING  # of one replica unasked
-CPU_CONVERSATIONS = 32  # the same on the CPU, where more at once take memory and gain nothing
-_HOST_SHARE = 0.85  # of the free main memory, for models that lie there
-_CPU_KV_SHARE = 0.25  # of it, for the KV caches of all replicas on the CPU
+CPU_CONVERSATIONS = 32  # of one replica on the CPU unasked, where more at once take memory and gain nothing
 _PROCESS_BYTES = GIB // 2  # of a replica's process beside its model: Python, torch, transformers
-_LOADING_SHARE = 0.5  # of it, for weights on their way through it to the GPUs
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,12 @@ class ReplicaSpec:
     @property
     def most_conversations(self) -> int:
         """Return how many conversations it takes at once for --num_thread auto."""
-        return MAX_CONVERSATIONS if self.gpus else CPU_CONVERSATIONS
+        return MAX_RUNNING if self.gpus else CPU_CONVERSATIONS
+
+    def most_running(self, conversations: int | None) -> int:
+        """Return how many sequences its engine's steps may have: as many as run at once and as there is memory for."""
+        wanted = self.most_conversations if conversations is None else conversations
+        return wanted if self.placement is None else min(wanted, self.placement.max_running)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def planned_layout(layout: Placement, host_bytes: int) -> RunLayout:
 
 def cpu_layout(num_replicas: int, weight_bytes: int, host_bytes: int, num_cores: int) -> RunLayout:
     """Divide the CPU and `host_bytes` of free main memory among the replicas. PlacementError for too many."""
-    room = int(host_bytes * _HOST_SHARE)
+    room = int(host_bytes * HOST_SHARE)
     most = room // (weight_bytes + _PROCESS_BYTES)
     if num_replicas > max(most, 1):
         raise PlacementError(
@@ -81,7 +84,7 @@ def cpu_layout(num_replicas: int, weight_bytes: int, host_bytes: int, num_cores:
         )
     if num_replicas == 1:
         return one_replica()
-    kv_bytes = int(host_bytes * _CPU_KV_SHARE) // num_replicas
+    kv_bytes = int(host_bytes * CPU_KV_SHARE) // num_replicas
     threads = max(1, num_cores // num_replicas)
     return RunLayout(
         tuple(
@@ -100,23 +103,22 @@ def num_loading(weight_bytes: int, num_replicas: int, host_bytes: int) -> int:
     >>> num_loading(16, 8, 100), num_loading(16, 2, 1000), num_loading(16, 8, 10)
     (3, 2, 1)
     """
-    return max(1, min(num_replicas, int(host_bytes * _LOADING_SHARE) // max(weight_bytes, 1)))
+    return max(1, min(num_replicas, int(host_bytes * LOADING_SHARE) // max(weight_bytes, 1)))
 
 
 def conversations_in(kv_tokens: int, max_tokens: int) -> int:
-    """Return how many conversations of up to `max_tokens` a KV cache of `kv_tokens` serves well.
+    """Return how many conversations of up to `max_tokens` a KV cache of `kv_tokens` is expected to hold.
 
-    Counted with half the longest length, which is what a conversation has on average; if they all grow
-    long, the engine lets the youngest wait.
+    A plan counts them likewise. If they all grow long, the engine lets the youngest wait.
     """
-    return max(1, kv_tokens // max(max_tokens // 2, 1))
+    return max(1, kv_tokens // Expectation().mean_of(max_tokens))
 
 
 def _planned_spec(number: int, replica: PlannedReplica) -> ReplicaSpec:
     return ReplicaSpec(
         number,
         gpus=tuple(f"cuda:{index}" for index in replica.gpus),
-        uuids=tuple(shard.target.gpu.uuid for shard in replica.shards),
+        uuids=tuple(shard.budget.gpu.uuid for shard in replica.shards),
         visible_devices=replica.visible_devices,
         placement=replica,
         max_kv_bytes=replica.max_kv_bytes,

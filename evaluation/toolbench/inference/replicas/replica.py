@@ -46,10 +46,10 @@ class Replica:
         For the time before the model loads, in a process that sees this replica's GPUs only.
         """
         for index, shard in enumerate(self.spec.placement.shards if self.spec.placement else ()):
-            if shard.target.share > 1:
+            if shard.budget.share > 1:
                 import torch
 
-                fraction = shard.target.budget_bytes / shard.target.gpu.total_bytes
+                fraction = shard.budget.num_bytes / shard.budget.gpu.total_bytes
                 torch.cuda.set_per_process_memory_fraction(fraction, index)
 
     def conversations(self, max_tokens: int) -> int | None:

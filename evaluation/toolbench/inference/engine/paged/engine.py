@@ -34,6 +34,12 @@ from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE, KvCa
 from evaluation.toolbench.inference.engine.paged.pages import PagePool
 from evaluation.toolbench.inference.engine.paged.scheduler import Counts, Limits, Plan, Scheduler
 from evaluation.toolbench.inference.engine.paged.sequence import Sequence
+from evaluation.toolbench.inference.engine.paged.working_memory import (
+    activation_bytes_per_token,
+    logits_bytes,
+    rows_of_a_step,
+    working_bytes,
+)
 from evaluation.toolbench.inference.engine.request import (
     Engine,
     GenerationRequest,
@@ -103,7 +109,7 @@ class PagedEngine(Engine):
                 num_pages = count_pages(
                     layers,
                     page_size,
-                    working_bytes=_working_bytes(model, self.vocab_size, limits),
+                    working_bytes=_working_bytes(model, self.vocab_size, stages, limits),
                     max_pages=max_running * pages_per_sequence,
                     max_bytes=max_kv_bytes,
                     max_gpu_bytes=max_gpu_bytes or {},
@@ -353,16 +359,14 @@ def _prepared_stages(model: PreTrainedModel, compile_layers: bool | None, join_l
     return stages
 
 
-def _working_bytes(model: PreTrainedModel, vocab_size: int, limits: Limits) -> int:
-    """GPU memory that a step needs beside weights and pages, on the generous side.
-
-    Logits: the model's own (2 bytes), float32, its masked copy, and for drawn tokens noise, scores and a
-    sorted copy with its int64 indices: about 40 bytes for each id and row. Activations: the largest are
-    the two halves of the feed-forward layer and their product, about 8 bytes per token and feature with
-    what surrounds them. 2 GiB for graphs, kernels and libraries.
-    """
+def _working_bytes(
+    model: PreTrainedModel, vocab_size: int, stages: list[Stage], limits: Limits
+) -> Callable[[torch.device], int]:
+    """What a step needs on a device beside weights and pages; the logits are where the output embedding is."""
     config = model.config.get_text_config()
-    num_rows = limits.max_running + limits.max_prefill_rows
-    num_tokens = limits.max_running + limits.max_prefill_tokens
-    widest = max(int(getattr(config, "intermediate_size", 0)), 4 * int(config.hidden_size))
-    return 40 * num_rows * vocab_size + 8 * num_tokens * widest + 2 * 2**30
+    intermediate_size = int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+    activation_bytes = activation_bytes_per_token(int(config.hidden_size), intermediate_size, model.dtype.itemsize)
+    everywhere = working_bytes(activation_bytes, limits, len(stages))
+    at_head = logits_bytes(rows_of_a_step(limits.max_running, len(stages), limits), vocab_size)
+    head_device = stages[-1].device if len(stages) == 1 else model.get_output_embeddings().weight.device
+    return lambda device: everywhere + (at_head if device == head_device else 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import psutil  # type: ignore[import-untyped]
@@ -11,10 +11,9 @@ import torch
 from evaluation.toolbench.inference.engine.device import to_device
 from evaluation.toolbench.inference.engine.paged.attach import LayerShape
 from evaluation.toolbench.inference.errors import PlacementError
+from evaluation.toolbench.inference.memory_shares import CPU_KV_SHARE, LOADED_GPU_SHARE
 
 PAGE_SIZE = 64  # tokens; as many as the decode kernel takes at a time, so that a block lies in one page
-_GPU_SHARE = 0.92  # of what is free once the weights are loaded and the working room is set aside
-_CPU_SHARE = 0.25  # other processes live there too
 _MIB = 2**20
 
 
@@ -60,24 +59,28 @@ def count_pages(
     layers: Sequence[LayerShape],
     page_size: int,
     *,
-    working_bytes: int,
+    working_bytes: Callable[[torch.device], int],
     max_pages: int,
     max_bytes: int | None = None,
     max_gpu_bytes: Mapping[int, int] = MappingProxyType({}),
 ) -> int:
     """Pages that fit beside the weights on every device of `layers`, at most `max_pages`.
 
-    `working_bytes` stay free on each GPU for activations, logits and graphs; `max_bytes` limits what the
-    pages take of each device, `max_gpu_bytes` (by CUDA index) what they and the weights take of a GPU.
+    `working_bytes` of a GPU stay free there for activations, logits and graphs; `max_bytes` limits what the pages
+    take of each device, `max_gpu_bytes` (by CUDA index) what they, the weights and the working memory take of a GPU.
     PlacementError when there is no room for a single page.
     """
     room = max_pages
     for device in dict.fromkeys(layer.device for layer in layers):
         page_bytes = sum(layer.page_bytes(page_size) for layer in layers if layer.device == device)
         free = _free_bytes(device)
-        if device.type == "cuda" and device.index in max_gpu_bytes:
-            free = min(free, max(max_gpu_bytes[device.index] - torch.cuda.memory_allocated(device), 0))
-        usable = int((free - working_bytes) * _GPU_SHARE) if device.type == "cuda" else int(free * _CPU_SHARE)
+        if device.type == "cuda":
+            usable = int((free - working_bytes(device)) * LOADED_GPU_SHARE)
+            if device.index in max_gpu_bytes:  # a budget has left others their share already
+                left = max(max_gpu_bytes[device.index] - torch.cuda.memory_allocated(device), 0)
+                usable, free = min(usable, left - working_bytes(device)), min(free, left)
+        else:
+            usable = int(free * CPU_KV_SHARE)
         if max_bytes is not None:
             usable = min(usable, max_bytes)
         if usable < page_bytes:

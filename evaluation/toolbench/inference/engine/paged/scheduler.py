@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field, replace
 
+from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.engine.paged.pages import PagePool, extend_names
 from evaluation.toolbench.inference.engine.paged.prefix import Prefix, PrefixStore
 from evaluation.toolbench.inference.engine.paged.sequence import Sequence
@@ -36,7 +37,7 @@ _SMALLEST_CHUNK = 32  # tokens: a step's fixed costs are shared by at least so m
 class Limits:
     """How large a step may become."""
 
-    max_running: int = 128  # sequences with a part in the steps
+    max_running: int = MAX_RUNNING  # sequences with a part in the steps
     max_prefill_tokens: int = _PREFILL_TOKENS  # prompt tokens a step, all sequences together
     max_prefill_rows: int = 16  # sequences that read more than one token in a step
 

@@ -1,0 +1,82 @@
+"""How fast a replica answers: a model of a step's time on each GPU and on the host. Pure.
+
+A batch of conversations passes the replica's GPUs one after another, several batches follow each other, and the
+slowest GPU, or the host that plans and launches every step, sets the pace. The constants are fitted to what was
+measured with the 8B shape (benchmarks/README.md; `tests/multi_gpu/test_throughput.py` has the rows): one, two, three
+and four H200s and one and two H100s, 1 to 128 conversations, all within 15%.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Shares of the vendor's figures that a step reaches. (Copies alone reach 0.87 of an H200's bandwidth and large matrix
+# products 0.77 of its rate; a step's products are smaller, and steps are not all alike.)
+_BANDWIDTH_SHARE = 0.74
+_FLOPS_SHARE = 0.50
+_LAYER_S = 0.03e-3  # of a layer, beside memory and arithmetic: norms, small kernels, gaps
+_HOP_S = 0.05e-3  # handing a batch's hidden states to the next GPU
+_UNEVENNESS = 0.04  # of the slowest GPU's time, for each further GPU: batches differ, and GPUs wait for one another
+_OVERLAP = 4  # exponent: of two that work at the same time the slower one sets the pace, and a little is lost to both
+_MIX = 2  # exponent: matrix products of few rows wait for memory, of many for arithmetic, in between for either
+
+
+@dataclass(frozen=True)
+class HostCosts:
+    """What the engine's thread takes to plan, launch and read one step, in seconds: `base_s` and `row_s` a sequence."""
+
+    base_s: float = 1.4e-3
+    row_s: float = 0.06e-3
+
+
+@dataclass(frozen=True)
+class StageCosts:
+    """A GPU's part of a model, and what the GPU can do."""
+
+    bandwidth: float  # of its memory, bytes per second, by the datasheet
+    flops: float  # dense matrix products in the model's dtype, operations per second, by the datasheet
+    layer_bytes: int  # weights of its decoder layers, read once a step
+    head_bytes: int  # of the output embedding, which multiplies drawn rows only
+    kv_bytes_per_token: int
+    num_layers: int
+    item_bytes: int = 2  # of a weight
+    streamed_s: float = 0.0  # for weights that come over from main memory in every step
+
+    def seconds(self, rows: float, read_per_drawn: float, mean_tokens: float) -> float:
+        """Time of a step in which `rows` sequences of `mean_tokens` draw a token, and prompts are read beside them."""
+        bandwidth = self.bandwidth * _BANDWIDTH_SHARE
+        reading = self.layer_bytes / bandwidth
+        tokens = rows * (1 + read_per_drawn)
+        computing = 2 * tokens * self.layer_bytes / self.item_bytes / (self.flops * _FLOPS_SHARE)
+        return (
+            _combined(reading, computing, _MIX)
+            + (self.head_bytes + rows * mean_tokens * self.kv_bytes_per_token) / bandwidth
+            + self.num_layers * _LAYER_S
+            + self.streamed_s
+        )
+
+
+def tokens_per_s(
+    stages: Sequence[StageCosts],
+    running: float,
+    *,
+    read_per_drawn: float,
+    mean_tokens: float,
+    host: HostCosts | None = None,
+) -> float:
+    """Tokens drawn per second while `running` conversations are dealt to as many batches as there are stages."""
+    host = host or HostCosts()
+    batches = max(1, min(len(stages), int(running)))
+    rows = running / batches
+    seconds = [stage.seconds(rows, read_per_drawn, mean_tokens) for stage in stages]
+    round_s = sum(seconds) + _HOP_S * (len(stages) - 1)  # of a batch through all GPUs
+    unevenness = _UNEVENNESS * (len(stages) - 1) * (batches > 1)
+    on_gpus = max(round_s / batches, max(seconds) * (1 + unevenness))
+    on_host = host.base_s + host.row_s * rows
+    return rows / _combined(on_gpus, on_host, _OVERLAP)
+
+
+def _combined(one: float, other: float, exponent: int) -> float:
+    """The larger of two, and more where they are alike."""
+    return float((one**exponent + other**exponent) ** (1 / exponent))
