@@ -19,7 +19,6 @@ answer's tree to the events that made it, however the tree was searched.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import threading
@@ -31,7 +30,7 @@ from typing import Any
 
 from evaluation.toolbench.inference.errors import OutputError
 from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, GAVE_UP
-from evaluation.toolbench.json_input import check_regular
+from evaluation.toolbench.inference.records.json_lines import JsonLines
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +65,9 @@ class EventLog:
         self._has_failed = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            check_regular(self._file, self.path)
+            self._file: JsonLines | None = JsonLines(self.path)
         except OSError as error:
             raise OutputError(f"cannot write the run's events to {self.path}: {error.strerror}") from error
-        self._line_is_torn = not _ends_with_newline(self._file)  # of a process that was killed
         self.write(
             "replica_start",
             run=run_id,
@@ -87,12 +84,11 @@ class EventLog:
     def write(self, event: str, t: float | None = None, **values: Any) -> None:
         """Append one event; `t` is now unless told."""
         record = {"t": round(self.now() if t is None else t, 4), "event": event, **values}
-        line = json.dumps(record, ensure_ascii=True, separators=(",", ":"), default=str).encode() + b"\n"
         with self._lock:
             if self._file is None:
                 return
             try:
-                self._append(line)
+                self._file.append(record)
             except OSError as error:
                 if not self._has_failed:
                     logger.warning("events are being lost: cannot write to %s: %s", self.path, error.strerror)
@@ -121,7 +117,7 @@ class EventLog:
         self.write("replica_end")
         with self._lock:
             if self._file is not None:
-                os.close(self._file)
+                self._file.close()
                 self._file = None
 
     def __enter__(self) -> EventLog:
@@ -129,15 +125,6 @@ class EventLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _append(self, line: bytes) -> None:
-        assert self._file is not None
-        if self._line_is_torn:
-            line = b"\n" + line
-        self._line_is_torn = True  # until the whole line is there
-        while line:
-            line = line[os.write(self._file, line) :]
-        self._line_is_torn = False
 
 
 class QueryRecorder:
@@ -203,8 +190,3 @@ def _fingerprint(message: dict[str, Any]) -> str:
     if call:
         return step_fingerprint(str(call["name"]), str(call["arguments"]))
     return step_fingerprint(None, message.get("content") or "")
-
-
-def _ends_with_newline(file: int) -> bool:
-    size = os.fstat(file).st_size
-    return size == 0 or os.pread(file, 1, size - 1) == b"\n"
