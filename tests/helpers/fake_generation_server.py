@@ -110,7 +110,7 @@ class FakeServer:
             return error_answer(400, f"This model's maximum context length is {self.max_model_len} tokens")
         allowed = body.get("allowed_token_ids")
         if allowed is not None and self.list_limit is not None and len(allowed) > self.list_limit:
-            raise _Stopped
+            raise Stopped
         if "structured_outputs" in body and allowed is None:
             if not self.grammars_work:
                 return error_answer(500, "Internal server error")
@@ -139,7 +139,7 @@ class FakeServer:
         return {"choices": [{"index": 0, "text": "", "finish_reason": reason, **returned}]}
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """The server is gone."""
 
 
@@ -169,7 +169,7 @@ def running(fake: FakeServer, port: int = 0, tls: ssl.SSLContext | None = None) 
                 status, kind, content = fake.answer(
                     self.command, self.path, self.headers.get("authorization", ""), body
                 )
-            except _Stopped:
+            except Stopped:
                 self.server.gone = True  # type: ignore[attr-defined]
             if getattr(self.server, "gone", False):
                 self.close_connection = True

@@ -12,6 +12,7 @@ the traceback instead.
         EngineStoppedError   by an engine that serves no request any more
           ServerError        because there is no usable generation server
       ApiError         no usable API server
+      JudgeError       no judge that can be asked
       OutputError      an answer that cannot be written
 """
 
@@ -56,6 +57,10 @@ class ServerError(EngineStoppedError):
 
 class ApiError(ToolGenError):
     """No usable API server."""
+
+
+class JudgeError(ToolGenError):
+    """No judge that can be asked."""
 
 
 class OutputError(ToolGenError):

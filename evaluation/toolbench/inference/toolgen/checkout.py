@@ -10,7 +10,7 @@ from pathlib import Path
 
 # The file that has them all comes first. The rest of the checkout is only read for what it lacks.
 _LIKELY_FILE = "OpenAgent/agents/toolgen/toolgen.py"
-_SOURCE_FOLDERS = ("OpenAgent", "evaluation", "training", "scripts")
+_SOURCE_FOLDERS = ("OpenAgent", "evaluation", "training", "scripts", "toolbench")  # the last one is StableToolBench's
 
 
 def repository_root() -> Path:

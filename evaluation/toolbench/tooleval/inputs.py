@@ -1,0 +1,26 @@
+"""Reads a JSON object that users hand over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.json_input import read_text
+
+
+def read_entries(path: Path, what: str) -> dict[str, Any]:
+    """The object in `path`, whose keys are query ids; DataError, naming the file as `what`, for anything else.
+
+    Conversations are nested by two levels a step, so they may be deeper than other data.
+    """
+    try:
+        record = json.loads(read_text(path))
+    except OSError as error:
+        raise DataError(f"cannot read the {what} file {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"the {what} file {path} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise DataError(f"the {what} file {path} holds a {type(record).__name__}, not an object with query ids as keys")
+    return record

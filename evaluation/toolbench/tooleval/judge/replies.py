@@ -1,0 +1,125 @@
+"""Reads a verdict from whatever a judge said. Pure.
+
+A call of the function is read first, then JSON anywhere in the text, then the text's words. Words are read
+only where they say one thing: "not solved" or "Solved or Unsolved" is no verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.toolbench.http_client.server_replies import Failure, error_words
+from evaluation.toolbench.tooleval.judge.checks import REASON_KEY, Check
+
+_THOUGHTS = re.compile(r"^.*?</think>", re.DOTALL)  # of models that think aloud first
+_NEGATION = re.compile(r"(?:\bnot|n't|\bnever|\bneither|\bnor|\bno)\W+(?:\w+\W+)?$", re.IGNORECASE)
+_LONGEST_REASON = 4000  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One reply of a chat server. `called` are the arguments of its function call, None without one."""
+
+    text: str
+    called: str | None
+    served_model: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def read_chat_reply(reply: Mapping[str, Any]) -> Said:
+    """The parts of a chat completion that matter. Failure for an object that is something else."""
+    if "error" in reply:  # a server that dies after it has sent its status says so in the body
+        raise Failure("failed", f"answered with an error: {error_words(reply)}")
+    try:
+        message = reply["choices"][0]["message"]
+        calls = message.get("tool_calls") or ()
+        function = calls[0]["function"] if calls else message.get("function_call")
+        usage = reply.get("usage") or {}
+        content = message.get("content") or ""
+        return Said(
+            text=content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in content),
+            called=None if not function else _as_text(function.get("arguments")),
+            served_model=str(reply.get("model") or ""),
+            prompt_tokens=_count(usage.get("prompt_tokens")),
+            completion_tokens=_count(usage.get("completion_tokens")),
+        )
+    except (LookupError, TypeError, AttributeError):
+        raise Failure("failed", "answered with JSON that is not a chat completion") from None
+
+
+def read_verdict(said: Said, check: Check) -> tuple[str | None, str]:
+    """(verdict, reason). The verdict is one of the check's words, or None where none can be read."""
+    text = _THOUGHTS.sub("", said.text).strip()
+    for source in filter(None, (said.called, text)):
+        for values in _objects(source):
+            verdict = _word_of(values.get(check.key), check.words)
+            if verdict is not None:
+                return verdict, str(values.get(REASON_KEY) or text)[:_LONGEST_REASON]
+    reason = (text or said.called or "")[:_LONGEST_REASON]
+    return read_words(text, check.words, label=check.key) if text else None, reason
+
+
+def read_words(text: str, words: Sequence[str], *, label: str) -> str | None:
+    """The one word that `text` says: behind the label, else in its first line, else anywhere.
+
+    >>> words = ("Unsure", "Unsolved", "Solved")
+    >>> read_words("Answer Status: **Unsolved**. Solved only in part.", words, label="answer_status")
+    'Unsolved'
+    >>> read_words("The task was not solved.", words, label="answer_status")
+    """
+    spelled = r"[\W_]*".join(map(re.escape, re.split(r"[\W_]+", label)))
+    labelled = re.search(rf"{spelled}[\W_]*?(?:\bis\b[\W_]*)?\b({_any_of(words)})\b", text, re.IGNORECASE)
+    if labelled:
+        return _word_of(labelled[1], words)
+    lines = text.strip().splitlines()
+    for part in (lines[0] if lines else "", text):
+        found = {_word_of(match[0], words) for match in _mentions(part, words)}
+        if len(found) == 1 and not any(_NEGATION.search(part[: match.start()]) for match in _mentions(part, words)):
+            return found.pop()
+    return None
+
+
+def _mentions(text: str, words: Sequence[str]) -> Iterator[re.Match[str]]:
+    return re.finditer(rf"\b(?:{_any_of(words)})\b", text, re.IGNORECASE)
+
+
+def _any_of(words: Sequence[str]) -> str:
+    return "|".join(map(re.escape, words))
+
+
+def _objects(text: str) -> Iterator[Mapping[str, Any]]:
+    """The JSON objects in `text`, outermost ones only."""
+    decoder = json.JSONDecoder(strict=False)
+    start = text.find("{")
+    while start >= 0:
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            yield value
+        start = text.find("{", end)
+
+
+def _word_of(value: Any, words: Sequence[str]) -> str | None:
+    """The allowed word that `value` is, whatever its case; numbers may be written as 1, 1.0 or "1"."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    said = str(value).strip().lower()
+    return next((word for word in words if word.lower() == said), None)
+
+
+def _as_text(arguments: Any) -> str:
+    """Arguments are JSON text; some servers send the object itself."""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0

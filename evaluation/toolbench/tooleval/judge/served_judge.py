@@ -1,0 +1,82 @@
+"""What judges behind a server have in common: their model, their prompts, and how results describe them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.tooleval.judge.client import JudgeClient
+from evaluation.toolbench.tooleval.judge.interface import Reply
+from evaluation.toolbench.tooleval.judge.prompts import JudgePrompts
+from evaluation.toolbench.tooleval.judge.replies import Said
+from evaluation.toolbench.tooleval.judge.settings import JudgeSettings
+
+
+class ServedJudge:
+    """A model that OpenAI-compatible servers serve."""
+
+    default_model: str
+    temperature: float
+    max_tokens: int
+
+    def __init__(self, settings: JudgeSettings, prompts: JudgePrompts, warn: Callable[[str], None]) -> None:
+        self.warn = warn
+        self.prompts = prompts
+        self.client = JudgeClient(settings, warn)
+        self.model = settings.model or prompts.model or self.default_model
+        self._is_named = settings.model is not None
+        self._served_model = ""
+
+    @property
+    def constraint(self) -> str:
+        """How the judge is kept to the allowed words."""
+        return "text"
+
+    def prompt_sha256(self, check: str) -> str:
+        return self.prompts.sha256(check)
+
+    async def open(self) -> None:
+        models = await self.client.open()
+        if not self._is_named:
+            self.model = choose_model(self.model, models)
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    def reply(self, check: str, said: Said, verdict: str | None, reason: str) -> Reply:
+        """What was said, as it is kept."""
+        self._served_model = said.served_model or self._served_model
+        return Reply(
+            verdict,
+            reason,
+            prompt_sha256=self.prompt_sha256(check),
+            model=self.model,
+            served_model=said.served_model,
+            prompt_tokens=said.prompt_tokens,
+            completion_tokens=said.completion_tokens,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "served_model": self._served_model or None,
+            "url": self.client.shown_urls,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "prompts": self.prompts.digests(),
+            "own_prompts": list(self.prompts.own),
+            "constraint": self.constraint,
+        }
+
+
+def choose_model(default: str, served: list[str]) -> str:
+    """The model to ask where the user names none: the evaluator's own if it is served, else the only one that is."""
+    if not served or default in served:
+        return default
+    if len(served) == 1:
+        return served[0]
+    raise ConfigError(
+        f"the judge's server has {len(served)} models ({', '.join(served[:5])}) and not {default}: name one with "
+        "--judge_model or JUDGE_MODEL"
+    )

@@ -1,0 +1,89 @@
+"""The flags that all judging commands share, and the judge that they and the environment name."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from evaluation.toolbench.inference.command_line import positive, seconds
+from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.toolgen.checkout import repository_root
+from evaluation.toolbench.tooleval.judge.interface import Judge
+from evaluation.toolbench.tooleval.judge.prompts import DEFAULT_EVALUATOR
+from evaluation.toolbench.tooleval.judge.requests import CONSTRAINTS
+
+SETS = ("G1_instruction", "G1_tool", "G1_category", "G2_instruction", "G2_category", "G3_instruction")
+
+ENVIRONMENT_HELP = """\
+The judge's place, model and key come from the flags, else from the environment: JUDGE_URL, JUDGE_MODEL and
+JUDGE_API_KEY; or OPENAI_BASE_URL (OPENAI_API_BASE), EVAL_MODEL and OPENAI_KEY (OPENAI_API_KEY); or API_POOL_FILE, a
+JSON list of {"api_key", "api_base"} used in turn. Keys are written nowhere. Exit codes: 0 done, 1 some verdict is
+missing, 2 could not start, 128 + signal when stopped. The same command goes on where it was stopped.
+"""
+
+
+def add_judge_arguments(parser: argparse.ArgumentParser, *, max_eval_threads: int, evaluate_times: int | None) -> None:
+    """Add ToolEval's flags about judging, and ours."""
+    parser.add_argument(
+        "--evaluator",
+        default=DEFAULT_EVALUATOR,
+        help="a folder of evaluators/ with the judge's prompts; fac: StableToolBench's FAC evaluator; demo: the "
+        "bundled demo's own checker, without a server",
+    )
+    times = " (default: 4; fac and demo: 1)" if evaluate_times is None else ""
+    parser.add_argument("--max_eval_threads", type=positive, default=max_eval_threads, help="requests at once")
+    parser.add_argument("--evaluate_times", type=positive, default=evaluate_times, help=f"repeats{times}")
+    parser.add_argument("--overwrite", action="store_true", help="ask anew; an old log of verdicts is kept beside")
+    parser.add_argument("--judge_url", help="an OpenAI-compatible server, such as http://localhost:8000/v1")
+    parser.add_argument("--judge_model", help="its model (default: the evaluator's, or the only one it serves)")
+    parser.add_argument(
+        "--judge_constraint",
+        default="auto",
+        choices=("auto", *CONSTRAINTS),
+        help="how the judge is kept to the allowed words: tool, schema, choice, text, or auto: the first of these "
+        "that the server does not refuse",
+    )
+    parser.add_argument("--judge_timeout", type=seconds, default=600.0, help="seconds for one request")
+    parser.add_argument(
+        "--judge_prompts",
+        type=Path,
+        help="another checkout of ToolBench, StableToolBench or ToolGen to look for the judge's prompts in",
+    )
+
+
+def check_judge_arguments(options: argparse.Namespace) -> None:
+    """ConfigError for a folder that is absent."""
+    if options.judge_prompts is not None and not options.judge_prompts.is_dir():
+        raise ConfigError(f"--judge_prompts {options.judge_prompts} is not a folder")
+
+
+def make_judge(options: argparse.Namespace) -> Judge:
+    """The judge that the flags name, not opened yet. ConfigError, DataError."""
+    from evaluation.toolbench.tooleval.judge.chat_judge import ChatJudge
+    from evaluation.toolbench.tooleval.judge.demo_judge import DemoJudge
+    from evaluation.toolbench.tooleval.judge.fac_judge import FacJudge
+    from evaluation.toolbench.tooleval.judge.prompts import load_fac_prompt, load_tooleval_prompts
+    from evaluation.toolbench.tooleval.judge.settings import JudgeSettings
+
+    if options.evaluator == "demo":
+        return DemoJudge(warn)
+    checkouts = [*filter(None, [options.judge_prompts]), repository_root()]
+    is_fac = options.evaluator == "fac"
+    prompts = load_fac_prompt(checkouts) if is_fac else load_tooleval_prompts(options.evaluator, checkouts)
+    settings = JudgeSettings.of(
+        os.environ,
+        url=options.judge_url,
+        model=options.judge_model,
+        constraint=None if options.judge_constraint == "auto" else options.judge_constraint,
+        timeout_s=options.judge_timeout,
+    )
+    if prompts.note:
+        warn(prompts.note)
+    return FacJudge(settings, prompts, warn) if is_fac else ChatJudge(settings, prompts, warn)
+
+
+def warn(message: str) -> None:
+    """Say something on stderr."""
+    print(f"WARNING: {message}", file=sys.stderr)

@@ -1,0 +1,141 @@
+"""The files of one pass rate: `<set>_<model>.json`, `.csv`, `_results.json` as ToolEval has them, `_queries.tsv`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.tooleval.converted import ConvertedAnswer
+from evaluation.toolbench.tooleval.judge.checks import SOLVED, UNSOLVED, UNSURE
+from evaluation.toolbench.tooleval.judge.interface import Judge
+from evaluation.toolbench.tooleval.pass_rate import JUDGED, MISSING, UNDECIDED, PassRate, QueryScore
+from evaluation.toolbench.tooleval.result_files import read_object, write_object, write_rows, write_tsv
+from evaluation.toolbench.tooleval.verdict_log import Tokens, VerdictLog
+
+_PREFIX = "AnswerStatus."  # of a status in ToolEval's files
+_CSV_COLUMNS = (
+    "query",
+    "available_tools",
+    "model_intermediate_steps",
+    "model_final_step",
+    "model",
+    "query_id",
+    "is_solved",
+)
+
+
+class PassRateFiles:
+    """The files of one model and one set in a folder."""
+
+    def __init__(self, folder: Path, test_set: str, model: str) -> None:
+        self._folder = folder
+        self._model = model
+        self._stem = f"{test_set}_{model}"
+
+    @property
+    def verdicts(self) -> Path:
+        return self._folder / f"{self._stem}_verdicts.jsonl"
+
+    @property
+    def results(self) -> Path:
+        return self._folder / f"{self._stem}_results.json"
+
+    def read_statuses(self) -> dict[str, dict[int, str]]:
+        """Query id -> repeat -> status, as the JSON of an earlier scoring has them; empty without one. DataError."""
+        return read_statuses(self._folder / f"{self._stem}.json")
+
+    def write(
+        self,
+        queries: Sequence[QueryScore],
+        answers: Mapping[str, ConvertedAnswer],
+        rate: PassRate,
+        judge: Judge,
+        log: VerdictLog,
+        num_repeats: int,
+    ) -> None:
+        """Write all of them, the results last. OutputError."""
+        answered = [(query, answers[query.query_id]) for query in queries if query.state != MISSING]
+        write_object(
+            self._folder / f"{self._stem}.json", {query.query_id: _entry(query, a) for query, a in answered}, indent=4
+        )
+        write_rows(
+            self._folder / f"{self._stem}.csv", _CSV_COLUMNS, (_csv_row(query, a, self._model) for query, a in answered)
+        )
+        repeats = [f"repeat_{number}" for number in range(num_repeats)]
+        write_tsv(
+            self._folder / f"{self._stem}_queries.tsv",
+            ["query_id", "state", *repeats, "score", "total_steps", "prompt_tokens", "completion_tokens"],
+            (_tsv_row(query, num_repeats, log.tokens.get(query.query_id, Tokens())) for query in queries),
+        )
+        write_object(self.results, _results(queries, rate, judge, log), indent=2)
+
+
+def read_statuses(path: Path) -> dict[str, dict[int, str]]:
+    """The statuses in a pass rate's JSON; entries that have none are left out. DataError for another kind of file."""
+    statuses: dict[str, dict[int, str]] = {}
+    for query_id, entry in (read_object(path) or {}).items():
+        is_solved = entry.get("is_solved") if isinstance(entry, dict) else None
+        if isinstance(is_solved, dict):
+            statuses[query_id] = parse_statuses(is_solved)
+    return statuses
+
+
+def parse_statuses(is_solved: Mapping[Any, Any]) -> dict[int, str]:
+    """Repeat -> Solved, Unsure or Unsolved.
+
+    >>> parse_statuses({"0": "AnswerStatus.Solved", 1: "AnswerStatus.Unsure", "2": "?"})
+    {0: 'Solved', 1: 'Unsure'}
+    """
+    named = {str(repeat): str(status).removeprefix(_PREFIX) for repeat, status in is_solved.items()}
+    return {
+        int(repeat): status
+        for repeat, status in named.items()
+        if repeat.isdecimal() and status in (SOLVED, UNSURE, UNSOLVED)
+    }
+
+
+def _statuses(query: QueryScore) -> dict[int, str]:
+    return {repeat: _PREFIX + verdict for repeat, verdict in enumerate(query.verdicts) if verdict}
+
+
+def _entry(query: QueryScore, answer: ConvertedAnswer) -> dict[str, Any]:
+    return {
+        "query": answer.query,
+        "tool_names": answer.tool_names,
+        "answer_steps": answer.answer_steps,
+        "final_step": answer.final_step,
+        "is_solved": {str(repeat): status for repeat, status in _statuses(query).items()},
+    }
+
+
+def _csv_row(query: QueryScore, answer: ConvertedAnswer, model: str) -> list[Any]:
+    steps, final = answer.answer_steps, answer.final_step
+    return [answer.query, answer.tool_names, steps, final, model, query.query_id, _statuses(query)]
+
+
+def _tsv_row(query: QueryScore, num_repeats: int, tokens: Tokens) -> list[Any]:
+    verdicts = [*query.verdicts, *[None] * (num_repeats - len(query.verdicts))]
+    scores = query.scores(num_repeats)
+    score = f"{sum(scores) / len(scores):.4f}"
+    return [query.query_id, query.state, *verdicts, score, query.total_steps, tokens.prompt, tokens.completion]
+
+
+def _results(queries: Sequence[QueryScore], rate: PassRate, judge: Judge, log: VerdictLog) -> dict[str, Any]:
+    by_state = {
+        state: [query.query_id for query in queries if query.state == state]
+        for state in (*{query.state for query in queries}, MISSING, UNDECIDED)
+    }
+    by_rule = sum(len(ids) for state, ids in by_state.items() if state not in (JUDGED, MISSING, UNDECIDED))
+    return {
+        **asdict(rate),
+        "queries": {
+            "test_ids": len(queries),
+            "answered": len(queries) - len(by_state[MISSING]),
+            "without_judge": by_rule,
+            "missing": by_state[MISSING],
+            "undecided": by_state[UNDECIDED],
+        },
+        **log.account(judge),
+    }

@@ -1,0 +1,49 @@
+"""The ways in which scoring writes its files: as ToolEval does, and each whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.records.run_record import put_file
+from evaluation.toolbench.json_input import read_json, whole_text
+
+
+def write_object(path: Path, record: Mapping[str, Any], *, indent: int) -> None:
+    """Write JSON that is not escaped. OutputError."""
+    put_file(path, whole_text(json.dumps(record, indent=indent, ensure_ascii=False)))
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table with tabs, quotes where needed and CRLF, as Python's csv does. OutputError."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter="\t")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    put_file(path, whole_text(text.getvalue()))
+
+
+def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table of plain cells: tabs and line ends. OutputError."""
+    lines = ["\t".join("" if cell is None else str(cell) for cell in row) for row in (columns, *rows)]
+    put_file(path, whole_text("\n".join(lines) + "\n"))
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The object in a file that an earlier scoring wrote, None where there is none. DataError for something else."""
+    try:
+        record = read_json(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read {path}, which an earlier scoring wrote: {error}. Move it away or pass --overwrite"
+        ) from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path} holds a {type(record).__name__}, not the object of an earlier scoring: move it away")
+    return record
