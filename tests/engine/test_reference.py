@@ -16,7 +16,7 @@ from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult, Sampling
 from evaluation.toolbench.inference.errors import ConfigError, EngineError
-from tests.helpers.engine import CONTEXT, VOCAB_SIZE, assert_allowed, plain_greedy, tiny_llama
+from tests.helpers.engine import CONTEXT, VOCAB_SIZE, assert_allowed, penalized_greedy, plain_greedy, tiny_llama
 
 END = 5
 NO_STOP = TokenSet([])
@@ -99,6 +99,26 @@ def test_sampled_tokens_depend_on_the_seed_and_nothing_else(engine):
     assert longer[:8] == drawn[0]
 
 
+@pytest.mark.parametrize("penalty", [0.7, 1.05, 1.5])
+def test_greedy_tokens_under_a_penalty_are_those_of_transformers(engine, model, penalty):
+    for prompt in ([1, 2, 3], [7] * 20, list(range(40))):
+        expected = penalized_greedy(model, prompt, 30, penalty)
+        result = ask(engine, prompt, 30, sampling=Sampling(repetition_penalty=penalty))
+        assert list(result.token_ids) == expected
+        assert penalty == 1.05 or expected != plain_greedy(model, prompt, 30)
+
+
+def test_a_penalty_comes_before_the_constraints_mask(engine, model):
+    """Of the allowed tokens those that were seen are less likely, as under a mask of transformers' own."""
+    allowed, end = [3, 4, 50, 51], 51
+    expected = penalized_greedy(
+        model, [3, 4], 6, 1.5, prefix_allowed_tokens_fn=lambda batch, ids: allowed, eos_token_id=end
+    )
+    sampling = Sampling(repetition_penalty=1.5)
+    result = ask(engine, [3, 4], 6, sampling=sampling, constraint=TokenSet(allowed), stop_ids=TokenSet([end]))
+    assert list(result.token_ids) == expected
+
+
 def test_the_checkpoints_generation_settings_have_no_influence(caplog, capfd):
     plain, marked = tiny_llama(), tiny_llama()
     with contextlib.closing(GenerateEngine(plain)) as engine:
@@ -153,6 +173,8 @@ def test_a_request_that_cannot_be_served_says_why_with_numbers(engine, changes, 
         lambda: GenerationRequest([1], 0, NO_STOP),
         lambda: Sampling(temperature=-0.1),
         lambda: Sampling(temperature=float("nan")),
+        lambda: Sampling(repetition_penalty=0.0),
+        lambda: Sampling(repetition_penalty=float("inf")),
         lambda: TokenTrie([], END),
     ],
 )

@@ -128,6 +128,15 @@ def test_pieces_of_a_drawn_generation_have_seeds_of_their_own():
     assert {piece.sampling.top_p for piece in pieces} == {0.9}
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_every_piece_asks_for_the_repetition_penalty(temperature):
+    sampling = Sampling(temperature, top_k=7, repetition_penalty=1.1)
+    _, pieces = run(GenerationRequest([1], 6, TokenSet([]), sampling, constraint=MANY))
+    bodies = [json.loads(completion_request(piece, "toolgen", "grammar")) for piece in pieces]
+    assert [body["repetition_penalty"] for body in bodies] == [1.1] * 6
+    assert {body["top_k"] for body in bodies} == ({7} if temperature else {0})
+
+
 @pytest.mark.parametrize(
     ("constraint", "ids", "message"),
     [

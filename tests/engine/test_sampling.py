@@ -6,9 +6,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from evaluation.toolbench.inference.engine.request import Sampling
-from evaluation.toolbench.inference.engine.sampling import SamplingRows, gumbel_noise, sample
+from evaluation.toolbench.inference.engine.sampling import SamplingRows, gumbel_noise, penalize, sample
 
 CPU = torch.device("cpu")
 samplings = st.builds(
@@ -67,6 +74,33 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p():
 def test_top_p_counts_what_top_k_left():
     logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
     assert {draw(logits, [Sampling(1.0, top_p=0.6, top_k=2, seed=s)])[0] for s in range(100)} == {0}
+
+
+@given(st.sampled_from([0.5, 1.05, 1.1, 5.0]), st.lists(st.integers(0, 29), min_size=1), st.integers(0, 2**31))
+def test_penalized_logits_are_those_of_transformers(penalty, history, seed):
+    logits = torch.randn(1, 30, generator=torch.Generator().manual_seed(seed))
+    seen = torch.zeros(1, 30, dtype=torch.bool).index_fill_(1, torch.tensor(history), True)
+    expected = RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([history]), logits.clone())
+    assert torch.equal(penalize(logits, seen, torch.tensor([penalty])), expected)
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(50, 1.0), (5, 1.0), (50, 0.8), (20, 0.5)])
+def test_draws_have_the_distribution_that_transformers_draws_from(top_k, top_p):
+    """Penalty, temperature, top_k and top_p, in transformers' order."""
+    sampling = Sampling(0.7, top_p=top_p, top_k=top_k, seed=3, repetition_penalty=1.3)
+    logits = 2 * torch.randn(1, 60, generator=torch.Generator().manual_seed(1))
+    history = torch.arange(0, 60, 3)[None]
+    processors = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(1.3), TemperatureLogitsWarper(0.7)])
+    processors += [TopKLogitsWarper(top_k), TopPLogitsWarper(top_p)]
+    expected = processors(history, logits.clone()).softmax(-1)[0]
+
+    num = 20_000
+    seen = torch.zeros(1, 60, dtype=torch.bool).scatter_(1, history, True)
+    scores = penalize(logits, seen, torch.tensor([sampling.repetition_penalty]))
+    drawn = sample(scores.expand(num, -1), SamplingRows.of([sampling] * num, CPU), torch.arange(num))
+    frequencies = torch.bincount(drawn, minlength=60) / num
+    assert not frequencies[expected == 0].any()
+    assert torch.allclose(frequencies, expected, atol=0.015)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])

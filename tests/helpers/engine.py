@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import (
     LlamaConfig,
@@ -57,6 +59,22 @@ def plain_greedy(model: PreTrainedModel, prompt_ids: list[int], max_new_tokens: 
         for _ in range(max_new_tokens):
             ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
     return ids[len(prompt_ids) :]
+
+
+def penalized_greedy(
+    model: PreTrainedModel, prompt_ids: list[int], max_new_tokens: int, penalty: float, **more: Any
+) -> list[int]:
+    """Greedy tokens under a repetition penalty, by transformers alone; `more` goes to `generate`."""
+    prompt = torch.tensor([prompt_ids])
+    output = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        repetition_penalty=penalty,
+        **more,
+    )
+    return output[0, len(prompt_ids) :].tolist()
 
 
 def assert_allowed(request: GenerationRequest, result: GenerationResult) -> None:

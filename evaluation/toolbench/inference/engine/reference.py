@@ -42,7 +42,7 @@ from evaluation.toolbench.inference.engine.request import (
     ScoringRequest,
     ScoringResult,
 )
-from evaluation.toolbench.inference.engine.sampling import SamplingRows, sample
+from evaluation.toolbench.inference.engine.sampling import SamplingRows, penalize, sample
 from evaluation.toolbench.inference.engine.scoring import best_tokens, scoring_result
 from evaluation.toolbench.inference.errors import EngineStoppedError
 
@@ -146,7 +146,7 @@ def _neutral_generation_config(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _ChooseToken(LogitsProcessor):
-    """Applies the constraint, draws the token, and leaves it as the only one: greedy search then takes it."""
+    """Applies penalty and constraint, draws the token, and leaves it as the only one: greedy search then takes it."""
 
     def __init__(self, request: GenerationRequest, vocab_size: int) -> None:
         self._prompt_length = len(request.prompt_ids)
@@ -166,6 +166,9 @@ class _ChooseToken(LogitsProcessor):
         else:
             self._nodes = step_nodes(self._constraints, self._nodes, input_ids[:, -1].to(device), self._vocab_size)
         allowed = allowed_tokens(self._constraints, self._nodes, self._vocab_size)
+        if self._sampling.repetition_penalty != 1:
+            seen = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, input_ids.to(device), True)
+            scores = penalize(scores, seen, scores.new_tensor([self._sampling.repetition_penalty]))
         token = sample(scores, self._rows, torch.full((1,), generated, device=device), allowed)
         return torch.full_like(scores, -torch.inf).index_fill_(1, token, 0.0)
 

@@ -6,6 +6,7 @@ serves the same requests and gives, in float32, the same tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,16 +20,18 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is drawn. Temperature 0 is greedy; then the other fields have no effect.
+    """How the next token is drawn. Temperature 0 is greedy; then `top_p`, `top_k` and `seed` have no effect.
 
-    `top_k=0` and `top_p=1.0` switch those filters off. The tokens drawn depend on `seed` and on the
-    position in the generation alone, never on which other requests share the batch.
+    `top_k=0` and `top_p=1.0` switch those filters off. A `repetition_penalty` above 1 makes the tokens less likely
+    that the prompt or the generation already has, at any temperature; 1.0 is off. The tokens drawn depend on `seed`
+    and on the position in the generation alone, never on which other requests share the batch.
     """
 
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
     seed: int = 0
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
@@ -37,6 +40,8 @@ class Sampling:
             raise EngineError(f"top_p must be above 0 and at most 1, not {self.top_p}")
         if self.top_k < 0:
             raise EngineError(f"top_k must be 0 (off) or above, not {self.top_k}")
+        if not 0 < self.repetition_penalty < math.inf:
+            raise EngineError(f"repetition_penalty must be a number above 0, not {self.repetition_penalty}")
 
 
 @dataclass(frozen=True, slots=True)

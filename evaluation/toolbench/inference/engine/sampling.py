@@ -1,9 +1,9 @@
 """The next token of each row of logits, the same in every engine.
 
-Order of the parts: the constraint's mask, temperature, top_k, top_p, then the Gumbel-max draw. The
-noise of a draw is a hash of (seed, position in the generation, token id), computed with integer
-arithmetic on the device: it needs no generator state, no host round trip, and cannot depend on which
-rows share the batch.
+Order of the parts, which is transformers': the repetition penalty, the constraint's mask, temperature, top_k,
+top_p; then the Gumbel-max draw. The noise of a draw is a hash of (seed, position in the generation, token id),
+computed with integer arithmetic on the device: it needs no generator state, no host round trip, and cannot
+depend on which rows share the batch.
 """
 
 from __future__ import annotations
@@ -48,6 +48,16 @@ class SamplingRows:
             seed=to_device([_signed_64(s.seed) for s in chosen], torch.int64, device),
             is_filtered=any(s.top_k > 0 or s.top_p < 1 for s in chosen),
         )
+
+
+def penalize(logits: torch.Tensor, seen: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
+    """(num_rows, vocab_size) float32: `logits` in which every id that was seen is less likely, however often it was.
+
+    `seen` (num_rows, vocab_size) bool has the ids of each row's prompt and generation, `penalty` (num_rows,) float32
+    the `Sampling.repetition_penalty`, by which positive logits are divided and negative ones multiplied.
+    """
+    logits, factor = logits.float(), penalty[:, None]
+    return torch.where(seen, torch.where(logits < 0, logits * factor, logits / factor), logits)
 
 
 def sample(

@@ -131,7 +131,7 @@ class PiecewiseGeneration:
 def _sampling_at(sampling: Sampling, position: int) -> Sampling:
     """How the token at `position` of the generation is drawn: a server counts positions from the request's start."""
     if sampling.temperature == 0:
-        return Sampling()
+        return Sampling(repetition_penalty=sampling.repetition_penalty)
     if position == 0:
         return sampling
     digest = hashlib.blake2b(repr((sampling.seed, position)).encode(), digest_size=8).digest()

@@ -133,7 +133,7 @@ def _sampling_fields(piece: Piece) -> dict[str, float | int]:
         "seed": (sampling.seed + 2**63) % 2**64 - 2**63,  # servers take signed 64 bits
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
-        "repetition_penalty": 1.0,
+        "repetition_penalty": sampling.repetition_penalty,
     }
 
 
