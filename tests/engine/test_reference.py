@@ -142,6 +142,25 @@ def test_the_checkpoints_generation_settings_have_no_influence(caplog, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_tokens_are_counted_as_they_are_drawn(model):
+    drawn, go_on = threading.Event(), threading.Event()
+
+    def pause(*_):
+        if engine.num_tokens() == 3:
+            drawn.set()
+            go_on.wait()
+
+    hook = model.register_forward_pre_hook(pause)
+    with contextlib.closing(GenerateEngine(model)) as engine:
+        future = engine.submit(GenerationRequest([1, 2], 10, NO_STOP))
+        drawn.wait()
+        assert (engine.num_tokens(), future.done()) == (3, False)
+        go_on.set()
+        future.result()
+        assert engine.num_tokens() == 10
+    hook.remove()
+
+
 def test_the_context_limits_the_generation(engine):
     assert len(ask(engine, [1] * (CONTEXT - 3), 50).token_ids) == 3
     assert ask(engine, [1] * (CONTEXT - 3), 50).finish_reason == "length"

@@ -25,6 +25,8 @@ from evaluation.toolbench.inference.Downstream_tasks.options import parse_option
 from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
 from evaluation.toolbench.inference.errors import ConfigError, EngineStoppedError, OutputError
 from evaluation.toolbench.inference.records.answers import AnswerFolder
+from evaluation.toolbench.inference.records.run_record import Counts, read_run_record
+from evaluation.toolbench.inference.run import over_replicas
 from tests.helpers.environment import ANSWER, FORECAST, FakeApi, ScriptedModel, ScriptedToolGen, calls
 from tests.helpers.pipeline import CITIES, ROOT, SCRIPT, World, query, wait_for
 
@@ -316,6 +318,28 @@ def test_an_engine_that_stops_ends_the_run_and_leaves_its_queries(runner_of, tmp
     assert not (tmp_path / "answers" / "failures.json").exists()
     assert "EngineStoppedError: the paged engine has stopped: CUDA error; it is not started again" in caplog.text
     assert runner_of(FewSteps()).run().exit_code == 0
+
+
+def test_run_json_is_true_while_the_run_goes_on(runner_of, tmp_path, monkeypatch):
+    """It is what a killed run leaves."""
+    monkeypatch.setattr(over_replicas, "_NOTE_EVERY_S", 0.0)
+    seen = []
+
+    class Watched(FewSteps):
+        def parse(self, process_id, tools=None, *, functions=None, function_call=None):
+            if "Oslo" in self.messages[1]["content"] and not seen:
+                wait_for(lambda: read_run_record(tmp_path / "answers").counts.answered == len(CITIES) - 1)
+                seen.append(read_run_record(tmp_path / "answers"))
+            return super().parse(process_id, tools)
+
+    runner_of(Watched(), num_thread=2).run()
+    [record] = seen
+    assert record.status == "running"
+    assert record.counts == Counts(queries=len(CITIES), answered=len(CITIES) - 1, left=1)
+    assert record.api.calls > 0
+    assert record.layout[0].num_conversations == 2
+    ended = read_run_record(tmp_path / "answers")
+    assert (ended.status, ended.counts) == ("finished", Counts(queries=len(CITIES), answered=len(CITIES)))
 
 
 def test_a_generation_that_never_ends_does_not_hold_up_a_ctrl_c(world, runner_of, tmp_path):

@@ -186,6 +186,18 @@ def test_tokens_and_calls_are_counted_and_finish_is_no_call():
     assert meter.beat().calls_in_flight == 1
 
 
+def test_tokens_of_an_engine_that_counts_them_are_told_before_their_generation_ends():
+    class Counting(Engine):
+        def num_tokens(self):
+            return 20 + len(self.futures)
+
+    watch, engine = Watch(), Counting()
+    future = watch.wrap(engine).submit(REQUEST)
+    assert watch.meter.beat().num_tokens == 21
+    future.set_result(GenerationResult((7, 8, 0), "stop"))
+    assert watch.meter.beat().num_tokens == 21
+
+
 def test_an_abandoned_engine_lets_go_of_those_who_wait():
     engine, ended = Engine(), []
     watched = WatchedEngine(engine, Meter())

@@ -122,7 +122,9 @@ def test_locked_stopped_and_killed_a_run_goes_on_to_the_same_answers(world, serv
     killed.kill()
     killed.communicate()
     wait_for(lambda: all(map(is_gone, processes)), seconds=10)
-    assert json.loads((output / "run.json").read_text())["status"] == "running"
+    record = json.loads((output / "run.json").read_text())
+    assert record["status"] == "running"
+    assert (record["counts"]["queries"], record["counts"]["done_before"]) == (NUM_QUERIES, num_answers)
 
     assert contents(output).items() < undisturbed.items()  # some are left to do, and every file is whole
 

@@ -59,6 +59,7 @@ class GenerateEngine(Engine):
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # orders submissions before or after close()
         self._is_closed = False
+        self._num_tokens = 0  # of the engine's thread alone
         self._thread = threading.Thread(target=self._serve, name="generate-engine", daemon=True)
         self._thread.start()
 
@@ -70,6 +71,10 @@ class GenerateEngine(Engine):
 
     def score(self, request: ScoringRequest) -> Future[ScoringResult]:
         return self._queue_up(lambda: self._score(request))
+
+    def num_tokens(self) -> int:
+        """Return the tokens drawn so far."""
+        return self._num_tokens
 
     def end_conversation(self, conversation_id: str) -> None:
         """Nothing to give back: this engine keeps nothing between requests."""
@@ -110,10 +115,14 @@ class GenerateEngine(Engine):
                 prompt,
                 attention_mask=torch.ones_like(prompt),
                 generation_config=GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False),
-                logits_processor=LogitsProcessorList([_ChooseToken(request, self.vocab_size)]),
+                logits_processor=LogitsProcessorList([self._count_token, _ChooseToken(request, self.vocab_size)]),
                 stopping_criteria=StoppingCriteriaList([_EndsWithToken(request, self.vocab_size)]),
             )
         return result_of(request, output[0, prompt.shape[1] :].tolist())
+
+    def _count_token(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._num_tokens += 1
+        return scores
 
     @torch.inference_mode()
     def _score(self, request: ScoringRequest) -> ScoringResult:

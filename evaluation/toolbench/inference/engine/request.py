@@ -153,6 +153,15 @@ class CountsSteps(Protocol):
 
 
 @runtime_checkable
+class CountsTokens(Protocol):
+    """An engine that counts tokens when they are drawn, not when their generation ends."""
+
+    def num_tokens(self) -> int:
+        """Return the tokens generated so far, those of generations that still run included."""
+        ...
+
+
+@runtime_checkable
 class HasKvCache(Protocol):
     """An engine whose own KV cache limits how many conversations it serves well."""
 

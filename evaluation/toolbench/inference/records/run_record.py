@@ -88,7 +88,11 @@ class FailureRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run. `status` is running, finished, interrupted or failed; times are seconds since the epoch."""
+    """A run. `status` is running, finished, interrupted or failed; times are seconds since the epoch.
+
+    A run that was killed stays "running", with what was true a few seconds before. `tokens.prompt`, the times of API
+    calls and `failures` are entered at the end.
+    """
 
     run_id: str
     status: str

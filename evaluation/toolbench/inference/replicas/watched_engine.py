@@ -59,7 +59,11 @@ def watched_query(limits: TimeLimits, counter: TokenCounter | None = None) -> It
 
 
 class Meter:
-    """Counts what one replica has done, in its threads. `engine_steps` tells how far an engine is that can say so."""
+    """Counts what one replica has done, in its threads.
+
+    `engine_steps` and `engine_tokens` tell how far an engine is that can say so: then its tokens count when they are
+    drawn, else when their generation ends.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -69,6 +73,7 @@ class Meter:
         self._api_errors = 0
         self._calls_in_flight = 0
         self.engine_steps: Callable[[], int] | None = None
+        self.engine_tokens: Callable[[], int] | None = None
 
     def generation_ended(self, num_tokens: int) -> None:
         with self._lock:
@@ -89,9 +94,8 @@ class Meter:
     def beat(self) -> Beat:
         steps = self.engine_steps() if self.engine_steps else 0
         with self._lock:
-            return Beat(
-                self._events + steps, self._num_tokens, self._api_calls, self._api_errors, self._calls_in_flight
-            )
+            num_tokens = self.engine_tokens() if self.engine_tokens else self._num_tokens
+            return Beat(self._events + steps, num_tokens, self._api_calls, self._api_errors, self._calls_in_flight)
 
 
 class WatchedEngine:
@@ -165,9 +169,11 @@ class Watch:
 
     def wrap(self, engine: Engine) -> Engine:
         """Return what is to be put between the agents and `engine`."""
-        from evaluation.toolbench.inference.engine.request import CountsSteps
+        from evaluation.toolbench.inference.engine.request import CountsSteps, CountsTokens
 
         self.engine = WatchedEngine(engine, self.meter)
+        if isinstance(engine, CountsTokens):
+            self.meter.engine_tokens = engine.num_tokens
         if isinstance(engine, CountsSteps):
             self.meter.engine_steps = engine.num_steps
         return self.engine

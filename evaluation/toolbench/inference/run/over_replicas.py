@@ -19,6 +19,7 @@ from evaluation.toolbench.inference.run_display.display import RunDisplay
 from evaluation.toolbench.inference.run_display.status import RunStatus
 
 _SHOW_EVERY_S = 1.0
+_NOTE_EVERY_S = 10.0  # how old run.json is when a run is killed
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class _Run:
         self._memory = GpuMemory()
         self._started = time.monotonic()
         self._shown_s = float("-inf")  # after the start
+        self._noted_s = 0.0
         self._display = RunDisplay(live=plan.is_live)
         hooks = RunHooks(
             start=plan.start,
@@ -63,20 +65,20 @@ class _Run:
             show=self._show,
         )
         self._supervisor = Supervisor(plan.query_ids, plan.layout, hooks, plan.patience)
+        self._files = RunFiles(
+            plan.progress,
+            plan.run_id,
+            plan.layout,
+            configuration=plan.configuration,
+            seed=plan.seed,
+            load_s=plan.load_s,
+        )
 
     def run(self) -> None:
         plan, summary = self._plan, self._summary
         summary.start_clock()
         with Interruption() as interruption, self._display:
             self._display.print_line(f"{len(plan.query_ids)} queries to run")
-            files = RunFiles(
-                plan.progress.answers,
-                plan.run_id,
-                plan.layout,
-                configuration=plan.configuration,
-                seed=plan.seed,
-                load_s=plan.load_s,
-            )
             status = "failed"
             try:
                 self._supervisor.run(interruption.requested)
@@ -88,7 +90,7 @@ class _Run:
                 if summary.num_left:
                     self._show(at_once=True)  # how it ended
                 summary.exit_code_of_signal = interruption.exit_code
-                files.end(status, summary, self._supervisor.loaded())
+                self._files.end(status, self._supervisor.loaded())
 
     def _make_room(self) -> None:
         """Remove the answers that the run replaces, now that new ones can be expected."""
@@ -107,3 +109,6 @@ class _Run:
         self._display.show(
             RunStatus(len(self._plan.query_ids), now.answered, now.gave_up, now.failed, elapsed_s, replicas)
         )
+        if elapsed_s - self._noted_s >= _NOTE_EVERY_S:
+            self._noted_s = elapsed_s
+            self._files.note(self._supervisor.loaded(), replicas)

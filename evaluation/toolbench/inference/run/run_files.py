@@ -6,26 +6,28 @@ import logging
 import platform
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
 from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
-from evaluation.toolbench.inference.records.answers import AnswerFolder
 from evaluation.toolbench.inference.records.event_history import read_history
 from evaluation.toolbench.inference.records.run_record import (
+    ApiStatistics,
     Counts,
     FailureRecord,
     GpuRecord,
     ReplicaRecord,
     RunRecord,
+    Tokens,
     write_run_record,
 )
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
 from evaluation.toolbench.inference.replicas.messages import Loaded
-from evaluation.toolbench.inference.run.summary import RunSummary
+from evaluation.toolbench.inference.run.progress import RunProgress
+from evaluation.toolbench.inference.run_display.status import ReplicaStatus
 from evaluation.toolbench.inference.run_report.answer_files import read_failures
 from evaluation.toolbench.inference.run_report.report import write_report
 from evaluation.toolbench.inference.run_report.totals import totals_of
@@ -45,7 +47,7 @@ class RunFiles:
 
     def __init__(
         self,
-        answers: AnswerFolder,
+        progress: RunProgress,
         run_id: str,
         layout: RunLayout,
         *,
@@ -53,51 +55,69 @@ class RunFiles:
         seed: int,
         load_s: float,
     ) -> None:
-        self._folder = answers.folder
-        self._method = answers.method
+        self._folder = progress.answers.folder
+        self._method = progress.answers.method
+        self._summary = progress.summary
         self._record = replace(
             first_record(run_id, configuration, layout),
             started=time.time() - load_s,
             seeds={"seed": seed},
             timings_s={"load": round(load_s, 3)},
+            counts=self._counts(),
         )
         self._started = time.monotonic()
         self._write(self._record)
 
-    def end(self, status: str, summary: RunSummary, loaded: Mapping[int, Loaded]) -> None:
+    def note(self, loaded: Mapping[int, Loaded], replicas: Sequence[ReplicaStatus]) -> None:
+        """Write run.json as it is now, for a run that is killed: it then has what was noted last."""
+        self._record = replace(
+            self._so_far(loaded),
+            tokens=Tokens(generated=sum(replica.num_tokens for replica in replicas)),
+            api=ApiStatistics(
+                calls=sum(replica.api_calls for replica in replicas),
+                errors=sum(replica.api_errors for replica in replicas),
+            ),
+        )
+        self._write(self._record)
+
+    def end(self, status: str, loaded: Mapping[int, Loaded]) -> None:
         """Write both files as the run leaves them; `status` as in RunRecord."""
+        record = replace(self._so_far(loaded), status=status, ended=time.time())
         try:
-            record = self._final_record(status, summary, loaded)
+            record = self._with_events(record)
         except ToolGenError as error:
-            logger.warning("run.json is without its counts: %s", error)
-            record = replace(self._record, status=status, ended=time.time())
+            logger.warning("run.json is without what the events tell: %s", error)
         self._write(record)
         try:
             write_report(self._folder)
         except Exception as error:  # the answers are there, and the report can be made again
             logger.warning("no report.html: %s", error)
 
-    def _final_record(self, status: str, summary: RunSummary, loaded: Mapping[int, Loaded]) -> RunRecord:
-        totals = totals_of(read_history(self._folder), self._record.run_id)
-        now = summary.now
+    def _counts(self) -> Counts:
+        summary, now = self._summary, self._summary.now
+        return Counts(
+            queries=summary.num_queries,
+            done_before=summary.earlier.total,
+            answered=now.answered,
+            gave_up=now.gave_up,
+            failed=now.failed,
+            left=summary.num_left,
+        )
+
+    def _so_far(self, loaded: Mapping[int, Loaded]) -> RunRecord:
+        """The record with what the parent knows by itself."""
         return replace(
             self._record,
-            status=status,
-            ended=time.time(),
             layout=as_loaded(self._record.layout, loaded),
-            timings_s={
-                **self._record.timings_s,
-                "run": round(time.monotonic() - self._started, 3),
-                "generation": totals.generation_s,
-            },
-            counts=Counts(
-                queries=summary.num_queries,
-                done_before=summary.earlier.total,
-                answered=now.answered,
-                gave_up=now.gave_up,
-                failed=now.failed,
-                left=summary.num_left,
-            ),
+            timings_s={**self._record.timings_s, "run": round(time.monotonic() - self._started, 3)},
+            counts=self._counts(),
+        )
+
+    def _with_events(self, record: RunRecord) -> RunRecord:
+        totals = totals_of(read_history(self._folder), record.run_id)
+        return replace(
+            record,
+            timings_s={**record.timings_s, "generation": totals.generation_s},
             tokens=totals.tokens,
             api=totals.api,
             failures=[
