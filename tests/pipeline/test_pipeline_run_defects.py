@@ -25,6 +25,7 @@ from evaluation.toolbench.inference.Downstream_tasks.options import parse_option
 from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
 from evaluation.toolbench.inference.errors import ConfigError, EngineStoppedError, OutputError
 from evaluation.toolbench.inference.records.answers import AnswerFolder
+from evaluation.toolbench.inference.records.lock import RunLock
 from evaluation.toolbench.inference.records.run_record import Counts, read_run_record
 from evaluation.toolbench.inference.run import over_replicas
 from tests.helpers.environment import ANSWER, FORECAST, FakeApi, ScriptedModel, ScriptedToolGen, calls
@@ -270,6 +271,17 @@ def test_d30_a_seed_gives_the_same_numbers_again():
     assert drawn[0] == drawn[1]
     assert torch.backends.cudnn.deterministic
     assert not torch.backends.cudnn.benchmark
+
+
+def test_making_a_runner_takes_no_folder_and_a_command_takes_it_before_its_model_loads(world, runner_of, tmp_path):
+    first, second = runner_of(FewSteps()), runner_of(FewSteps())
+    with RunLock(tmp_path / "answers"):
+        with pytest.raises(OutputError, match="in use by another run"):
+            first.run()
+        with pytest.raises(OutputError, match="in use by another run"):
+            rapidapi_multithread.pipeline_runner(first.get_args(), check_first=True)
+    assert first.run().now.answered == len(CITIES)
+    assert second.run().exit_code == 0
 
 
 def test_options_of_toolgen_alone_are_enough_for_a_runner(world, runner_of, tmp_path):

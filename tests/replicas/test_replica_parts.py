@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.Downstream_tasks.query_replica import ApiMeter
 from evaluation.toolbench.inference.engine.constraint import TokenSet
-from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.request import (
+    CountsSteps,
+    GenerationRequest,
+    GenerationResult,
+    HasKvCache,
+)
 from evaluation.toolbench.inference.errors import EngineStoppedError, OutputError, PlacementError, StopRequested
 from evaluation.toolbench.inference.multi_gpu.placement import budgets_of, plan_placement
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
@@ -31,6 +37,7 @@ from evaluation.toolbench.inference.replicas.layout import (
 )
 from evaluation.toolbench.inference.replicas.ledger import Ledger, share_of
 from evaluation.toolbench.inference.replicas.limits import TimeLimitError, TimeLimits
+from evaluation.toolbench.inference.replicas.replica import Replica
 from evaluation.toolbench.inference.replicas.watched_engine import Meter, Watch, WatchedEngine, watched_query
 from tests.helpers.placement import TOOLGEN_8B, gpu
 
@@ -225,6 +232,29 @@ def test_a_stopped_engine_is_the_end_of_its_replica_and_a_time_limit_is_not():
     assert watch.is_broken(caught.value)
     assert not watch.is_broken(TimeLimitError("a generation took longer"))
     assert not watch.is_broken(KeyError("x"))
+
+
+class RoomyEngine(Engine):
+    """An engine with a KV cache and steps to tell of, as the paged one has."""
+
+    def num_steps(self):
+        return 7
+
+    def kv_tokens(self):
+        return 5000
+
+
+def test_a_replica_asks_its_engine_how_far_it_is_and_how_much_it_holds():
+    replica, plain = Replica(ReplicaSpec(0)), Replica(ReplicaSpec(1))
+    replica.watch.wrap(RoomyEngine())
+    plain.watch.wrap(Engine())
+    assert replica.watch.sees_steps
+    assert replica.watch.meter.beat().progress == 7
+    assert replica.conversations(8192) == 5000 // (RoomyEngine.max_length // 2)
+    assert not plain.watch.sees_steps
+    assert plain.conversations(8192) is None
+    assert issubclass(PagedEngine, CountsSteps)
+    assert issubclass(PagedEngine, HasKvCache)
 
 
 def test_our_own_errors_cross_processes_with_their_type_and_others_with_their_name():
