@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import doctest
+import fcntl
 import io
+import os
 import signal
+import struct
 import subprocess
+import termios
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from evaluation.toolbench.inference.multi_gpu.units import GIB
+from evaluation.toolbench.inference.records.rates import Rates
 from evaluation.toolbench.inference.run_display import frames as layout
 from evaluation.toolbench.inference.run_display.display import RunDisplay, allows_live_display
 from evaluation.toolbench.inference.run_display.figures import Trend
@@ -26,9 +31,16 @@ def replica(name: str = "replica 0", **values: object) -> ReplicaStatus:
 
 
 def status(
-    elapsed_s: float, *replicas: ReplicaStatus, answered: int = 0, gave_up: int = 0, failed: int = 0
+    elapsed_s: float,
+    *replicas: ReplicaStatus,
+    answered: int = 0,
+    gave_up: int = 0,
+    no_answer: int = 0,
+    failed: int = 0,
+    load_s: float = 0.0,
 ) -> RunStatus:
-    return RunStatus(100, answered, gave_up, failed, elapsed_s, replicas)
+    serving_s = elapsed_s - load_s if elapsed_s > load_s else None
+    return RunStatus(100, answered, gave_up, no_answer, failed, elapsed_s, replicas, serving_s)
 
 
 def drawn(figures, width: int) -> str:
@@ -39,30 +51,46 @@ def drawn(figures, width: int) -> str:
 
 BUSY = status(
     60.0,
-    replica(in_flight=16, num_tokens=5000, api_calls=1234, api_errors=12, gpu_memory=((61 * GIB, 80 * GIB),)),
+    replica(
+        in_flight=16,
+        num_tokens=5000,
+        api_calls=1234,
+        api_errors=12,
+        api_misses=617,
+        gpu_memory=((61 * GIB, 80 * GIB),),
+    ),
     replica("replica 1", gpus=("cuda:1", "cuda:2"), state="restarting", gpu_memory=((GIB, 24 * GIB), (GIB, 24 * GIB))),
     answered=20,
-    gave_up=3,
+    gave_up=2,
+    no_answer=1,
     failed=2,
+    load_s=10.0,
 )
 
 
-def test_tokens_per_second_are_of_the_last_half_minute():
+def test_the_runs_rates_are_of_all_its_time_and_a_replicas_of_the_last_half_minute():
     trend = Trend()
-    assert trend.take(status(0.0, replica())).tokens_per_s is None
-    assert trend.take(status(10.0, replica(num_tokens=1000))).tokens_per_s == 100
-    for second in range(11, 100):
+    assert trend.take(status(0.0, replica())).rates == Rates()
+    assert trend.take(status(10.0, replica(num_tokens=1000))).rates.tokens_per_s == 100
+    for second in range(11, 101):
         figures = trend.take(status(second, replica(num_tokens=1000), replica("replica 1", num_tokens=20 * second)))
-    assert figures.tokens_per_s == 20
+    assert figures.rates.tokens_per_s == 30
     assert figures.replica_tokens_per_s == {"replica 0": 0, "replica 1": 20}
 
 
-def test_the_time_left_does_not_count_the_loading_of_the_model():
+def test_neither_rates_nor_the_time_left_count_the_loading_of_the_model():
     trend = Trend()
-    trend.take(status(0.0, replica(state="loading")))
-    assert trend.take(status(600.0, replica())).left_s is None
-    assert trend.take(status(700.0, replica(), answered=20, failed=5)).left_s == 300
-    assert trend.take(status(900.0, replica(), answered=100)).left_s == 0
+    loading = trend.take(status(500.0, replica(state="loading"), load_s=600.0))
+    assert (loading.rates, loading.left_s) == (Rates(), None)
+    assert " · loading · " in heartbeat(loading)
+    figures = trend.take(status(700.0, replica(num_tokens=5000), answered=20, failed=5, load_s=600.0))
+    assert figures.rates == Rates(tokens_per_s=50, queries_per_min=12)
+    assert figures.left_s == 300
+    assert trend.take(status(900.0, replica(), answered=100, load_s=600.0)).left_s == 0
+
+
+def test_queries_that_failed_are_in_no_rate():
+    assert status(60.0, replica(), failed=100).rates.queries_per_min == 0
 
 
 @settings(deadline=None)
@@ -74,7 +102,7 @@ def test_whatever_the_numbers_are_the_frame_fits_its_terminal(moments, width):
     trend = Trend()
     for elapsed_s, tokens, answered in sorted(moments):
         figures = trend.take(status(elapsed_s, replica(num_tokens=tokens), answered=answered))
-    assert figures.tokens_per_s is None or figures.tokens_per_s >= 0
+    assert figures.rates.tokens_per_s is None or figures.rates.tokens_per_s >= 0
     assert max(map(len, drawn(figures, width).splitlines())) <= width
     assert "\n" not in heartbeat(figures)
 
@@ -85,8 +113,9 @@ def test_a_wide_frame_says_everything():
     text = drawn(trend.take(BUSY), 120)
     for part in (
         "25 of 100 queries",
-        "20 answered · 3 gave up · 2 failed · 75 left · 1:00 elapsed · about 2:30 to go",
-        "100 tokens/s · 1,234 API calls · 12 errors (1.0%)",
+        "20 answered · 2 gave up · 1 no answer · 2 failed · 75 left · 1:00 elapsed · about 2:30 to go",
+        "27.6 queries/min · 100 tokens/s · 1,234 API calls · 617 not recorded (50.0%) · 12 errors (1.0%)",
+        "tokens/s (30 s)",
         "61.0/80.0 GiB",
         "1.0/24.0 + 1.0/24.0 GiB",
         "cuda:1, cuda:2",
@@ -105,10 +134,34 @@ def test_the_heartbeat_has_the_same_figures_in_one_line():
     trend = Trend()
     trend.take(status(10.0, replica(), replica("replica 1")))
     assert heartbeat(trend.take(BUSY)) == (
-        "25 of 100 queries · 20 answered · 3 gave up · 2 failed · 100 tokens/s · 1,234 API calls · 12 errors (1.0%) · "
+        "25 of 100 queries · 20 answered · 2 gave up · 1 no answer · 2 failed · 27.6 queries/min · 100 tokens/s · "
+        "1,234 API calls · 617 not recorded (50.0%) · 12 errors (1.0%) · "
         "replica 0: 16 in flight, 61.0/80.0 GiB · replica 1: restarting, 1.0/24.0 + 1.0/24.0 GiB · "
         "1:00 elapsed · about 2:30 to go"
     )
+
+
+def test_many_replicas_are_one_short_part_of_the_heartbeat():
+    gpu = ((40 * GIB, 80 * GIB),)
+    replicas = [replica(f"replica {n}", in_flight=100, gpu_memory=gpu) for n in range(7)]
+    line = heartbeat(Trend().take(status(60.0, *replicas, replica("replica 7", state="loading", gpu_memory=gpu))))
+    assert "8 replicas: 7 running, 1 loading, 700 in flight, 8 x 40.0/80.0 GiB" in line
+    assert len(line) < 220
+
+
+def test_one_replica_over_many_cards_keeps_its_rate_and_its_memory():
+    gpus = tuple(f"cuda:{index}" for index in range(8))
+    one = replica(gpus=gpus, in_flight=64, num_tokens=100, gpu_memory=((GIB, 24 * GIB),) * 7 + ((0, 24 * GIB),))
+    trend = Trend()
+    trend.take(status(1.0, replica(gpus=gpus)))
+    text = drawn(trend.take(status(2.0, one)), 80)
+    for part in ("tokens/s (30 s)", "7/192 GiB", "cuda:0-7"):
+        assert part in text
+
+
+def test_a_column_that_does_not_fit_leaves_its_room_to_those_that_do():
+    wide = replica(gpus=("a card of which the name is longer than the terminal is wide",), api_calls=7, api_errors=3)
+    assert "errors" in drawn(Trend().take(status(60.0, wide)), 50)
 
 
 def test_examples_in_the_docstrings_hold():
@@ -132,7 +185,9 @@ class Stream(io.StringIO):
         (True, {"TERM": "xterm"}, True),
         (True, {"TERM": "xterm", "NO_COLOR": "", "CI": "false"}, True),
         (False, {"TERM": "xterm"}, False),
-        (True, {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        (True, {"TERM": "xterm", "NO_COLOR": "1"}, True),  # which is about colours
+        (True, {"TERM": "xterm", "JPY_PARENT_PID": "17"}, False),
+        (True, {"TERM": "xterm", "COLAB_RELEASE_TAG": "release"}, False),
         (True, {"TERM": "xterm", "CI": "true"}, False),
         (True, {"TERM": "dumb"}, False),
         (True, {}, False),
@@ -166,7 +221,7 @@ print("before", file=sys.stderr)
 with RunDisplay() as display:
     for number in range(6):
         replicas = (ReplicaStatus("replica 0", ("cuda:0",), "running", in_flight=number),)
-        display.show(RunStatus(10, number, 0, 0, float(number), replicas))
+        display.show(RunStatus(10, number, 0, 0, 0, float(number), replicas))
         logging.getLogger("run").warning("logged %d", number)
         logging.getLogger("quiet.library").warning("of a library %d", number)
         warnings.warn(f"warned {number}")
@@ -210,7 +265,32 @@ def test_on_a_terminal_lines_are_printed_above_one_display(width):
     assert HIDE_CURSOR not in written
 
 
-@pytest.mark.parametrize("variable", ["NO_COLOR", "CI"])
+def test_no_color_takes_the_colours_and_leaves_the_display():
+    code, written = run_on_terminal(PROGRAM.replace("EXTRA", ""), environment={"NO_COLOR": "1"})
+    assert code == 0
+    assert b"\x1b[3" not in written
+    assert sum("of 10 queries" in line for line in screen(written)) == 1
+
+
+def test_after_a_resize_the_display_goes_back_over_all_rows_of_its_last_frame():
+    """A terminal that became narrow shows a line that no longer fits in several rows."""
+    sizes = []
+
+    def narrow(process: subprocess.Popen[bytes], written: bytes) -> None:
+        if b"told [b]2" in written and not sizes:
+            sizes.append(len(written))
+            descriptor = os.open(f"/proc/{process.pid}/fd/2", os.O_RDWR | os.O_NOCTTY)
+            fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 30, 0, 0))
+            os.close(descriptor)
+
+    program = PROGRAM.replace("EXTRA", "").replace("time.sleep(0.1)", "time.sleep(0.5)")
+    _, written = run_on_terminal(program, width=100, while_running=narrow)
+    before, after = written[: sizes[0]].split(b"of 10 queries"), written[sizes[0] :].split(b"of 10 queries")
+    rows_before = max(part.count(b"\x1b[1A") for part in before)
+    assert max(part.count(b"\x1b[1A") for part in after[:2]) > rows_before
+
+
+@pytest.mark.parametrize("variable", ["CI", "JPY_PARENT_PID"])
 def test_a_terminal_that_wants_plain_lines_gets_no_cursor_codes(variable):
     code, written = run_on_terminal(PROGRAM.replace("EXTRA", ""), environment={variable: "1"})
     assert code == 0

@@ -13,7 +13,7 @@ import pytest
 from evaluation.toolbench.inference.Algorithms.events import Events
 from evaluation.toolbench.inference.errors import StopRequested
 from evaluation.toolbench.inference.replicas.limits import StopBetweenSteps
-from evaluation.toolbench.inference.run.interruption import Interruption
+from evaluation.toolbench.inference.run.interruption import STOPPING, Interruption
 from tests.helpers.pipeline import ROOT
 
 BUSY = """
@@ -38,7 +38,7 @@ def test_the_second_signal_ends_the_process_whatever_its_threads_do(number):
     process.send_signal(number)
     _, stderr = process.communicate(timeout=50)
     assert process.returncode == 128 + number
-    assert stderr.strip() == b"Finishing the steps in progress. Press Ctrl-C again to stop immediately."
+    assert stderr.strip().decode() == STOPPING
 
 
 def test_the_first_signal_only_asks_and_handlers_come_back():

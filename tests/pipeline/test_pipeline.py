@@ -14,6 +14,7 @@ import time
 import pytest
 
 from evaluation.toolbench.inference.qa_pipeline_multithread import main
+from evaluation.toolbench.inference.run.interruption import STOPPING
 from tests.helpers.pipeline import (
     ROOT,
     SCRIPT,
@@ -101,7 +102,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_to_the_same_answers(world, ser
     stopped.send_signal(signal.SIGINT)
     stdout, stderr = stopped.communicate(timeout=300)
     assert stopped.returncode == 130, stderr
-    assert "Finishing the steps in progress" in stderr
+    assert STOPPING in stderr
     assert "queries are left" in stdout
     num_answers = len(world.answer_names(output))
 
@@ -289,3 +290,13 @@ def test_help_explains_every_flag_and_needs_no_torch():
     assert run.stdout.splitlines()[-1] == "False False"
     for flag in ("--num_gpus", "--max_gpu_memory", "--num_replicas", "--engine", "--seed", "--chatgpt_model"):
         assert flag in run.stdout
+
+
+def test_a_run_in_which_everything_fails_ends_after_a_while_and_says_why(world, service_url, tmp_path):
+    flags = world.flags(tmp_path / "answers", num_thread=1, generation_timeout=0.001, fail_after=3)
+    run = run_pipeline(flags, service_url)
+    assert run.returncode == 1
+    assert "3 queries in a row have failed, so the run ends here (--fail_after 3; 0 goes on" in run.stderr
+    assert len([line for line in run.stderr.splitlines() if line.startswith("WARNING: query ")]) == 1
+    assert " x TimeLimitError: " in run.stdout
+    assert "queries are left" in run.stdout

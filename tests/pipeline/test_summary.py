@@ -8,10 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from evaluation.toolbench.inference.records.answers import Outcome
+from evaluation.toolbench.inference.records.problem import Problem
+from evaluation.toolbench.inference.records.rates import Rates
 from evaluation.toolbench.inference.run.summary import RunSummary, Tally
 
-ANSWERED = Outcome(is_answered=True, num_steps=3, num_tokens=100)
-GAVE_UP = Outcome(is_answered=False, num_steps=5, num_tokens=50)
+ANSWERED = Outcome("answered", num_steps=3, num_tokens=100)
+GAVE_UP = Outcome("gave_up", num_steps=5, num_tokens=50)
+NO_ANSWER = Outcome("no_answer", num_steps=6, num_tokens=60)
 
 
 def printed(summary: RunSummary) -> str:
@@ -28,11 +31,15 @@ def tally(*outcomes: Outcome | None) -> Tally:
 
 
 def test_the_table_counts_the_whole_file_and_says_what_is_left():
-    earlier, now = tally(ANSWERED), tally(ANSWERED, GAVE_UP, None)
-    summary = RunSummary(Path("/my [b]answers"), num_queries=6, earlier=earlier, now=now)
+    earlier, now = tally(ANSWERED), tally(ANSWERED, GAVE_UP, NO_ANSWER, None)
+    rates = Rates(tokens_per_s=1234.5, queries_per_min=30.0)
+    summary = RunSummary(Path("/my [b]answers"), num_queries=7, earlier=earlier, now=now, rates=rates)
     text = printed(summary)
-    row = next(line for line in text.splitlines() if line.startswith("│"))
-    assert [cell.strip() for cell in row.strip("│").split("│")][:5] == ["6", "2", "1", "1", "11"]
+    row = text.splitlines()[3]
+    assert row.split() == [
+        *("7", "2", "1", "1", "1", "17"),
+        *("30.0", "1,234.5"),
+    ]
     assert "1 of them were done by earlier runs" in text
     assert "Failures: /my [b]answers/failures.json" in text
     assert "2 queries are left" in text
@@ -52,3 +59,21 @@ def test_nothing_to_do_is_one_line():
 
 def test_an_empty_query_file_is_a_table_of_zeros():
     assert "Answers: /answers" in printed(RunSummary(Path("/answers"), num_queries=0))
+
+
+def test_failures_of_one_cause_are_one_line_with_their_number():
+    summary = RunSummary(Path("/answers"), num_queries=4, now=tally(None, None, None))
+    for query in ("17", "18"):
+        summary.causes.add(Problem("TimeLimitError", f"query {query} took longer than 3600 s"))
+    summary.causes.add(Problem("KeyError", "'city'"))
+    assert printed(summary).splitlines()[-4:-2] == [
+        "  2 x TimeLimitError: query 17 took longer than 3600 s",
+        "  1 x KeyError: 'city'",
+    ]
+
+
+def test_calls_that_the_cache_lacks_are_told():
+    summary = RunSummary(Path("/answers"), num_queries=1, now=tally(ANSWERED), api_calls=400, api_misses=300)
+    assert "300 of 400 API calls (75%) were answered with an error because the response cache has no reply" in printed(
+        summary
+    )

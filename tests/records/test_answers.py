@@ -55,7 +55,7 @@ def test_an_answer_is_read_back_as_it_was_written(answers):
     answers.write(7, answer("é\ud83d"))  # half a surrogate pair, as models produce
     assert answers.outcome(7) == answers.outcome("7")
     outcome = answers.outcome(7)
-    assert (outcome.is_answered, outcome.num_steps, outcome.num_tokens) == (True, 3, 40)
+    assert (outcome.kind, outcome.num_steps, outcome.num_tokens) == ("answered", 3, 40)
     assert names(answers.folder) == {"7_CoT@1.json"}
     text = answers.path_of(7).read_text(encoding="ascii")
     assert json.loads(text) == answer("é\ud83d")
@@ -63,8 +63,15 @@ def test_an_answer_is_read_back_as_it_was_written(answers):
 
 
 def test_a_query_that_gave_up_is_done_but_not_answered(answers):
+    node = {"observation_code": 4}
+    answers.write(1, {**answer(valid=False), "trys": [{"chain": [{"observation_code": 0}, node], "win": False}]})
+    answers.write(2, {**answer(valid=False), "tree": {"tree": {"children": [{"children": [node]}]}}})
+    assert [answers.outcome(query_id).kind for query_id in (1, 2)] == ["gave_up", "gave_up"]
+
+
+def test_a_query_that_ran_out_of_steps_neither_answered_nor_gave_up(answers):
     answers.write(1, answer(valid=False))
-    assert not answers.outcome(1).is_answered
+    assert answers.outcome(1).kind == "no_answer"
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,9 @@ def test_three_replicas_give_the_answers_of_one_and_the_run_is_on_record(world, 
     conversations = [replica["num_conversations"] for replica in record["layout"]]
     assert len(conversations) == 3
     assert {6} <= set(conversations) <= {1, 6}  # 1 of a replica that was still loading when all was answered
-    assert record["counts"]["answered"] + record["counts"]["gave_up"] == NUM_QUERIES
+    assert sum(record["counts"][kind] for kind in ("answered", "gave_up", "no_answer")) == NUM_QUERIES
+    assert record["timings_s"]["load"] > 0
+    assert record["rates"]["queries_per_min"] == pytest.approx(60 * NUM_QUERIES / record["timings_s"]["run"], rel=0.02)
     assert record["tokens"]["generated"] > 0
     assert record["api"]["calls"] > 0
     sessions = read_history(output).sessions

@@ -6,6 +6,7 @@ TOO_MANY_REQUESTS is one of them, and is meant to be.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 Answer = dict[str, Any]
@@ -23,6 +24,16 @@ FORWARD_TIMEOUT = api_error("Timeout error...")
 FORWARD_UNREACHABLE = api_error("The API server cannot be reached.")
 FORWARD_NOT_AN_ANSWER = api_error("The API server's reply is not an API answer.")
 TOO_MANY_REQUESTS = api_error("Too many requests error...")
+
+
+def is_not_recorded(observation: str) -> bool:
+    """Whether an observation is the reply to a call that the response cache lacks.
+
+    >>> is_not_recorded('{"error": "No response is recorded for this request.", "response": ""}'), is_not_recorded("{}")
+    (True, False)
+    """
+    return observation == json.dumps(NOT_RECORDED)
+
 
 # What a failed call looks like in the text of a real API's response; part of the contract, so that a
 # cache folder recorded here has the same content as one recorded by StableToolBench's server.

@@ -114,6 +114,7 @@ class RunConfig:
     step_timeout: float = 1200.0
     query_timeout: float = 3600.0
     replica_timeout: float = Patience.replica_s
+    fail_after: int = 50  # failures in a row that end the run; 0: none do
     disable_tqdm: bool = False
     exit_with_parent: int | None = None
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -230,6 +230,8 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--replica_timeout", type=seconds, metavar="S",
         help="a replica that makes no progress for this long is considered hung: it is started again, and its queries "
         "go back to the others")
+    add("--fail_after", type=not_negative, metavar="N",
+        help="end the run when this many queries in a row have failed; 0: never")
     add("--disable_tqdm", action="store_true", help="no progress bar; a line now and then")
     add("--exit_with_parent", type=positive, metavar="PID", help="stop when the process with this id has ended")
 

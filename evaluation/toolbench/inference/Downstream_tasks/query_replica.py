@@ -31,6 +31,7 @@ from evaluation.toolbench.inference.replicas.limits import StopBetweenSteps
 from evaluation.toolbench.inference.replicas.memory_sampler import MemorySampler
 from evaluation.toolbench.inference.replicas.replica import Replica, Work
 from evaluation.toolbench.inference.replicas.watched_engine import Meter, watched_query
+from evaluation.toolbench.virtual_api.own_answers import is_not_recorded
 
 LOADER = f"{__name__}:load"
 
@@ -129,7 +130,7 @@ class ApiMeter:
 
     def on_tool_end(self, depth: int, output: str, status: int) -> None:
         if self._name != FINISH_NAME:
-            self._meter.call_ended(is_error=status not in (0, FINAL_ANSWER, GAVE_UP))
+            self._meter.call_ended(is_error=status not in (0, FINAL_ANSWER, GAVE_UP), is_miss=is_not_recorded(output))
 
 
 def _tool_package(tools: ToolConfig) -> ToolPackage | None:

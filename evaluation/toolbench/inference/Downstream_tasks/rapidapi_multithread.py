@@ -235,6 +235,7 @@ class pipeline_runner:
             seed=config.model.seed,
             load_s=self._load_s,
             replaces_answers=config.overwrite,
+            fail_after=config.fail_after,
             is_live=not config.disable_tqdm,
         )
         run_tasks(plan)

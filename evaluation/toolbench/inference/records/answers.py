@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evaluation.toolbench.inference.errors import OutputError
-from evaluation.toolbench.inference.records.finish import GIVE_ANSWER
+from evaluation.toolbench.inference.records.finish import GAVE_UP, GIVE_ANSWER
 from evaluation.toolbench.inference.records.whole_files import remove_abandoned, write_whole
 from evaluation.toolbench.json_input import JsonError, read_json
 
@@ -23,11 +23,15 @@ logger = logging.getLogger(__name__)
 _RESULT_KEYS = ("valid_data", "final_answer", "query")  # what conversion and evaluation read
 
 
+OutcomeKind = Literal["answered", "gave_up", "no_answer"]
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What an answer file says came out of its query. A file without a final answer is a query given up."""
+    """What an answer file says came out of its query: a final answer, the model's own word that it gave up, or
+    neither, because steps or room ran out."""
 
-    is_answered: bool
+    kind: OutcomeKind
     num_steps: int  # calls of the model
     num_tokens: int  # generated ones, as the backbone counts them
 
@@ -94,11 +98,31 @@ def outcome_of(record: Any) -> Outcome | None:
         return None
     if "trys" not in record and "tree" not in record:
         return None
+    is_answered = bool(result["valid_data"]) and GIVE_ANSWER in str(result["final_answer"])
     return Outcome(
-        is_answered=bool(result["valid_data"]) and GIVE_ANSWER in str(result["final_answer"]),
+        "answered" if is_answered else "gave_up" if GAVE_UP in set(_codes(record)) else "no_answer",
         num_steps=_count(result.get("query_count")),
         num_tokens=_count(result.get("total_tokens")),
     )
+
+
+def _codes(record: Mapping[str, Any]) -> Iterator[int]:
+    """The status codes of all nodes, of an answer's tries or of its tree."""
+    tries = record.get("trys")
+    waiting = [node for each in tries for node in _list(each, "chain")] if isinstance(tries, list) else []
+    tree = record.get("tree")
+    waiting += [tree.get("tree")] if isinstance(tree, dict) else []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if isinstance(code := node.get("observation_code"), int):
+                yield code
+            waiting += _list(node, "children")
+
+
+def _list(value: Any, key: str) -> list[Any]:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def _count(value: Any) -> int:

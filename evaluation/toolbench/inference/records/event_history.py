@@ -37,6 +37,7 @@ class Call:
     step: str
     code: int
     name: str
+    missed: bool = False  # whether the response cache has no reply to it
 
 
 @dataclass
@@ -150,7 +151,8 @@ class _FileReader:
             self._attempt(session, record, t).generations.append(generation)
             t += generation.seconds
         elif event == "call":
-            call = Call(t, float(record["seconds"]), str(record["step"]), int(record["code"]), str(record["name"]))
+            seconds, missed = float(record["seconds"]), bool(record.get("missed"))
+            call = Call(t, seconds, str(record["step"]), int(record["code"]), str(record["name"]), missed)
             self._attempt(session, record, t).calls.append(call)
             t += call.seconds
         elif event == "query_end":

@@ -7,7 +7,7 @@ A line is written whole by one system call, so that a killed process leaves at m
     replica_start  t, run, replica, pid, gpus, num_conversations
     query_start    t, query, method, text
     generation     t (of its start), query, seconds, tokens, prompt_tokens, step
-    call           t (of its start), query, seconds, code, name, step
+    call           t (of its start), query, seconds, code, name, step, missed (only if the response cache lacks a reply)
     query_end      t, query, outcome, tokens, error
     memory         t, gpu, used, total (bytes)
     replica_end    t
@@ -31,6 +31,7 @@ from typing import Any
 from evaluation.toolbench.inference.errors import OutputError
 from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, GAVE_UP
 from evaluation.toolbench.inference.records.json_lines import JsonLines
+from evaluation.toolbench.virtual_api.own_answers import is_not_recorded
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +172,9 @@ class QueryRecorder:
             self.outcome = "answered"
         elif status == GAVE_UP and self.outcome != "answered":
             self.outcome = "gave_up"
-        self._write_span("call", self._call_start, code=status, name=self._call[0], step=step_fingerprint(*self._call))
+        missed = {"missed": True} if is_not_recorded(output) else {}
+        step = step_fingerprint(*self._call)
+        self._write_span("call", self._call_start, code=status, name=self._call[0], step=step, **missed)
 
     def end(self, outcome: str, error: BaseException | None = None) -> None:
         with self._lock:

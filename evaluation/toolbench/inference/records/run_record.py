@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evaluation.toolbench.inference.errors import DataError, OutputError
+from evaluation.toolbench.inference.records.rates import Rates
 from evaluation.toolbench.inference.records.whole_files import write_whole
 from evaluation.toolbench.json_input import JsonError, read_json
 
@@ -47,13 +48,14 @@ class ReplicaRecord:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of queries. `done_before` were done by an earlier run; `gave_up` have an answer file without a final answer;
-    `left` were not run to their end."""
+    """Of queries. `done_before` were done by an earlier run; `gave_up` have an answer file in which the model gave up,
+    `no_answer` one in which its steps or its room ran out; `left` were not run to their end."""
 
     queries: int = 0
     done_before: int = 0
     answered: int = 0
     gave_up: int = 0
+    no_answer: int = 0
     failed: int = 0
     left: int = 0
 
@@ -68,10 +70,12 @@ class Tokens:
 
 @dataclass(frozen=True)
 class ApiStatistics:
-    """`by_code` counts calls by the contract's status code, as text; seconds are of the calls' waiting."""
+    """`by_code` counts calls by the contract's status code, as text; `not_recorded` are those that the response cache
+    has no reply to, all of code 0; seconds are of the calls' waiting."""
 
     calls: int = 0
     errors: int = 0
+    not_recorded: int = 0
     seconds: float = 0.0
     median_s: float = 0.0
     p95_s: float = 0.0
@@ -104,7 +108,8 @@ class RunRecord:
     layout: list[ReplicaRecord] = field(default_factory=list)
     layout_reason: str = ""
     seeds: dict[str, int] = field(default_factory=dict)
-    timings_s: dict[str, float] = field(default_factory=dict)  # such as load, run
+    timings_s: dict[str, float] = field(default_factory=dict)  # load: until a replica was ready; run: from then on
+    rates: Rates = field(default_factory=Rates)
     counts: Counts = field(default_factory=Counts)
     tokens: Tokens = field(default_factory=Tokens)
     api: ApiStatistics = field(default_factory=ApiStatistics)
@@ -125,6 +130,7 @@ class RunRecord:
                     "gpus": [GpuRecord(**_known(GpuRecord, gpu)) for gpu in values.get("gpus", [])],
                     "layout": [ReplicaRecord(**_known(ReplicaRecord, replica)) for replica in values.get("layout", [])],
                     "counts": Counts(**_known(Counts, values.get("counts", {}))),
+                    "rates": Rates(**_known(Rates, values.get("rates", {}))),
                     "tokens": Tokens(**_known(Tokens, values.get("tokens", {}))),
                     "api": ApiStatistics(**_known(ApiStatistics, values.get("api", {}))),
                     "failures": [FailureRecord(**_known(FailureRecord, each)) for each in values.get("failures", [])],

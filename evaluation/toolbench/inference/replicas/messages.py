@@ -83,6 +83,7 @@ class Beat:
     num_tokens: int = 0
     api_calls: int = 0
     api_errors: int = 0
+    api_misses: int = 0  # calls that the response cache has no reply to
     calls_in_flight: int = 0  # to APIs
 
     def __add__(self, other: Beat) -> Beat:
@@ -91,6 +92,7 @@ class Beat:
             self.num_tokens + other.num_tokens,
             self.api_calls + other.api_calls,
             self.api_errors + other.api_errors,
+            self.api_misses + other.api_misses,
             self.calls_in_flight + other.calls_in_flight,
         )
 

@@ -396,4 +396,5 @@ class Supervisor:
             num_tokens=counts.num_tokens,
             api_calls=counts.api_calls,
             api_errors=counts.api_errors,
+            api_misses=counts.api_misses,
         )

@@ -71,6 +71,7 @@ class Meter:
         self._num_tokens = 0
         self._api_calls = 0
         self._api_errors = 0
+        self._api_misses = 0
         self._calls_in_flight = 0
         self.engine_steps: Callable[[], int] | None = None
         self.engine_tokens: Callable[[], int] | None = None
@@ -84,18 +85,25 @@ class Meter:
         with self._lock:
             self._calls_in_flight += 1
 
-    def call_ended(self, *, is_error: bool) -> None:
+    def call_ended(self, *, is_error: bool, is_miss: bool = False) -> None:
         with self._lock:
             self._events += 1
             self._calls_in_flight -= 1
             self._api_calls += 1
             self._api_errors += is_error
+            self._api_misses += is_miss
 
     def beat(self) -> Beat:
         steps = self.engine_steps() if self.engine_steps else 0
         with self._lock:
-            num_tokens = self.engine_tokens() if self.engine_tokens else self._num_tokens
-            return Beat(self._events + steps, num_tokens, self._api_calls, self._api_errors, self._calls_in_flight)
+            return Beat(
+                self._events + steps,
+                self.engine_tokens() if self.engine_tokens else self._num_tokens,
+                self._api_calls,
+                self._api_errors,
+                self._api_misses,
+                self._calls_in_flight,
+            )
 
 
 class WatchedEngine:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
+STOPPING = "Finishing the steps in progress. Press Ctrl-C again to stop immediately."
 _SHOW_CURSOR = b"\x1b[?25h"  # which a progress bar hides
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -20,8 +21,10 @@ class Interruption:
     does that for jobs in the background. Outside the main thread, which alone can take signals, nothing changes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, says_so: bool = True) -> None:
+        """`says_so` False leaves it to others to say that the run is stopping: to a display that draws over lines."""
         self.requested = threading.Event()
+        self._says_so = says_so
         self.signal_number: int | None = None
         self._previous: dict[int, Any] = {}
 
@@ -55,6 +58,8 @@ class Interruption:
             # Threads may be in the middle of a long generation; answers are whole at any moment.
             os._exit(128 + number)
         self.request(number)
+        if not self._says_so:
+            return
         with suppress(OSError):  # of a terminal that was closed, which is what SIGHUP says
             # Straight to the descriptor: the signal may have come in the middle of a buffered print.
-            os.write(2, b"\nFinishing the steps in progress. Press Ctrl-C again to stop immediately.\n")
+            os.write(2, f"\n{STOPPING}\n".encode())

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluation.toolbench.inference.multi_gpu.gpu_memory import GpuMemory
+from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.handle import Handle
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
 from evaluation.toolbench.inference.replicas.limits import Patience
 from evaluation.toolbench.inference.replicas.supervisor import RunHooks, Supervisor
-from evaluation.toolbench.inference.run.interruption import Interruption
+from evaluation.toolbench.inference.run.interruption import STOPPING, Interruption
 from evaluation.toolbench.inference.run.progress import RunProgress
+from evaluation.toolbench.inference.run.run_clock import RunClock
 from evaluation.toolbench.inference.run.run_files import RunFiles
 from evaluation.toolbench.inference.run_display.display import RunDisplay
 from evaluation.toolbench.inference.run_display.status import RunStatus
@@ -36,6 +37,7 @@ class RunPlan:
     seed: int
     load_s: float = 0.0  # that the model in this process took, if it is here
     replaces_answers: bool = False  # those that earlier runs left are removed when the first replica is ready
+    fail_after: int = 0  # failures in a row that end the run; 0: none do
     is_live: bool = True  # a progress display where there is a terminal; else a line now and then
 
 
@@ -52,16 +54,18 @@ class _Run:
         self._plan = plan
         self._summary = plan.progress.summary
         self._memory = GpuMemory()
-        self._started = time.monotonic()
         self._shown_s = float("-inf")  # after the start
         self._noted_s = 0.0
+        self._clock = RunClock(plan.load_s)
         self._display = RunDisplay(live=plan.is_live)
+        self._interruption = Interruption(says_so=not self._display.is_live)
+        self._has_said_that_it_stops = False
         hooks = RunHooks(
             start=plan.start,
             done=lambda query_id, _: plan.progress.note_answer(query_id),
-            failed=plan.progress.note_failure,
+            failed=self._note_failure,
             is_done=plan.progress.is_answered,
-            ready=self._make_room,
+            ready=self._begin,
             show=self._show,
         )
         self._supervisor = Supervisor(plan.query_ids, plan.layout, hooks, plan.patience)
@@ -76,8 +80,7 @@ class _Run:
 
     def run(self) -> None:
         plan, summary = self._plan, self._summary
-        summary.start_clock()
-        with Interruption() as interruption, self._display:
+        with self._interruption as interruption, self._display:
             self._display.print_line(f"{len(plan.query_ids)} queries to run")
             status = "failed"
             try:
@@ -89,26 +92,60 @@ class _Run:
             finally:
                 if summary.num_left:
                     self._show(at_once=True)  # how it ended
-                summary.exit_code_of_signal = interruption.exit_code
-                self._files.end(status, self._supervisor.loaded())
+                self._sum_up()
+                self._files.end(status, self._supervisor.loaded(), self._clock)
 
-    def _make_room(self) -> None:
-        """Remove the answers that the run replaces, now that new ones can be expected."""
+    def _begin(self) -> None:
+        """The first replica is ready: remove the answers that the run replaces, now that new ones can be expected."""
+        self._clock.serve()
         if self._plan.replaces_answers:
             self._plan.progress.forget(self._plan.query_ids)
 
+    def _note_failure(self, query_id: str, problem: Problem) -> None:
+        progress, limit = self._plan.progress, self._plan.fail_after
+        progress.note_failure(query_id, problem)
+        if progress.failures_in_a_row == limit:
+            self._display.print_line(
+                f"{limit} queries in a row have failed, so the run ends here (--fail_after {limit}; 0 goes on whatever "
+                "happens). The same command tries them again."
+            )
+            self._interruption.requested.set()
+
+    def _sum_up(self) -> None:
+        status = self._status()
+        summary = self._summary
+        summary.exit_code_of_signal = self._interruption.exit_code
+        summary.rates = status.rates
+        summary.api_calls = sum(replica.api_calls for replica in status.replicas)
+        summary.api_misses = sum(replica.api_misses for replica in status.replicas)
+
     def _show(self, *, at_once: bool = False) -> None:
-        now, elapsed_s = self._summary.now, time.monotonic() - self._started
+        if self._interruption.exit_code and self._display.is_live and not self._has_said_that_it_stops:
+            self._has_said_that_it_stops = True
+            self._display.print_line(STOPPING)
+        elapsed_s = self._clock.elapsed_s
         if elapsed_s - self._shown_s < _SHOW_EVERY_S and self._summary.num_left and not at_once:
             return
         self._shown_s = elapsed_s
+        status = self._status()
+        self._display.show(status)
+        if elapsed_s - self._noted_s >= _NOTE_EVERY_S:
+            self._noted_s = elapsed_s
+            self._files.note(self._supervisor.loaded(), status, self._clock)
+
+    def _status(self) -> RunStatus:
         replicas = tuple(
             replace(status, gpu_memory=self._memory.of(spec.uuids))
             for status, spec in zip(self._supervisor.statuses(), self._plan.layout.replicas, strict=True)
         )
-        self._display.show(
-            RunStatus(len(self._plan.query_ids), now.answered, now.gave_up, now.failed, elapsed_s, replicas)
+        now = self._summary.now
+        return RunStatus(
+            num_queries=len(self._plan.query_ids),
+            answered=now.answered,
+            gave_up=now.gave_up,
+            no_answer=now.no_answer,
+            failed=now.failed,
+            elapsed_s=self._clock.elapsed_s,
+            replicas=replicas,
+            serving_s=self._clock.serving_s,
         )
-        if elapsed_s - self._noted_s >= _NOTE_EVERY_S:
-            self._noted_s = elapsed_s
-            self._files.note(self._supervisor.loaded(), replicas)

@@ -14,6 +14,8 @@ from evaluation.toolbench.inference.run.summary import RunSummary
 
 logger = logging.getLogger(__name__)
 
+_TOLD_AT = {10**power for power in range(7)}
+
 
 class RunProgress:
     """The answers of one method in `folder`, the failures beside them, and the run's counts."""
@@ -22,6 +24,7 @@ class RunProgress:
         self.answers = AnswerFolder(folder, method)
         self.failures = FailureLog(folder, method)
         self.summary = RunSummary(self.answers.folder, num_queries=0)
+        self.failures_in_a_row = 0
 
     def left_of(self, queries: Sequence[Query]) -> list[Query]:
         """Return the queries without a complete answer; the others are counted as done earlier."""
@@ -41,12 +44,19 @@ class RunProgress:
 
     def note_answer(self, query_id: str) -> None:
         """Count a query whose answer is on disk."""
+        self.failures_in_a_row = 0
         self.failures.forget([query_id])
         self.summary.now.add(self.answers.outcome(query_id))
 
     def note_failure(self, query_id: str, problem: Problem) -> None:
-        """Count a query that failed, and keep why in failures.json."""
-        logger.warning("query %s failed: %s: %s", query_id, problem.type, " ".join(problem.message.split())[:500])
+        """Count a query that failed, and keep why in failures.json. A cause that was told before is told again when
+        it has become ten times as frequent."""
+        self.failures_in_a_row += 1
+        times = self.summary.causes.add(problem)
+        if times in _TOLD_AT:
+            often = f" ({times} queries so far)" if times > 1 else ""
+            message = " ".join(problem.message.split())[:500]
+            logger.warning("query %s failed: %s: %s%s", query_id, problem.type, message, often)
         self.failures.record(query_id, problem)
         self.summary.now.add(None)
 

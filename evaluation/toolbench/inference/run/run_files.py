@@ -6,7 +6,7 @@ import logging
 import platform
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
@@ -27,7 +27,8 @@ from evaluation.toolbench.inference.records.run_record import (
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
 from evaluation.toolbench.inference.replicas.messages import Loaded
 from evaluation.toolbench.inference.run.progress import RunProgress
-from evaluation.toolbench.inference.run_display.status import ReplicaStatus
+from evaluation.toolbench.inference.run.run_clock import RunClock
+from evaluation.toolbench.inference.run_display.status import RunStatus
 from evaluation.toolbench.inference.run_report.answer_files import read_failures
 from evaluation.toolbench.inference.run_report.report import write_report
 from evaluation.toolbench.inference.run_report.totals import totals_of
@@ -65,24 +66,25 @@ class RunFiles:
             timings_s={"load": round(load_s, 3)},
             counts=self._counts(),
         )
-        self._started = time.monotonic()
         self._write(self._record)
 
-    def note(self, loaded: Mapping[int, Loaded], replicas: Sequence[ReplicaStatus]) -> None:
+    def note(self, loaded: Mapping[int, Loaded], status: RunStatus, clock: RunClock) -> None:
         """Write run.json as it is now, for a run that is killed: it then has what was noted last."""
         self._record = replace(
-            self._so_far(loaded),
-            tokens=Tokens(generated=sum(replica.num_tokens for replica in replicas)),
+            self._so_far(loaded, clock),
+            rates=status.rates,
+            tokens=Tokens(generated=sum(replica.num_tokens for replica in status.replicas)),
             api=ApiStatistics(
-                calls=sum(replica.api_calls for replica in replicas),
-                errors=sum(replica.api_errors for replica in replicas),
+                calls=sum(replica.api_calls for replica in status.replicas),
+                errors=sum(replica.api_errors for replica in status.replicas),
+                not_recorded=sum(replica.api_misses for replica in status.replicas),
             ),
         )
         self._write(self._record)
 
-    def end(self, status: str, loaded: Mapping[int, Loaded]) -> None:
+    def end(self, status: str, loaded: Mapping[int, Loaded], clock: RunClock) -> None:
         """Write both files as the run leaves them; `status` as in RunRecord."""
-        record = replace(self._so_far(loaded), status=status, ended=time.time())
+        record = replace(self._so_far(loaded, clock), status=status, ended=time.time())
         try:
             record = self._with_events(record)
         except ToolGenError as error:
@@ -100,16 +102,18 @@ class RunFiles:
             done_before=summary.earlier.total,
             answered=now.answered,
             gave_up=now.gave_up,
+            no_answer=now.no_answer,
             failed=now.failed,
             left=summary.num_left,
         )
 
-    def _so_far(self, loaded: Mapping[int, Loaded]) -> RunRecord:
+    def _so_far(self, loaded: Mapping[int, Loaded], clock: RunClock) -> RunRecord:
         """The record with what the parent knows by itself."""
         return replace(
             self._record,
             layout=as_loaded(self._record.layout, loaded),
-            timings_s={**self._record.timings_s, "run": round(time.monotonic() - self._started, 3)},
+            timings_s={"load": round(clock.load_s, 3), "run": round(clock.serving_s or 0.0, 3)},
+            rates=self._summary.rates,
             counts=self._counts(),
         )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from evaluation.toolbench.inference.records.answers import Outcome
+from evaluation.toolbench.inference.records.rates import Rates
+from evaluation.toolbench.inference.run.failure_causes import FailureCauses
 
 
 @dataclass
@@ -17,22 +19,29 @@ class Tally:
     """Queries counted by what came of them; `num_steps` and `num_tokens` over those with an answer file."""
 
     answered: int = 0
-    gave_up: int = 0  # an answer file without a final answer: given up, or out of steps
+    gave_up: int = 0  # an answer file with the model's own word that it gave up
+    no_answer: int = 0  # an answer file without either: out of steps, or of room
     failed: int = 0  # no answer file, but an entry in failures.json
     num_steps: int = 0
     num_tokens: int = 0
 
     @property
     def total(self) -> int:
-        return self.answered + self.gave_up + self.failed
+        return self.ended + self.failed
+
+    @property
+    def ended(self) -> int:
+        """Queries that came to their end: those with an answer file."""
+        return self.answered + self.gave_up + self.no_answer
 
     def add(self, outcome: Outcome | None) -> None:
         """Count one query; None is one that failed."""
         if outcome is None:
             self.failed += 1
             return
-        self.answered += outcome.is_answered
-        self.gave_up += not outcome.is_answered
+        self.answered += outcome.kind == "answered"
+        self.gave_up += outcome.kind == "gave_up"
+        self.no_answer += outcome.kind == "no_answer"
         self.num_steps += outcome.num_steps
         self.num_tokens += outcome.num_tokens
 
@@ -46,11 +55,10 @@ class RunSummary:
     earlier: Tally = field(default_factory=Tally)
     now: Tally = field(default_factory=Tally)
     exit_code_of_signal: int | None = None
-    _started: float = field(default_factory=time.monotonic, repr=False)
-
-    def start_clock(self) -> None:
-        """Count rates per second from here on."""
-        self._started = time.monotonic()
+    causes: FailureCauses = field(default_factory=FailureCauses)  # of what failed now
+    rates: Rates = field(default_factory=Rates)  # of this run, once it has ended
+    api_calls: int = 0
+    api_misses: int = 0  # calls that the response cache has no reply to
 
     @property
     def num_left(self) -> int:
@@ -71,9 +79,16 @@ class RunSummary:
         console.print(self._table())
         if self.earlier.total:
             console.print(f"{self.earlier.total} of them were done by earlier runs.")
+        if self.api_misses:
+            console.print(
+                f"{self.api_misses:,} of {self.api_calls:,} API calls ({self.api_misses / self.api_calls:.0%}) were "
+                "answered with an error because the response cache has no reply to them.",
+            )
         if self.now.failed:
             failures = self.folder / "failures.json"
             console.print(f"Failures: {failures} (the same command tries them again)", markup=False)
+            for cause, count in self.causes.by_frequency().items():
+                console.print(f"  {count} x {cause}", markup=False)
         if self.num_left:
             console.print(f"{self.num_left} queries are left: the same command goes on with them.")
         console.print(f"Answers: {self.folder}", markup=False)
@@ -82,16 +97,22 @@ class RunSummary:
             console.print(f"Report: {report}", markup=False)
 
     def _table(self) -> Table:
-        seconds = time.monotonic() - self._started
-        table = Table()
-        for heading in ("queries", "answered", "gave up", "failed", "steps", "tokens/s"):
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # 80 columns are enough
+        headings = ("queries", "answered", "gave up", "no answer", "failed", "steps", "queries/min", "tokens/s")
+        for heading in headings:
             table.add_column(heading, justify="right")
         table.add_row(
             str(self.num_queries),
             str(self.earlier.answered + self.now.answered),
             str(self.earlier.gave_up + self.now.gave_up),
+            str(self.earlier.no_answer + self.now.no_answer),
             str(self.now.failed),
             str(self.earlier.num_steps + self.now.num_steps),
-            f"{self.now.num_tokens / max(seconds, 1e-9):.1f}",
+            _figure(self.rates.queries_per_min),
+            _figure(self.rates.tokens_per_s),
         )
         return table
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f}"

@@ -1,6 +1,6 @@
 """What a person sees while a run is on: one live display on a terminal, plain lines elsewhere.
 
-Reading order: `figures` (what is worked out from one status after another), `layout` (how it is laid out),
+Reading order: `figures` (what is worked out from one status after another), `frames` (how it is laid out),
 `display` (the only module here that writes). In a run:
 
     with RunDisplay() as display:

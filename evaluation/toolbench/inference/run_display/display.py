@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, TextIO
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
 from rich.live import Live
+from rich.segment import Segment
 
 from evaluation.toolbench.inference.run_display.figures import Figures, Trend
 from evaluation.toolbench.inference.run_display.frames import frame, heartbeat
 from evaluation.toolbench.inference.run_display.status import RunStatus
 
 HEARTBEAT_S = 30.0
+# Set in the kernels of Jupyter, Colab, Kaggle and Databricks.
+_NOTEBOOKS = ("JPY_PARENT_PID", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE", "DATABRICKS_RUNTIME_VERSION")
 
 
 def allows_live_display(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
-    """Say whether `stream` is a terminal on which lines may be drawn again, and the user wants that."""
+    """Say whether `stream` is a terminal on which lines may be drawn again.
+
+    A notebook's cells give programs a terminal, and keep every frame that is drawn on it.
+    """
     if not stream.isatty() or environment.get("TERM") in (None, "", "dumb", "unknown"):
         return False
-    return not environment.get("NO_COLOR") and environment.get("CI", "").lower() in ("", "0", "false")
+    is_notebook = any(environment.get(name) for name in _NOTEBOOKS)
+    return not is_notebook and environment.get("CI", "").lower() in ("", "0", "false")
 
 
 class RunDisplay:
@@ -40,6 +48,7 @@ class RunDisplay:
     def __init__(self, *, live: bool = True) -> None:
         """`live` False asks for plain lines on a terminal too."""
         self._live: Live | None = None
+        self._frame = _Frame()
         self._trend = Trend()
         self._figures: Figures | None = None
         self._last_line_s = 0.0  # of the run's time
@@ -47,11 +56,11 @@ class RunDisplay:
         self._is_watched = True  # until a line could not be written
         self._diverted: list[tuple[logging.StreamHandler[Any], TextIO]] = []
         if live and allows_live_display(sys.stderr):
-            self._live = Live(
+            self._live = _Live(
+                self._frame,
                 console=_CursorStays(stderr=True, highlight=False),
                 auto_refresh=False,  # nothing changes between one status and the next
                 redirect_stdout=sys.stdout.isatty(),  # results that go to a file or a pipe stay there
-                get_renderable=lambda: _Frame(self._figures) if self._figures else "",
             )
 
     def __enter__(self) -> RunDisplay:
@@ -70,12 +79,17 @@ class RunDisplay:
 
     def show(self, status: RunStatus) -> None:
         """Bring the display up to date. To be called every second or so, in the order of `status.elapsed_s`."""
-        self._figures = figures = self._trend.take(status)
+        self._figures = self._frame.figures = figures = self._trend.take(status)
         self._has_news = True
         if self._live:
             self._write(self._live.refresh)
         elif status.elapsed_s - self._last_line_s >= HEARTBEAT_S:
             self._print_heartbeat(figures)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether lines are drawn again, over what others write to the terminal."""
+        return self._live is not None
 
     def print_line(self, line: str) -> None:
         """Print a line for a person, above a live display if there is one."""
@@ -115,14 +129,40 @@ class RunDisplay:
                 handler.setStream(sys.stderr)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Frame:
-    """The frame as it fits the terminal at the moment of drawing."""
+    """The frame as it fits the terminal at the moment of drawing, and how long its lines then were."""
 
-    figures: Figures
+    figures: Figures | None = None
+    lengths: list[int] = field(default_factory=list)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield frame(self.figures, options.max_width)
+        if self.figures is None:
+            return
+        lines = console.render_lines(frame(self.figures, options.max_width), options, pad=False)
+        self.lengths = [sum(segment.cell_length for segment in line) for line in lines]
+        for number, line in enumerate(lines):
+            yield from line
+            if number < len(lines) - 1:
+                yield Segment.line()
+
+
+class _Live(Live):
+    """Goes back over the lines of its last frame as a terminal that was resized since shows them."""
+
+    def __init__(self, shown: _Frame, **options: Any) -> None:
+        super().__init__(shown, **options)
+        self._shown = shown
+        self._drawn_at = 0  # columns
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        width = self.console.width
+        if self._shown.lengths and width != self._drawn_at:
+            rows = sum(max(1, math.ceil(length / width)) for length in self._shown.lengths)
+            # What rich goes up by: lines that are now too long take up several rows each.
+            self._live_render._shape = (width, min(rows, self.console.height))
+        self._drawn_at = width
+        return super().process_renderables(renderables)
 
 
 class _CursorStays(Console):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,22 +12,22 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.toolbench.inference.multi_gpu.units import GIB
-from evaluation.toolbench.inference.run_display.figures import Figures
+from evaluation.toolbench.inference.run_display.figures import RATE_OVER_S, Figures
 from evaluation.toolbench.inference.run_display.status import ReplicaStatus
 
 _STATE_STYLES = {"running": "green", "loading": "cyan", "restarting": "yellow", "failed": "red", "ended": "dim"}
 _BETWEEN = " · "
+_MOST_NAMED = 2  # replicas that a line has one by one
 
 
 def heartbeat(figures: Figures) -> str:
-    """Put everything in one line, for logs."""
-    replicas = [_replica_words(replica) for replica in figures.status.replicas]
-    parts = [_queries(figures), *_outcomes(figures), _rate(figures), *_api(figures), *replicas, *_times(figures)]
-    return _BETWEEN.join(filter(None, parts))
+    """Return everything in one line, for logs."""
+    parts = [_queries(figures), *_outcomes(figures), *_rates(figures), *_api(figures), *_replicas(figures)]
+    return _BETWEEN.join(filter(None, [*parts, *_times(figures)]))
 
 
 def frame(figures: Figures, width: int) -> Group:
-    """Build what a terminal of `width` columns shows: a bar, the counts, and a row for every replica."""
+    """Return what a terminal of `width` columns shows: a bar, the counts, and a row for every replica."""
     bar = Table.grid(padding=(0, 1), expand=True)
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True)
@@ -35,7 +36,7 @@ def frame(figures: Figures, width: int) -> Group:
     return Group(
         bar,
         *_lines([*_outcomes(figures), f"{figures.left:,} left", *_times(figures)], width),
-        *_lines([_rate(figures), *_api(figures)], width),
+        *_lines([*_rates(figures), *_api(figures)], width),
         _replica_table(figures, width),
     )
 
@@ -52,7 +53,7 @@ def clock(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class _Column:
-    """One of the replicas' table. Where they do not all fit, the least important ones are left out."""
+    """One of the replicas' table. Where they do not all fit, the most important ones that do are shown."""
 
     heading: str
     cell: Callable[[Figures, ReplicaStatus], str]
@@ -62,10 +63,10 @@ class _Column:
 
 _COLUMNS = (
     _Column("", lambda _, replica: replica.name, importance=9, is_number=False),
-    _Column("GPUs", lambda _, replica: ", ".join(replica.gpus), importance=3, is_number=False),
+    _Column("GPUs", lambda _, replica: _gpus(replica.gpus), importance=3, is_number=False),
     _Column("state", lambda _, replica: replica.state, importance=8, is_number=False),
     _Column("in flight", lambda _, replica: str(replica.in_flight), importance=7),
-    _Column("tokens/s", lambda figures, replica: _replica_rate(figures, replica), importance=4),
+    _Column(f"tokens/s ({RATE_OVER_S:.0f} s)", lambda figures, replica: _replica_rate(figures, replica), importance=5),
     _Column("API calls", lambda _, replica: f"{replica.api_calls:,}", importance=1),
     _Column("errors", lambda _, replica: f"{replica.api_errors:,}", importance=2),
     _Column("GPU memory", lambda _, replica: _memory(replica.gpu_memory), importance=6),
@@ -77,20 +78,22 @@ def _replica_table(figures: Figures, width: int) -> Table:
     cells = {column: [column.cell(figures, replica) for replica in figures.status.replicas] for column in _COLUMNS}
     cells = {column: texts for column, texts in cells.items() if any(texts)}  # without GPUs, nothing of them
     widths = {column: max(map(len, [column.heading, *texts])) + _GAP for column, texts in cells.items()}
-    for column in sorted(cells, key=lambda column: column.importance):
-        if sum(widths[each] for each in cells) - _GAP > width:
-            del cells[column]
+    shown: set[_Column] = set()
+    for column in sorted(cells, key=lambda column: -column.importance):
+        if not shown or sum(widths[each] for each in [*shown, column]) - _GAP <= width:
+            shown.add(column)
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, _GAP, 0, 0))
     for column in cells:
-        justify: JustifyMethod = "right" if column.is_number else "left"
-        table.add_column(column.heading, justify=justify, no_wrap=True, overflow="ellipsis")
-    for row in zip(*cells.values(), strict=True):
+        if column in shown:
+            justify: JustifyMethod = "right" if column.is_number else "left"
+            table.add_column(column.heading, justify=justify, no_wrap=True, overflow="ellipsis")
+    for row in zip(*(texts for column, texts in cells.items() if column in shown), strict=True):
         table.add_row(*(Text(text, style=_STATE_STYLES.get(text, "")) for text in row))
     return table
 
 
 def _lines(parts: Sequence[str], width: int) -> list[Text]:
-    """Set the parts one after another, each whole where `width` allows it."""
+    """The parts one after another, each whole where `width` allows it."""
     lines: list[str] = []
     for part in filter(None, parts):
         if lines and len(lines[-1] + _BETWEEN + part) <= width:
@@ -106,11 +109,23 @@ def _queries(figures: Figures) -> str:
 
 def _outcomes(figures: Figures) -> list[str]:
     status = figures.status
-    return [f"{status.answered:,} answered", f"{status.gave_up:,} gave up", f"{status.failed:,} failed"]
+    return [
+        f"{status.answered:,} answered",
+        f"{status.gave_up:,} gave up",
+        f"{status.no_answer:,} no answer",
+        f"{status.failed:,} failed",
+    ]
 
 
-def _rate(figures: Figures) -> str:
-    return "" if figures.tokens_per_s is None else f"{figures.tokens_per_s:,.0f} tokens/s"
+def _rates(figures: Figures) -> list[str]:
+    if figures.status.serving_s is None:
+        return ["loading"]
+    rates = figures.rates
+    queries = rates.queries_per_min if figures.done else None
+    return [
+        "" if queries is None else f"{queries:,.{0 if queries >= 100 else 1}f} queries/min",
+        "" if rates.tokens_per_s is None else f"{rates.tokens_per_s:,.0f} tokens/s",
+    ]
 
 
 def _replica_rate(figures: Figures, replica: ReplicaStatus) -> str:
@@ -119,13 +134,28 @@ def _replica_rate(figures: Figures, replica: ReplicaStatus) -> str:
 
 
 def _api(figures: Figures) -> list[str]:
-    calls, errors = figures.api_calls, figures.api_errors
-    return [f"{calls:,} API calls", f"{errors:,} errors" + (f" ({errors / calls:.1%})" if errors else "")]
+    calls, errors, misses = figures.api_calls, figures.api_errors, figures.api_misses
+    return [
+        f"{calls:,} API call{'s' * (calls != 1)}",
+        f"{misses:,} not recorded ({misses / calls:.1%})" if misses else "",
+        f"{errors:,} error{'s' * (errors != 1)}" + (f" ({errors / calls:.1%})" if errors else ""),
+    ]
 
 
 def _times(figures: Figures) -> list[str]:
     elapsed = f"{clock(figures.status.elapsed_s)} elapsed"
     return [elapsed] if figures.left_s is None else [elapsed, f"about {clock(figures.left_s)} to go"]
+
+
+def _replicas(figures: Figures) -> list[str]:
+    """A few one by one, many by their states."""
+    replicas = figures.status.replicas
+    if len(replicas) <= _MOST_NAMED:
+        return [_replica_words(replica) for replica in replicas]
+    states = Counter(replica.state for replica in replicas)
+    memory = _memory([gpu for replica in replicas for gpu in replica.gpu_memory])
+    counted = ", ".join(f"{number} {state}" for state, number in states.items())
+    return [f"{len(replicas)} replicas: {counted}, {figures.in_flight} in flight" + (f", {memory}" if memory else "")]
 
 
 def _replica_words(replica: ReplicaStatus) -> str:
@@ -134,10 +164,25 @@ def _replica_words(replica: ReplicaStatus) -> str:
     return f"{replica.name}: {doing}{memory}"
 
 
+def _gpus(names: Sequence[str]) -> str:
+    """
+    >>> _gpus(["cuda:0", "cuda:1", "cuda:2"]), _gpus(["cuda:0", "cuda:3"]), _gpus([])
+    ('cuda:0-2', 'cuda:0, cuda:3', '')
+    """
+    numbers = [int(name.removeprefix("cuda:")) for name in names if name.removeprefix("cuda:").isdecimal()]
+    if len(names) > 2 and numbers == list(range(numbers[0], numbers[0] + len(names))):
+        return f"cuda:{numbers[0]}-{numbers[-1]}"
+    return ", ".join(names)
+
+
 def _memory(gpus: Sequence[tuple[int, int]]) -> str:
     """
-    >>> _memory([(61 * GIB, 80 * GIB), (8 * GIB, 24 * GIB)])
-    '61.0/80.0 + 8.0/24.0 GiB'
+    >>> _memory([(61 * GIB, 80 * GIB), (8 * GIB, 24 * GIB)]), _memory([(20 * GIB, 24 * GIB)] * 3)
+    ('61.0/80.0 + 8.0/24.0 GiB', '3 x 20.0/24.0 GiB')
     """
-    amounts = " + ".join(f"{used / GIB:.1f}/{total / GIB:.1f}" for used, total in gpus)
-    return f"{amounts} GiB" if amounts else ""
+    amounts = [f"{used / GIB:.1f}/{total / GIB:.1f}" for used, total in gpus]
+    if len(amounts) > 2:
+        if len(set(amounts)) == 1:
+            return f"{len(amounts)} x {amounts[0]} GiB"
+        return f"{sum(used for used, _ in gpus) / GIB:.0f}/{sum(total for _, total in gpus) / GIB:.0f} GiB"
+    return " + ".join(amounts) + (" GiB" if amounts else "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from evaluation.toolbench.inference.records.rates import Rates, rates_of
+
 ReplicaState = Literal["loading", "running", "restarting", "ended", "failed"]
 
 
@@ -19,6 +21,7 @@ class ReplicaStatus:
     num_tokens: int = 0  # generated so far in this run
     api_calls: int = 0
     api_errors: int = 0
+    api_misses: int = 0  # calls that the response cache has no reply to
     gpu_memory: tuple[tuple[int, int], ...] = ()  # (used, total) bytes of each of its GPUs
 
 
@@ -29,6 +32,17 @@ class RunStatus:
     num_queries: int  # to run now
     answered: int
     gave_up: int
+    no_answer: int
     failed: int
     elapsed_s: float
     replicas: tuple[ReplicaStatus, ...]
+    serving_s: float | None = None  # since the first replica had loaded; None before
+
+    @property
+    def rates(self) -> Rates:
+        """Return the run's rates until now."""
+        return rates_of(
+            num_ended=self.answered + self.gave_up + self.no_answer,
+            num_tokens=sum(replica.num_tokens for replica in self.replicas),
+            serving_s=self.serving_s,
+        )

@@ -13,6 +13,7 @@ from typing import Any
 
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.records.event_history import Attempt, History, read_history
+from evaluation.toolbench.inference.records.rates import rates_of
 from evaluation.toolbench.inference.records.run_record import RunRecord, put_file, read_run_record
 from evaluation.toolbench.inference.run_report.answer_files import Answer, Failure, read_answers, read_failures
 from evaluation.toolbench.inference.run_report.html import build_page
@@ -64,12 +65,13 @@ def report_data(folder: Path) -> dict[str, Any]:
             "Name the folder that --output_answer_file named"
         )
     details = [_detail(query) for query in queries]
+    runs = timelines(history)
     return {
         "title": folder.resolve().name,
         "built": round(time.time()),
         "run": run.to_json() if run else None,
-        "summary": _summary(queries, history, run),
-        "timelines": [asdict(timeline) for timeline in timelines(history)],
+        "summary": _summary(queries, history, run, sum(each.seconds for each in runs)),
+        "timelines": [asdict(each) for each in runs],
         "rows": [_row(query, position) for position, query in enumerate(queries)],
         "blocks": [
             _compressed(details[start : start + _QUERIES_PER_BLOCK])
@@ -158,7 +160,7 @@ def _detail(query: _Query) -> dict[str, Any]:
     }
 
 
-def _summary(queries: Sequence[_Query], history: History, run: RunRecord | None) -> dict[str, Any]:
+def _summary(queries: Sequence[_Query], history: History, run: RunRecord | None, serving_s: float) -> dict[str, Any]:
     outcomes: dict[str, int] = {}
     for query in queries:
         outcomes[query.answer.outcome] = outcomes.get(query.answer.outcome, 0) + 1
@@ -169,6 +171,9 @@ def _summary(queries: Sequence[_Query], history: History, run: RunRecord | None)
         "has_events": bool(history.sessions),
         "skipped_lines": history.num_skipped_lines,
         "tokens": totals.tokens.generated,
+        "prompt_tokens": totals.tokens.prompt,
+        "serving_s": serving_s,
+        "rates": asdict(rates_of(num_ended=totals.num_ended, num_tokens=totals.tokens.generated, serving_s=serving_s)),
         "generation_s": totals.generation_s,
         "median_query_s": quantile(totals.query_seconds, 0.5),
         "p90_query_s": quantile(totals.query_seconds, 0.9),

@@ -11,6 +11,7 @@ from evaluation.toolbench.inference.records.event_history import Attempt, Call, 
 from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, GAVE_UP
 from evaluation.toolbench.inference.records.run_record import ApiStatistics, Tokens
 
+_ENDED = ("answered", "gave_up", "no_answer")
 FINISH_CALLS = "Finish"  # answered by the environment itself, without an API
 
 
@@ -22,6 +23,7 @@ class Totals:
     api: ApiStatistics
     generation_s: float
     query_seconds: list[float]
+    num_ended: int  # tries that came to their end, with an answer or without one
 
 
 def totals_of(history: History, run_id: str | None = None) -> Totals:
@@ -29,6 +31,7 @@ def totals_of(history: History, run_id: str | None = None) -> Totals:
     attempts = [
         attempt for session in history.sessions if run_id in (None, session.run_id) for attempt in session.attempts
     ]
+    ended = [attempt for attempt in attempts if attempt.outcome in _ENDED]
     generations = [generation for attempt in attempts for generation in attempt.generations]
     return Totals(
         tokens=Tokens(
@@ -37,7 +40,8 @@ def totals_of(history: History, run_id: str | None = None) -> Totals:
         ),
         api=api_statistics([call for attempt in attempts for call in attempt.calls]),
         generation_s=round(sum(generation.seconds for generation in generations), 3),
-        query_seconds=sorted(round(a.end - a.start, 3) for a in attempts if a.end is not None and a.error is None),
+        query_seconds=sorted(round(a.end - a.start, 3) for a in ended if a.end is not None),
+        num_ended=len(ended),
     )
 
 
@@ -49,6 +53,7 @@ def api_statistics(calls: Sequence[Call]) -> ApiStatistics:
     return ApiStatistics(
         calls=len(calls),
         errors=sum(count for code, count in codes.items() if code not in (0, FINAL_ANSWER, GAVE_UP)),
+        not_recorded=sum(call.missed for call in calls),
         seconds=round(sum(seconds), 3),
         median_s=quantile(seconds, 0.5),
         p95_s=quantile(seconds, 0.95),

@@ -10,26 +10,29 @@ function showSummary(report) {
   drawOutcomeBar([...outcomesOf(report), ...(notBegun ? [["not_begun", notBegun]] : [])], total);
   const answered = summary.outcomes.answered || 0;
   const api = summary.api;
-  const numTimed = report.rows.filter((row) => row.seconds !== null).length;
   const tiles = [
     ["Queries", NUMBER.format(total), notBegun ? `${NUMBER.format(notBegun)} not begun` : "in this report"],
     ["Answered", percent(answered, total), `${NUMBER.format(answered)} with a final answer`],
   ];
   if (summary.has_events) {
     tiles.push(
-      ["Time", duration(wall), wall > 0 ? `${((60 * numTimed) / wall).toFixed(1)} queries/min` : ""],
+      ["Time", duration(wall), rate(summary.rates.queries_per_min, "queries/min")],
       ["Per query", duration(summary.median_query_s), `median · p90 ${duration(summary.p90_query_s)}`],
       ["API calls", NUMBER.format(api.calls), `${percent(api.errors, api.calls)} errors · median ${duration(api.median_s)}`],
     );
   }
   if (summary.tokens) {
-    tiles.push(["Tokens generated", shortNumber(summary.tokens), wall > 0 ? `${shortNumber(summary.tokens / wall)} tokens/s` : ""]);
+    tiles.push(["Tokens generated", shortNumber(summary.tokens), rate(summary.rates.tokens_per_s, "tokens/s")]);
   }
   byId("tiles").append(...tiles.map(([name, value, note]) =>
     h("div", { class: "tile" }, h("dt", {}, name), h("dd", { class: "value" }, value), h("dd", { class: "note" }, note)),
   ));
   showNotice(report);
   showRecord(report);
+}
+
+function rate(value, unit) {
+  return value ? `${value < 100 ? value.toFixed(1) : shortNumber(value)} ${unit}` : "";
 }
 
 function drawOutcomeBar(outcomes, total) {
