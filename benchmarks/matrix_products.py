@@ -20,9 +20,9 @@ from torch import nn
 
 from benchmarks.ceilings import captured, describe_machine, median_seconds
 from evaluation.toolbench.inference.engine.paged.execution.joined_linear import JoinedLinear
-from evaluation.toolbench.inference.engine.paged.execution.output_head import product_in_pieces
+from evaluation.toolbench.inference.engine.paged.execution.output_head import OutputHead
 
-ROWS = (64, 128, 192, 256, 288, 320, 384, 416, 448, 512, 576)
+ROWS = (64, 128, 192, 256, 288, 320, 384, 416, 448, 512, 576, 640, 768, 896, 1024, 1152, 1280, 1536)
 HEAD_ROWS = (1, 16, 64, 128)
 _MODEL_LAYERS, _TIMED_LAYERS = 32, 6
 
@@ -47,9 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         joined = {rows: _layers_ms(joined_layers, weights, rows) for rows in ROWS}
         head = _linear(hidden, vocabulary, device)
         whole = {rows: _ms(head, _inputs(head.weight, rows)) for rows in HEAD_ROWS}
-        pieces = {
-            rows: _ms(lambda x: product_in_pieces(x, head.weight), _inputs(head.weight, rows)) for rows in HEAD_ROWS
-        }
+        in_pieces = OutputHead(head, device, vocab_size=vocabulary, max_rows=max(HEAD_ROWS))
+        pieces = {rows: _ms(in_pieces.compute, _inputs(head.weight, rows)) for rows in HEAD_ROWS}
     print("rows of a step   separate ms   joined ms")
     for rows in ROWS:
         print(f"{rows:>14}   {separate[rows]:>11.2f}   {joined[rows]:>9.2f}")

@@ -81,7 +81,10 @@ class Bench:
         """Measure the variant `name` with each number of conversations, after one unmeasured round of each."""
         variant = VARIANTS[name]
         rows = []
-        with contextlib.closing(make_engine(variant.engine, self.model, **variant.options)) as engine:
+        options = dict(variant.options)
+        if variant.engine == "paged":
+            options["max_running"] = max(in_flight)
+        with contextlib.closing(make_engine(variant.engine, self.model, **options)) as engine:
             actions = self._actions() if variant.is_restricted else None
             began = time.perf_counter()
             for count in in_flight:

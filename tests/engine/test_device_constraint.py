@@ -38,13 +38,14 @@ def test_every_node_allows_and_leads_to_what_the_trie_says(trie):
             assert device.step(nodes[node : node + 1], torch.tensor([token])).tolist() == [child]
 
 
-@given(tries, tries, st.lists(st.sampled_from(["free", "set", "first", "second"]), min_size=1, max_size=6))
-def test_rows_of_a_batch_keep_to_their_own_constraint(first, second, kinds):
+@given(tries, tries, st.lists(st.sampled_from(["free", "set", "first", "second"]), min_size=1, max_size=6), st.data())
+def test_rows_of_a_batch_keep_to_their_own_constraint(first, second, kinds, data):
     token_set = TokenSet([3, 4, 22])
     by_kind = {"free": None, "set": token_set, "first": first, "second": second}
-    constraints = [by_kind[kind] for kind in kinds]
-    nodes = torch.zeros(len(kinds), dtype=torch.int64)
-    allowed = allowed_tokens(constraints, nodes, VOCAB_SIZE)
+    groups = [(by_kind[kind], data.draw(st.integers(1, 3))) for kind in kinds]
+    constraints = [constraint for constraint, count in groups for _ in range(count)]
+    nodes = torch.zeros(len(constraints), dtype=torch.int64)
+    allowed = allowed_tokens(groups, nodes, VOCAB_SIZE)
     if set(kinds) == {"free"}:
         assert allowed is None
         return
@@ -58,7 +59,7 @@ def test_rows_of_a_batch_keep_to_their_own_constraint(first, second, kinds):
         else:
             assert ids == constraint.allowed(TokenTrie.ROOT)
         tokens.append(ids[-1])
-    stepped = step_nodes(constraints, nodes, torch.tensor(tokens), VOCAB_SIZE)
+    stepped = step_nodes(groups, nodes, torch.tensor(tokens), VOCAB_SIZE)
     for row, constraint in enumerate(constraints):
         is_trie = isinstance(constraint, TokenTrie)
         assert int(stepped[row]) == (constraint.step(TokenTrie.ROOT, tokens[row]) if is_trie else 0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from evaluation.toolbench.inference.engine.paged.execution.output_head import logits_of, product_in_pieces
+from evaluation.toolbench.inference.engine.paged.execution.output_head import OutputHead, product_in_pieces
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -14,6 +14,18 @@ from evaluation.toolbench.inference.engine.paged.execution.output_head import lo
 def test_logits_in_pieces_are_the_heads(dtype, vocab_size):
     head = nn.Linear(8, vocab_size, bias=False).to(dtype)
     hidden = torch.randn(3, 8).to(dtype)
-    logits = product_in_pieces(hidden, head.weight.detach())
+    logits = torch.empty(3, 192, dtype=dtype)[:, :vocab_size]
+    product_in_pieces(hidden, head.weight.detach(), logits)
     torch.testing.assert_close(logits, head(hidden).detach())
-    torch.testing.assert_close(logits_of(head, hidden), head(hidden))
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@torch.inference_mode()
+def test_logits_stay_where_they_were_made(has_bias):
+    head = nn.Linear(8, 97, bias=has_bias)
+    output_head = OutputHead(head, torch.device("cpu"), vocab_size=97, max_rows=5)
+    hidden = torch.randn(3, 8)
+    made = output_head.compute(hidden)
+    torch.testing.assert_close(made, head(hidden))
+    assert output_head.logits(3).data_ptr() == made.data_ptr()
+    assert torch.equal(output_head.logits(2), made[:2])

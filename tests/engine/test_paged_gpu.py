@@ -7,13 +7,16 @@ import random
 
 import pytest
 import torch
+from accelerate import dispatch_model
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
+from evaluation.toolbench.inference.engine.paged import engine as paged
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.paged.execution.stages import split
 from evaluation.toolbench.inference.engine.paged.execution.step_buffers import StepShape
 from evaluation.toolbench.inference.engine.reference import GenerateEngine
-from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling
+from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling, ScoringRequest
 from tests.helpers.engine import VOCAB_SIZE, tiny_llama, tiny_qwen3
 
 pytestmark = [
@@ -61,6 +64,44 @@ def test_tokens_on_a_gpu_are_those_of_the_reference(make, options):
         graphs = engine._runner.stages[0].graphs
         assert bool(graphs) == options.get("use_graphs", True)
         assert all(isinstance(shape, StepShape) for shape in graphs)
+
+
+def test_as_many_conversations_as_a_step_holds_get_the_tokens_of_the_reference():
+    asked = requests(300, seed=1)
+    with contextlib.closing(GenerateEngine(tiny_llama().cuda())) as reference:
+        expected = [reference.generate(request) for request in asked]
+    with contextlib.closing(
+        PagedEngine(tiny_llama().cuda(), num_pages=700, max_running=256, capture_at_start=True)
+    ) as engine:
+        futures = [engine.submit(request) for request in asked]
+        assert [future.result(120) for future in futures] == expected
+        captured = set(engine._runner.stages[0].graphs)
+        assert engine.counts().drawn_tokens > 0
+        assert max(shape.decode_rows for shape in captured) == 256
+
+
+@pytest.mark.parametrize("starts", [[0, 1], [0, 2, 3]], ids=["two", "three"])
+@pytest.mark.parametrize("is_tied", [False, True], ids=["own-head", "tied"])
+def test_stages_on_the_gpus_that_there_are_give_the_tokens_of_the_reference(monkeypatch, starts, is_tied):
+    """On one GPU the stages share it; on several the hidden states and tokens cross from one to the next."""
+    asked = requests(60, seed=2)
+    options = {"num_hidden_layers": 4, "tie_word_embeddings": is_tied}
+    with contextlib.closing(GenerateEngine(tiny_llama(**options).cuda())) as reference:
+        expected = [reference.generate(request) for request in asked]
+        scoring = ScoringRequest([3, 4, 5], 7, TokenSet(range(20, 60)))
+        best = reference.score(scoring).result()
+    places = [min(sum(start <= layer for start in starts), torch.cuda.device_count()) - 1 for layer in range(4)]
+    device_map = {"model.embed_tokens": 0, "model.rotary_emb": 0, "model.norm": places[-1]}
+    device_map |= {f"model.layers.{layer}": place for layer, place in enumerate(places)}
+    model = tiny_llama(**options).cuda()
+    if len(set(places)) > 1:
+        model = dispatch_model(model, {**device_map, "lm_head": 0 if is_tied else places[-1]})
+    monkeypatch.setattr(paged, "stages_of", lambda model: split(model, starts))
+    with contextlib.closing(PagedEngine(model, num_pages=80, page_size=16)) as engine:
+        futures = [engine.submit(request) for request in asked]
+        assert [future.result(120) for future in futures] == expected
+        assert engine.score(scoring).result(120).token_ids == best.token_ids
+        assert all(stage.graphs for stage in engine._runner.stages)
 
 
 def test_layers_on_two_devices_give_the_tokens_of_one():

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet
+from evaluation.toolbench.inference.engine.paged.limits import Limits
 from evaluation.toolbench.inference.engine.paged.pages import PagePool
+from evaluation.toolbench.inference.engine.paged.plan import Plan
 from evaluation.toolbench.inference.engine.paged.prefix import Prefix, PrefixStore
-from evaluation.toolbench.inference.engine.paged.scheduler import Limits, Plan, Scheduler
+from evaluation.toolbench.inference.engine.paged.scheduler import Scheduler
 from evaluation.toolbench.inference.engine.paged.sequence import Sequence
 from evaluation.toolbench.inference.engine.request import GenerationRequest
 from tests.helpers.scheduler import PretendDevice, assert_pages_add_up, next_token
@@ -42,8 +44,8 @@ def step(scheduler: Scheduler, device: PretendDevice) -> tuple[Plan, list[Sequen
     plan = scheduler.plan()
     assert plan is not None
     tokens = device.run(plan)
-    scheduler.launched(plan)
-    return plan, scheduler.read(plan, tokens)
+    scheduler.note_launch(plan)
+    return plan, scheduler.take_tokens(plan, tokens)
 
 
 def run_all(scheduler: Scheduler, device: PretendDevice) -> list[Sequence]:
@@ -114,11 +116,11 @@ def test_every_request_ends_with_its_own_tokens_and_no_page_is_lost(
             if rng.random() < 0.05:
                 scheduler.run_alone(plan)  # the launch failed after it had written: it is planned again
             else:
-                scheduler.launched(plan)
+                scheduler.note_launch(plan)
                 in_flight.append((plan, tokens))
                 is_launched = True
         while in_flight and (len(in_flight) > num_batches or not (overlap and is_launched)):
-            scheduler.read(*in_flight.popleft())
+            scheduler.take_tokens(*in_flight.popleft())
             if overlap:
                 break
         assert_pages_add_up(scheduler)

@@ -109,9 +109,11 @@ def test_a_decoder_that_treats_its_inputs_specially_is_not_split(monkeypatch, ca
 
 def test_what_a_link_sends_is_safe_from_what_its_source_does_next():
     tensor = torch.arange(4)
-    transfer = Link(CPU, CPU).start(tensor)
+    link = Link(CPU, CPU)
+    room = link.room_for(tensor)
+    link.copy(tensor, room).wait()
     tensor.zero_()
-    assert transfer.wait().tolist() == [0, 1, 2, 3]
+    assert room.tolist() == [0, 1, 2, 3]
 
 
 def test_layers_that_cannot_be_compiled_are_left_as_they_were(monkeypatch, caplog):

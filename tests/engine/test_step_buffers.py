@@ -5,64 +5,47 @@ from __future__ import annotations
 import contextlib
 import random
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.engine.constraint import TokenSet
+from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.paged import engine as paged
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
-from evaluation.toolbench.inference.engine.paged.execution import stage_runner
+from evaluation.toolbench.inference.engine.paged.execution.slot_table import SlotTable
 from evaluation.toolbench.inference.engine.paged.execution.stages import split
 from evaluation.toolbench.inference.engine.paged.execution.step_buffers import (
+    StepArrays,
     StepBuffers,
     StepShape,
     exact_shape,
-    fill,
     graph_shape,
     graph_shapes,
 )
+from evaluation.toolbench.inference.engine.paged.plan import Plan, StepRow
 from evaluation.toolbench.inference.engine.paged.prefix import Prefix
-from evaluation.toolbench.inference.engine.paged.scheduler import Plan, StepRow
 from evaluation.toolbench.inference.engine.paged.sequence import Sequence
 from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling
 from tests.helpers.engine import VOCAB_SIZE, tiny_llama
+from tests.helpers.step_graphs import ReplayRecorder
 
 PAGE_SIZE = 4
-
-
-class ReplayedStep:
-    """A graph's contract on the CPU: one input buffer for good, and the same operations at every replay."""
-
-    def __init__(self, layout, device, pool, stream, forward, hidden) -> None:
-        self.layout = layout
-        self._input = torch.zeros(layout.size, dtype=torch.int32, device=device)
-        self._hidden = hidden
-        self._step = lambda: forward(layout, self._input, self._hidden)
-
-    def replay(self, inputs, hidden):
-        assert len(inputs) == self.layout.size
-        self._input.copy_(inputs)
-        if hidden is not None:
-            self._hidden.copy_(hidden)
-        return self._step()
+CONSTRAINTS = [None, None, None, TokenSet(range(30, VOCAB_SIZE)), TokenTrie([[10, 11], [10, 11, 12], [16]], 5)]
 
 
 @pytest.mark.parametrize(("overlap", "starts"), [(False, [0]), (True, [0]), (True, [0, 1])])
 def test_an_engine_over_padded_steps_gives_the_tokens_of_the_reference(monkeypatch, overlap, starts):
-    monkeypatch.setattr(stage_runner, "StepGraph", ReplayedStep)
     monkeypatch.setattr(paged, "stages_of", lambda model: split(model, starts))
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
     rng = random.Random(0)
     asked = [
         GenerationRequest(
             [rng.randrange(VOCAB_SIZE) for _ in range(rng.randint(1, 70))],
             rng.randint(1, 20),
             TokenSet([5]),
-            rng.choice([Sampling(), Sampling(1.0, seed=n)]),
+            rng.choice([Sampling(), Sampling(), Sampling(1.0, seed=n), Sampling(2.0, 0.9, 20, n)]),
+            rng.choice(CONSTRAINTS),
         )
         for n in range(24)
     ]
@@ -71,7 +54,7 @@ def test_an_engine_over_padded_steps_gives_the_tokens_of_the_reference(monkeypat
     options = {"num_pages": 40, "page_size": 8, "max_prefill_tokens": 100, "overlap": overlap}
     with contextlib.closing(PagedEngine(tiny_llama(), **options)) as engine:
         for stage in engine._runner.stages:
-            stage.can_capture = True
+            stage.recorder = ReplayRecorder()
             stage._is_on_host = False
         engine._runner.capture(engine._scheduler.limits)
         captured = [set(stage.graphs) for stage in engine._runner.stages]
@@ -88,18 +71,22 @@ def test_the_padding_of_a_step_stores_nothing_and_is_never_drawn_from(rows):
     shape = graph_shape(plan, max_prefill_rows=16, table_width=10)
     padded = StepBuffers(shape)
     assert (shape.num_tokens, shape.num_rows) >= (exact.shape.num_tokens, exact.shape.num_rows)
-    small, large = exact.views(fill(plan, exact, PAGE_SIZE)), padded.views(fill(plan, padded, PAGE_SIZE))
+    table = SlotTable(len(rows), 10, PAGE_SIZE)
+    small, large = (fill(table, plan, layout) for layout in (exact, padded))
     count = len(plan.decode)
-    for name in ("ids", "token_rows", "positions", "slots"):
+    for name in ("ids", "token_slots", "positions", "kv_slots"):
         a, b = getattr(small, name), getattr(large, name)
         assert (a[:count] == b[:count]).all()
         assert (a[count:] == b[shape.decode_rows :][: len(a) - count]).all()
-    assert sorted(large.slots[large.slots >= 0]) == sorted(small.slots)
-    assert len(set(small.slots)) == len(small.slots)
+    assert sorted(large.kv_slots[large.kv_slots >= 0]) == sorted(small.kv_slots)
+    assert len(set(small.kv_slots)) == len(small.kv_slots)
     assert sorted(large.contexts[large.contexts > 0]) == sorted(small.contexts)
     assert (large.starts[: len(plan.prefill) + 1] == small.starts).all()
     assert (large.starts[len(plan.prefill) :] == small.starts[-1]).all()
     drawn = len(plan.drawing)
+    assert not large.draw_slots[drawn:].any()
+    assert large.draw_slots[:drawn].tolist() == [row.sequence.slot for row in plan.drawing]
+    assert large.draw_positions[:drawn].tolist() == [row.sequence.num_drawn for row in plan.drawing]
     assert (small.ids[small.logit_tokens[:drawn]] == large.ids[large.logit_tokens[:drawn]]).all()
 
 
@@ -113,7 +100,7 @@ def test_the_padding_of_a_step_stores_nothing_and_is_never_drawn_from(rows):
         ([(0, 40, True)], StepShape(0, 16, 64, 10)),
         ([(5, 1, True)] * 257, None),
         ([(0, 2, True)] * 17, None),
-        ([(0, 1281, True)], None),
+        ([(0, 1537, True)], None),
     ],
 )
 def test_a_step_takes_the_smallest_graph_that_holds_it(rows, shape):
@@ -132,6 +119,12 @@ def test_every_step_within_the_limits_has_a_graph_captured_at_the_start(running,
     assert graph_shape(plan, max_prefill_rows=prefill_rows, table_width=10) in shapes
 
 
+def fill(table: SlotTable, plan: Plan, layout: StepBuffers) -> StepArrays:
+    buffer = np.full(layout.size, 99, dtype=np.int32)  # what an earlier step left
+    table.fill(plan, layout, buffer)
+    return layout.views(buffer)
+
+
 def plan_of(rows) -> Plan:
     """Rows of (stored tokens, new tokens, whether the newest of several is on the device alone)."""
     made = []
@@ -140,7 +133,8 @@ def plan_of(rows) -> Plan:
         unknown = int(is_unknown and start + count > 1)
         tokens = [100 * number + position for position in range(start + count - unknown)]
         sequence = Sequence(number, GenerationRequest(tokens, 5, TokenSet([])), 5)
-        sequence.num_unknown, sequence.slot = unknown, number
+        sequence.num_unknown, sequence.slot = unknown, number + 1
+        sequence.length += unknown
         num_pages = -(-(start + count) // PAGE_SIZE)
         sequence.prefix = Prefix(list(range(next_page, next_page + num_pages)), start)
         next_page += num_pages

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from evaluation.toolbench.inference.engine.paged import working_memory
-from evaluation.toolbench.inference.engine.paged.scheduler import Limits
+from evaluation.toolbench.inference.engine.paged.limits import Limits
 from evaluation.toolbench.inference.multi_gpu import fitting
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.multi_gpu.units import GIB

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
-from evaluation.toolbench.inference.engine.paged.scheduler import Plan, Scheduler
+from evaluation.toolbench.inference.engine.paged.plan import Plan
+from evaluation.toolbench.inference.engine.paged.scheduler import Scheduler
 from evaluation.toolbench.inference.engine.paged.sequence import Sequence
 
 
@@ -67,8 +68,10 @@ def assert_pages_add_up(scheduler: Scheduler) -> None:
     for sequence in scheduler.running:
         first_written = sequence.prefix.num_tokens // pool.page_size
         assert all(held[page] == 1 for page in sequence.prefix.pages[first_written:]), "a shared page is written"
-    rows = [s.slot for s in scheduler.running]
-    assert len(rows) == len(set(rows)) <= scheduler.limits.max_running + len(rows)
+    slots = [s.slot for s in scheduler.running]
+    assert len(slots) == len(set(slots))
+    per_batch = scheduler.slots_per_batch
+    assert all(0 <= s.slot - 1 - s.batch * per_batch < per_batch for s in scheduler.running)
 
 
 def _positions(row) -> range:

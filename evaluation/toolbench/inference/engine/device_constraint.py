@@ -7,12 +7,11 @@ to build a mask: `allowed` and `step` are gathers and searches over the trie's a
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from evaluation.toolbench.inference.engine.constraint import Constraint, TokenSet, TokenTrie
-from evaluation.toolbench.inference.engine.device import to_device
 
 
 class DeviceTrie:
@@ -75,45 +74,45 @@ def device_trie(trie: TokenTrie, vocab_size: int, device: torch.device) -> Devic
     return copies[key]
 
 
-def rows_of_constraints(constraints: Sequence[Constraint | None]) -> dict[Constraint, list[int]]:
-    """Each constraint of a batch with the numbers of the rows that it holds for."""
-    rows: dict[Constraint, list[int]] = {}
-    for row, constraint in enumerate(constraints):
-        if constraint is not None:
-            rows.setdefault(constraint, []).append(row)
-    return rows
+Group = tuple[Constraint | None, int]  # what holds for this many rows, one after another
 
 
-def allowed_tokens(
-    constraints: Sequence[Constraint | None],
-    nodes: torch.Tensor,
-    vocab_size: int,
-) -> torch.Tensor | None:
-    """(num_rows, vocab_size) bool on the device of `nodes` (num_rows,), int64; None when no row has a constraint."""
-    by_constraint = rows_of_constraints(constraints)
-    if not by_constraint:
+def allowed_tokens(groups: Sequence[Group], nodes: torch.Tensor, vocab_size: int) -> torch.Tensor | None:
+    """(num_rows, vocab_size) bool on the device of `nodes` (num_rows,), int64; None when no row has a constraint.
+
+    The rows of the first group come first, and so on; together they are all rows. Not to be written to: a set that
+    holds for all rows gives one row of memory that is seen as many.
+    """
+    if all(constraint is None for constraint, _ in groups):
         return None
     device = nodes.device
-    allowed = torch.ones(len(constraints), vocab_size, dtype=torch.bool, device=device)
-    for constraint, numbers in by_constraint.items():
-        rows = to_device(numbers, torch.int64, device)
-        if isinstance(constraint, TokenSet):
+    if len(groups) == 1 and isinstance(groups[0][0], TokenSet):
+        return groups[0][0].mask(vocab_size, device).expand(len(nodes), vocab_size)
+    allowed = torch.empty(len(nodes), vocab_size, dtype=torch.bool, device=device)
+    for constraint, rows in _rows_of(groups):
+        if constraint is None:
+            allowed[rows] = True
+        elif isinstance(constraint, TokenSet):
             allowed[rows] = constraint.mask(vocab_size, device)
         else:
             allowed[rows] = device_trie(constraint, vocab_size, device).allowed(nodes[rows])
     return allowed
 
 
-def step_nodes(
-    constraints: Sequence[Constraint | None],
-    nodes: torch.Tensor,
-    tokens: torch.Tensor,
-    vocab_size: int,
-) -> torch.Tensor:
+def step_nodes(groups: Sequence[Group], nodes: torch.Tensor, tokens: torch.Tensor, vocab_size: int) -> torch.Tensor:
     """(num_rows,) int64: `nodes` after `tokens`; rows without a trie keep theirs."""
-    for constraint, numbers in rows_of_constraints(constraints).items():
+    parts = []
+    for constraint, rows in _rows_of(groups):
         if isinstance(constraint, TokenTrie):
-            rows = to_device(numbers, torch.int64, nodes.device)
             trie = device_trie(constraint, vocab_size, nodes.device)
-            nodes = nodes.index_copy(0, rows, trie.step(nodes[rows], tokens[rows]))
-    return nodes
+            parts.append(trie.step(nodes[rows], tokens[rows]))
+        else:
+            parts.append(nodes[rows])
+    return torch.cat(parts)
+
+
+def _rows_of(groups: Sequence[Group]) -> Iterator[tuple[Constraint | None, slice]]:
+    start = 0
+    for constraint, count in groups:
+        yield constraint, slice(start, start + count)
+        start += count

@@ -134,7 +134,7 @@ class GenerateEngine(Engine):
         last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         logits = model(prompt, attention_mask=torch.ones_like(prompt), use_cache=False, **last_only).logits[:, -1]
         nodes = torch.tensor([request.node], device=logits.device)
-        allowed = allowed_tokens([request.constraint], nodes, self.vocab_size)
+        allowed = allowed_tokens([(request.constraint, 1)], nodes, self.vocab_size)
         return scoring_result(best_tokens(logits, allowed, request.num_best)[0].cpu().numpy(), request.num_best)
 
 
@@ -160,7 +160,7 @@ class _ChooseToken(LogitsProcessor):
     def __init__(self, request: GenerationRequest, vocab_size: int) -> None:
         self._prompt_length = len(request.prompt_ids)
         self._sampling = request.sampling
-        self._constraints = [request.constraint]
+        self._groups = [(request.constraint, 1)]
         self._vocab_size = vocab_size
         self._nodes: torch.Tensor | None = None  # (1,) int64, the place in a trie
         self._rows: SamplingRows | None = None
@@ -173,8 +173,8 @@ class _ChooseToken(LogitsProcessor):
             self._nodes = torch.full((1,), TokenTrie.ROOT, device=device)
             self._rows = SamplingRows.of([self._sampling], device)
         else:
-            self._nodes = step_nodes(self._constraints, self._nodes, input_ids[:, -1].to(device), self._vocab_size)
-        allowed = allowed_tokens(self._constraints, self._nodes, self._vocab_size)
+            self._nodes = step_nodes(self._groups, self._nodes, input_ids[:, -1].to(device), self._vocab_size)
+        allowed = allowed_tokens(self._groups, self._nodes, self._vocab_size)
         if self._sampling.repetition_penalty != 1:
             seen = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, input_ids.to(device), True)
             scores = penalize(scores, seen, scores.new_tensor([self._sampling.repetition_penalty]))

@@ -45,7 +45,7 @@ class SamplingRows:
             temperature=to_device([s.temperature for s in chosen], torch.float32, device),
             top_k=to_device([s.top_k for s in chosen], torch.int64, device),
             top_p=to_device([s.top_p for s in chosen], torch.float32, device),
-            seed=to_device([_signed_64(s.seed) for s in chosen], torch.int64, device),
+            seed=to_device([signed_64(s.seed) for s in chosen], torch.int64, device),
             is_filtered=any(s.top_k > 0 or s.top_p < 1 for s in chosen),
         )
 
@@ -127,9 +127,9 @@ def _keep_top(scores: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) ->
 
 def _mix_64(x: torch.Tensor) -> torch.Tensor:
     """The finalizer of splitmix64 on int64 tensors; products wrap around, shifts are logical."""
-    x = x + _signed_64(0x9E3779B97F4A7C15)
-    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _signed_64(0xBF58476D1CE4E5B9)
-    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _signed_64(0x94D049BB133111EB)
+    x = x + signed_64(0x9E3779B97F4A7C15)
+    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * signed_64(0xBF58476D1CE4E5B9)
+    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * signed_64(0x94D049BB133111EB)
     return x ^ ((x >> 31) & 0x1FFFFFFFF)
 
 
@@ -149,7 +149,7 @@ def _token_numbers(vocab_size: int, device: torch.device) -> torch.Tensor:
     return torch.arange(vocab_size, dtype=torch.int32, device=device) * _signed_32(0x9E3779B1)
 
 
-def _signed_64(value: int) -> int:
+def signed_64(value: int) -> int:
     """The two's complement of the low 64 bits of `value`."""
     return (value + 2**63) % 2**64 - 2**63
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from evaluation.toolbench.inference.engine.paged import working_memory
-from evaluation.toolbench.inference.engine.paged.scheduler import Limits
+from evaluation.toolbench.inference.engine.paged.limits import Limits
 from evaluation.toolbench.inference.multi_gpu.footprint import Block, Footprint
 from evaluation.toolbench.inference.multi_gpu.replica_plan import (
     GpuBudget,

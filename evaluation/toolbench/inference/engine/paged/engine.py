@@ -17,6 +17,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Sequence as Items
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -28,11 +29,13 @@ from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.engine.checks import check_request, check_scoring, context_of, vocabulary_of
 from evaluation.toolbench.inference.engine.paged.attach import attach, detach
 from evaluation.toolbench.inference.engine.paged.execution import compilation, joined_linear
-from evaluation.toolbench.inference.engine.paged.execution.runner import Launched, ModelRunner
+from evaluation.toolbench.inference.engine.paged.execution.runner import LaunchedStep, ModelRunner
 from evaluation.toolbench.inference.engine.paged.execution.stages import Stage, stages_of, with_own_modules
 from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE, KvCache, count_pages
-from evaluation.toolbench.inference.engine.paged.pages import PagePool
-from evaluation.toolbench.inference.engine.paged.scheduler import Counts, Limits, Plan, Scheduler
+from evaluation.toolbench.inference.engine.paged.limits import Limits
+from evaluation.toolbench.inference.engine.paged.pages import PagePool, extend_names
+from evaluation.toolbench.inference.engine.paged.plan import Plan
+from evaluation.toolbench.inference.engine.paged.scheduler import Counts, Scheduler
 from evaluation.toolbench.inference.engine.paged.sequence import Sequence
 from evaluation.toolbench.inference.engine.paged.working_memory import (
     activation_bytes_per_token,
@@ -69,7 +72,7 @@ class PagedEngine(Engine):
     max_gpu_bytes      limits weights and pages together, by CUDA index: what --max_gpu_memory allows
     page_size          tokens a page; a power of two on a GPU
     max_running        sequences in a step at most
-    max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces. None: see `Limits`
+    max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces. None: follows the load
     use_graphs         CUDA graphs, one for each GPU's part of the layers; not where weights are offloaded
     capture_at_start   capture them all before the first step (seconds), not each at its first use
     compile_layers     torch.compile of the decoder's layers (half a minute for a large model): see `compilation`.
@@ -101,9 +104,9 @@ class PagedEngine(Engine):
         self.vocab_size = vocabulary_of(model)
         context = context_of(model)
         pages_per_sequence = -(-context // page_size)
-        self._attention_before, layers = attach(model)
+        attention_before, layers = attach(model)
         try:
-            stages = _prepared_stages(model, compile_layers, join_linears)
+            stages = _prepared_stages(model, compile_layers=compile_layers, join_linears=join_linears)
             limits = Limits.of(len(stages), max_running=max_running, max_prefill_tokens=max_prefill_tokens)
             if num_pages is None:
                 num_pages = count_pages(
@@ -116,58 +119,62 @@ class PagedEngine(Engine):
                 )
             cache = KvCache(layers, num_pages, page_size)
         except BaseException:
-            detach(model, self._attention_before)
+            detach(model, attention_before)
             raise
         self.max_length = min(context, num_pages * page_size)
-        self._devices = [stage.device for stage in stages]
         self._scheduler = Scheduler(PagePool(num_pages, page_size), limits, num_batches=len(stages))
         self._runner: ModelRunner | None = ModelRunner(
             model,
             stages,
             cache,
             vocab_size=self.vocab_size,
-            num_rows=self._scheduler.num_rows,
+            num_batches=self._scheduler.num_batches,
+            slots_per_batch=self._scheduler.slots_per_batch,
             max_prefill_rows=limits.max_prefill_rows,
             table_width=min(pages_per_sequence, num_pages),
             use_graphs=use_graphs,
         )
         self._model: PreTrainedModel | None = model
+        self._attention_before = attention_before
+        self._gpus = [stage.device for stage in stages if stage.device.type == "cuda"]
+        self._overlap = bool(self._gpus) if overlap is None else overlap
         self._capture_at_start = capture_at_start
-        self._overlap = any(device.type == "cuda" for device in self._devices) if overlap is None else overlap
         self._numbers = itertools.count()
-        self._jobs: dict[Sequence, Future[Any]] = {}  # of the engine's thread alone
-        self._inbox: queue.SimpleQueue[_Job | str | None] = queue.SimpleQueue()
+        self._futures: dict[Sequence, Future[Any]] = {}  # of the engine's thread alone
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._lock = threading.Lock()  # orders submissions before or after close()
         self._is_closed = False
         self._thread = threading.Thread(target=self._serve, name="paged-engine", daemon=True)
         self._thread.start()
 
     def submit(self, request: GenerationRequest) -> Future[GenerationResult]:
-        def begin() -> Sequence:
+        try:
             max_new_tokens = check_request(request, vocab_size=self.vocab_size, max_length=self.max_length)
-            return Sequence(next(self._numbers), request, max_new_tokens)
-
-        return self._queue_up(begin)
+        except EngineError as error:
+            return _failed(error)
+        return self._queue_up(request, max_new_tokens)
 
     def score(self, request: ScoringRequest) -> Future[ScoringResult]:
-        def begin() -> Sequence:
+        try:
             generation = check_scoring(request, vocab_size=self.vocab_size, max_length=self.max_length)
-            return Sequence(next(self._numbers), generation, generation.max_new_tokens, request)
+        except EngineError as error:
+            return _failed(error)
+        return self._queue_up(generation, generation.max_new_tokens, request)
 
-        return self._queue_up(begin)
-
-    def _queue_up(self, begin: Callable[[], Sequence]) -> Future[Any]:
-        """The future of the sequence that `begin` makes; its EngineError is the future's."""
+    def _queue_up(
+        self, request: GenerationRequest, max_new_tokens: int, scoring: ScoringRequest | None = None
+    ) -> Future[Any]:
+        """What takes time is done here, on the caller's thread, and not between two steps."""
         future: Future[Any] = Future()
+        names: list[bytes] = []
+        extend_names(names, request.prompt_ids, self._scheduler.pool.page_size)
         with self._lock:
             if self._is_closed:
                 raise EngineStoppedError("the engine is closed: no further request can be submitted")
-            try:
-                sequence = begin()
-            except EngineError as error:
-                future.set_exception(error)
-            else:
-                self._inbox.put(_Job(sequence, future))
+            sequence = Sequence(next(self._numbers), request, max_new_tokens, scoring)
+            sequence.names = names
+            self._inbox.put(_Submitted(sequence, future))
+        future.add_done_callback(lambda future: self._inbox.put(_Cancelled(sequence)) if future.cancelled() else None)
         return future
 
     def generate(self, request: GenerationRequest) -> GenerationResult:
@@ -176,13 +183,13 @@ class PagedEngine(Engine):
     def end_conversation(self, conversation_id: str) -> None:
         with self._lock:
             if not self._is_closed:
-                self._inbox.put(conversation_id)
+                self._inbox.put(_ConversationEnded(conversation_id))
 
     def close(self) -> None:
         """Cancel what waits, finish what runs, release the model. Later submits raise EngineError."""
         with self._lock:
             self._is_closed = True
-            self._inbox.put(None)
+            self._inbox.put(_Closed())
         self._thread.join()
         self._runner = None
         if self._model is not None:
@@ -218,49 +225,50 @@ class PagedEngine(Engine):
             self._abandon(error)
 
     def _loop(self) -> None:
-        in_flight: deque[Launched] = deque()
-        batches = deque(range(self._scheduler.num_batches))
+        in_flight: deque[LaunchedStep] = deque()
+        batches = deque(range(self._scheduler.num_batches))  # whose turn it is comes first
         while True:
-            closing = not self._take_messages(wait=not in_flight and not self._scheduler.has_work)
-            if closing:
+            is_closing = self._is_closed  # read first: what was submitted before close() is then in the inbox
+            self._take_messages(wait=not (is_closing or in_flight or self._scheduler.has_work))
+            if is_closing:
                 self._cancel_waiting()
                 if not in_flight and not self._scheduler.has_work:
                     return
-            self._drop_cancelled()
             launched = self._launch_next(batches, in_flight)
             if launched is not None:
                 in_flight.append(launched)
+                while batches[-1] != launched.plan.batch:
+                    batches.rotate(-1)
             # With overlap every batch has a step on its way, and one of them the step after that too.
             if in_flight and (launched is None or not self._overlap or len(in_flight) > len(batches)):
-                self._read(in_flight.popleft())
+                self._finish_step(in_flight.popleft())
 
-    def _launch_next(self, batches: deque[int], in_flight: Iterable[Launched]) -> Launched | None:
-        """A step of the first of `batches`, which take turns, that has something to do; None when none has.
+    def _launch_next(self, batches: Iterable[int], in_flight: Items[LaunchedStep]) -> LaunchedStep | None:
+        """A step of the first of `batches` that has something to do; None when none has.
 
-        No batch gets further ahead of what has been read than its next step.
+        No batch gets further ahead of the tokens that have been taken than its next step.
         """
-        flying = [launched.plan.batch for launched in in_flight]
-        for _ in range(len(batches)):
-            batches.rotate(-1)
-            plan = self._scheduler.plan(batches[-1]) if flying.count(batches[-1]) < 2 else None
+        busy = [step.plan.batch for step in in_flight]
+        for batch in batches:
+            plan = self._scheduler.plan(batch) if busy.count(batch) < 2 else None
             if plan is not None:
                 return self._launch(plan)
         return None
 
-    def _take_messages(self, *, wait: bool) -> bool:
-        """Everything that callers have said so far, after waiting for something to be said; False once closed."""
-        is_open = not self._is_closed  # read first: what was submitted before close() is then in the queue
-        while (wait and is_open) or not self._inbox.empty():
+    def _take_messages(self, *, wait: bool) -> None:
+        """Everything that callers have said so far, after waiting for something to be said."""
+        while wait or not self._inbox.empty():
             message = self._inbox.get()
             wait = False
-            if isinstance(message, _Job):
-                self._jobs[message.sequence] = message.future
+            if isinstance(message, _Submitted):
+                self._futures[message.sequence] = message.future
                 self._scheduler.add(message.sequence)
-            elif message is not None:
-                self._scheduler.end_conversation(message)
-        return is_open
+            elif isinstance(message, _Cancelled):
+                self._drop_cancelled(message.sequence)
+            elif isinstance(message, _ConversationEnded):
+                self._scheduler.end_conversation(message.conversation_id)
 
-    def _launch(self, plan: Plan) -> Launched | None:
+    def _launch(self, plan: Plan) -> LaunchedStep | None:
         assert self._runner is not None  # close() waits for this thread before it lets go of it
         try:
             launched = self._runner.launch(plan)
@@ -281,18 +289,18 @@ class PagedEngine(Engine):
             if not self._scheduler.run_alone(plan):
                 self._fail(plan.rows[0].sequence, error)
             return None
-        self._scheduler.launched(plan)
+        self._scheduler.note_launch(plan)
         return launched
 
-    def _read(self, launched: Launched) -> None:
-        for sequence in self._scheduler.read(launched.plan, launched.tokens()):
-            future = self._jobs.pop(sequence)
+    def _finish_step(self, launched: LaunchedStep) -> None:
+        for sequence in self._scheduler.take_tokens(launched.plan, launched.tokens()):
+            future = self._futures.pop(sequence)
             if future.set_running_or_notify_cancel():
                 future.set_result(sequence.result())
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:
         self._scheduler.drop(sequence)
-        future = self._jobs.pop(sequence)
+        future = self._futures.pop(sequence)
         if future.set_running_or_notify_cancel():
             wrapped = EngineError(
                 f"a generation over {sequence.num_prompt} prompt tokens failed in the model: "
@@ -302,16 +310,17 @@ class PagedEngine(Engine):
             wrapped.__cause__ = error
             future.set_exception(wrapped)
 
-    def _drop_cancelled(self) -> None:
-        for sequence in [sequence for sequence, future in self._jobs.items() if future.cancelled()]:
+    def _drop_cancelled(self, sequence: Sequence) -> None:
+        future = self._futures.pop(sequence, None)
+        if future is not None:  # else it was over already
             self._scheduler.drop(sequence)
-            self._jobs.pop(sequence).set_running_or_notify_cancel()
+            future.set_running_or_notify_cancel()
 
     def _cancel_waiting(self) -> None:
         """Those that have not begun; one that was preempted has."""
-        for sequence in self._scheduler.waiting:
-            if not sequence.has_begun:
-                self._jobs[sequence].cancel()
+        for sequence in list(self._scheduler.waiting):
+            if not sequence.has_begun and self._futures[sequence].cancel():
+                self._drop_cancelled(sequence)
 
     def _abandon(self, error: BaseException) -> None:
         """Nothing can be served any more: every future says so, and so does every later submit."""
@@ -319,42 +328,69 @@ class PagedEngine(Engine):
             self._is_closed = True
         while not self._inbox.empty():
             message = self._inbox.get()
-            if isinstance(message, _Job):
-                self._jobs[message.sequence] = message.future
-        for future in self._jobs.values():
+            if isinstance(message, _Submitted):
+                self._futures[message.sequence] = message.future
+        for future in self._futures.values():
             if future.set_running_or_notify_cancel():
                 stopped = EngineStoppedError(f"the paged engine has stopped: {type(error).__name__}: {error}")
                 stopped.__cause__ = error
                 future.set_exception(stopped)
-        self._jobs.clear()
+        self._futures.clear()
 
     @contextlib.contextmanager
     def _streams(self) -> Iterator[None]:
         """A CUDA stream of the engine's own on each GPU, after what its constructor queued on the default ones."""
-        gpus = [device for device in self._devices if device.type == "cuda"]
         with contextlib.ExitStack() as stack:
-            for device in reversed(gpus):  # the first stage's stays the current device
+            for device in reversed(self._gpus):  # the first stage's stays the current device
                 torch.cuda.synchronize(device)
                 stack.enter_context(torch.cuda.stream(torch.cuda.Stream(device)))
             yield
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _Submitted:
     sequence: Sequence
     future: Future[Any]
 
 
-def _prepared_stages(model: PreTrainedModel, compile_layers: bool | None, join_linears: bool | None) -> list[Stage]:
+@dataclass(frozen=True, slots=True)
+class _Cancelled:
+    """The caller of a generation does not wait for it any more; it may be over."""
+
+    sequence: Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class _ConversationEnded:
+    conversation_id: str
+
+
+class _Closed:
+    """Wakes the engine's thread."""
+
+
+_Message = _Submitted | _Cancelled | _ConversationEnded | _Closed  # to the engine's thread
+
+
+def _failed(error: EngineError) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
+
+
+def _prepared_stages(model: PreTrainedModel, *, compile_layers: bool | None, join_linears: bool | None) -> list[Stage]:
     """The stages of `model`, made faster as asked for, or, where nothing is said, if the model is worth it."""
     stages = stages_of(model)
     is_worth_it = compilation.is_worth_compiling(model, stages)
-    if is_worth_it if join_linears is None else join_linears:
-        own = with_own_modules(model, stages)
-        if own is not None:
-            stages = own
-            joined_linear.join_linears(stages)
-    if is_worth_it if compile_layers is None else compile_layers:
+    if join_linears is None:
+        join_linears = is_worth_it
+    if compile_layers is None:
+        compile_layers = is_worth_it
+    own = with_own_modules(model, stages) if join_linears else None
+    if own is not None:
+        stages = own
+        joined_linear.join_linears(stages)
+    if compile_layers:
         compilation.compile_layers(stages)
     return stages
 

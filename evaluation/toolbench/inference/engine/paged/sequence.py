@@ -19,7 +19,7 @@ from evaluation.toolbench.inference.engine.request import (
 class Sequence:
     """`number` is the order of arrival: the lower one goes first, and the highest gives way when pages run out.
 
-    A step that has been launched may have drawn a token that the host has not read yet: it counts in
+    A step that has been launched may have drawn a token that the host does not know yet: it counts in
     `length` and `num_drawn`, but is not in `token_ids`.
 
     A `scoring` is served as the generation of one token, the best one: the row that draws it brings the `scores`.
@@ -33,9 +33,10 @@ class Sequence:
         self.max_new_tokens = max_new_tokens
         self.token_ids = list(request.prompt_ids)  # the prompt, then the generated ones that the host knows
         self.num_prompt = len(self.token_ids)
-        self.num_unknown = 0  # drawn on the device, not read yet
+        self.num_unknown = 0  # drawn on the device, not known to the host yet
+        self.length = self.num_prompt  # tokens, the unknown ones included
         self.prefix = Prefix()  # the tokens whose keys and values are computed, or will be by what was launched
-        self.names: list[bytes] = []  # of the full pages of `token_ids`
+        self.names: list[bytes] = []  # of the first full pages of `token_ids`
         self.batch = 0  # which of the batches in flight it is a part of, while it runs
         self.slot: int | None = None  # where the device keeps its last token and its place in a trie, while it runs
         self.scoring = scoring
@@ -53,11 +54,6 @@ class Sequence:
         """The slot, of a sequence that runs: anything else would write to another sequence's."""
         assert self.slot is not None
         return self.slot
-
-    @property
-    def length(self) -> int:
-        """Tokens, the unknown one included."""
-        return len(self.token_ids) + self.num_unknown
 
     @property
     def num_pending(self) -> int:
@@ -94,8 +90,8 @@ class Sequence:
     def has_trie(self) -> bool:
         return isinstance(self.request.constraint, TokenTrie)
 
-    def read(self, token_id: int) -> None:
-        """Take the token that was unknown; sets `finish_reason` when the generation ends with it."""
+    def add_token(self, token_id: int) -> bool:
+        """Take the token that was unknown; True, with a `finish_reason`, when the generation ends with it."""
         self.num_unknown -= 1
         if self._first_token_s is None:
             self._first_token_s = time.perf_counter() - self._submitted
@@ -104,6 +100,7 @@ class Sequence:
             self.finish_reason = "stop"
         elif len(self.token_ids) - self.num_prompt == self.max_new_tokens:
             self.finish_reason = "length"
+        return self.finish_reason is not None
 
     def result(self) -> GenerationResult | ScoringResult:
         """What was asked for, of a sequence that has finished."""

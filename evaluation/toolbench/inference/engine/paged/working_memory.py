@@ -7,7 +7,7 @@ where this says 0.9. Sampling with top_p needs more than greedy choices, which i
 
 from __future__ import annotations
 
-from evaluation.toolbench.inference.engine.paged.scheduler import Limits
+from evaluation.toolbench.inference.engine.paged.limits import Limits
 
 RUNTIME_BYTES = 512 * 2**20  # on every GPU: cuBLAS workspaces, CUDA graphs, what the allocator cannot reuse
 

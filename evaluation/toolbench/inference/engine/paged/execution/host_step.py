@@ -33,7 +33,7 @@ class HostStep:
     def __init__(self, layout: StepBuffers, buffer: torch.Tensor, cache: KvCache) -> None:
         arrays = layout.views(buffer.numpy())
         self._cache = cache
-        self._written = torch.from_numpy(arrays.slots.astype(np.int64))
+        self._written = torch.from_numpy(arrays.kv_slots.astype(np.int64))
         num_decode, size = layout.shape.decode_rows, cache.page_size
         self._groups = [_rows(arrays, slice(0, num_decode), 0, 1, size)] if num_decode else []
         starts = arrays.starts.tolist()

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
 _PIECE = 64  # rows of the output embedding of which cuBLAS takes any multiple fast
 
 
-def logits_of(head: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-    """(R, vocab_size) of `hidden` (R, hidden size), by the output embedding `head`.
+class OutputHead:
+    """The output embedding `head`, whose logits always lie in the same place: a step's graph leaves them there.
+
+    At most `max_rows` rows at a time, on `device`.
+    """
+
+    def __init__(self, head: Any, device: torch.device, *, vocab_size: int, max_rows: int) -> None:
+        self.device = device
+        self.vocab_size = vocab_size
+        self.max_rows = max_rows
+        self._head = head
+        width = -(-vocab_size // _PIECE) * _PIECE if device.type == "cuda" else vocab_size
+        self._room: torch.Tensor = torch.empty(max_rows, width, dtype=head.weight.dtype, device=device)
+
+    def logits(self, num_rows: int) -> torch.Tensor:
+        """(num_rows, vocab_size): those that `compute` made last."""
+        return self._room[:num_rows, : self.vocab_size]
+
+    def compute(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(R, vocab_size) of `hidden` (R, hidden size), on `device`."""
+        room = self.logits(len(hidden))
+        weight = self._head.weight if type(self._head) is nn.Linear and self._head.bias is None else None
+        if weight is None or not _kind(weight) == _kind(hidden) == _kind(room):
+            room.copy_(self._head(hidden))
+        elif room.is_cuda:
+            product_in_pieces(hidden, weight, room)
+        else:
+            torch.mm(hidden, weight.t(), out=room)
+        return room
+
+
+def product_in_pieces(hidden: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> None:
+    """hidden (R, K) @ weight (N, K) transposed to `out` (R, N), whose rows had best be a multiple of 64 apart.
 
     For an odd number of ids cuBLAS chooses slow kernels: 175,241 ids and 64 rows take an H100 1.61 ms, the first
     175,232 and the other 9 by themselves 0.54 ms.
     """
-    weight = head.weight if type(head) is nn.Linear and head.bias is None else None
-    if weight is not None and hidden.is_cuda and (weight.device, weight.dtype) == (hidden.device, hidden.dtype):
-        return product_in_pieces(hidden, weight)
-    logits: torch.Tensor = head(hidden)
-    return logits
-
-
-def product_in_pieces(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """hidden (R, K) @ weight (N, K) transposed: (R, N), a view of rows that are as long as a multiple of 64."""
     size = len(weight)
     most = size // _PIECE * _PIECE
-    room = hidden.new_empty(len(hidden), -(-size // _PIECE) * _PIECE)
     for start, end in ((0, most), (most, size)):
         if end > start:
-            torch.mm(hidden, weight[start:end].t(), out=room[:, start:end])
-    return room[:, :size]
+            torch.mm(hidden, weight[start:end].t(), out=out[:, start:end])
+
+
+def _kind(tensor: torch.Tensor) -> tuple[torch.device, torch.dtype]:
+    return tensor.device, tensor.dtype

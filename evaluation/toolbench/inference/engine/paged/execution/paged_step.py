@@ -51,7 +51,7 @@ class PagedStep:
         for device, buffer in buffers.items():
             arrays = layout.views(buffer)
             rows = shape.decode_rows
-            self._slots[device] = arrays.slots.long()
+            self._slots[device] = arrays.kv_slots.long()
             if rows:
                 starts = torch.arange(rows + 1, dtype=torch.int32, device=device)
                 self._decode[device] = _Part(arrays.tables[:rows], arrays.contexts[:rows], starts, max_q=1)

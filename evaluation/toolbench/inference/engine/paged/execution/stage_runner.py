@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from typing import Any
 
 import torch
 
 from evaluation.toolbench.inference.engine.paged.attach import Paging
+from evaluation.toolbench.inference.engine.paged.execution.drawing import TokenDrawer
 from evaluation.toolbench.inference.engine.paged.execution.host_step import HostStep
 from evaluation.toolbench.inference.engine.paged.execution.paged_step import PagedStep
 from evaluation.toolbench.inference.engine.paged.execution.stages import Stage
 from evaluation.toolbench.inference.engine.paged.execution.step_buffers import StepBuffers, StepShape
-from evaluation.toolbench.inference.engine.paged.execution.step_graph import StepGraph
+from evaluation.toolbench.inference.engine.paged.execution.step_graph import GraphRecorder, StepGraph
 from evaluation.toolbench.inference.engine.paged.kv_cache import KvCache
 
 logger = logging.getLogger(__name__)
 
 
 class StageRunner:
-    """`tokens` (num_rows,) int64 on the first stage's device holds the last token of each running sequence.
+    """`tokens` (num_slots + 1,) int64 on the first stage's device holds the last token of each slot.
 
-    `devices` are those of the stage's layers: one, but for a model that could not be split.
-    `can_capture` says whether CUDA graphs are wanted and possible.
+    `devices` are those of the stage's layers: one, but for a model that could not be split. `recorder` makes CUDA
+    graphs, where they are wanted and possible. `drawer`, of the last stage where the output embedding lies there
+    too, draws as a part of the step.
     """
 
     def __init__(
@@ -33,51 +34,50 @@ class StageRunner:
         tokens: torch.Tensor,
         devices: Collection[torch.device],
         *,
-        can_capture: bool,
+        recorder: GraphRecorder | None,
+        drawer: TokenDrawer | None,
     ) -> None:
         self.stage = stage
-        self.can_capture = can_capture
+        self.recorder = recorder
+        self.drawer = drawer
         self.graphs: dict[StepShape, StepGraph] = {}
         self._cache = cache
         self._tokens = tokens
         self._devices = devices
         self._is_on_host = set(devices) == {torch.device("cpu")}
-        self._pool: Any = None  # of the graphs; an opaque handle of PyTorch's
-        self._capture_stream: Any = None
-        self._side_stream: Any = None
+        self._side_stream: torch.cuda.Stream | None = None
         if stage.device.type == "cuda":
             self._side_stream = torch.cuda.Stream(stage.device)
 
     def graph(self, shape: StepShape) -> StepGraph | None:
         """The graph for steps of `shape`, captured at its first use; None, for good, once a capture has failed."""
-        if not self.can_capture:
+        if self.recorder is None:
             return None
         if shape not in self.graphs:
             try:
-                device = self.stage.device
-                if self._pool is None:
-                    self._pool = torch.cuda.graph_pool_handle()
-                if self._capture_stream is None:
-                    self._capture_stream = torch.cuda.Stream(device)
-                graph = StepGraph(
-                    StepBuffers(shape), device, self._pool, self._capture_stream, self.forward, self._room_for(shape)
-                )
+                graph = self.recorder.record(StepBuffers(shape), self.forward, self._room_for(shape))
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
                 logger.warning("CUDA graphs are off, steps will be slower: capturing %s failed: %s", shape, error)
-                self.can_capture = False
+                self.recorder = None
                 return None
             self.graphs[shape] = graph
         return self.graphs[shape]
 
     def forward(
-        self, layout: StepBuffers, inputs: torch.Tensor, hidden: torch.Tensor | None, *, is_fresh: bool = False
+        self,
+        layout: StepBuffers,
+        inputs: torch.Tensor,
+        hidden: torch.Tensor | None,
+        *,
+        is_fresh: bool = False,
+        num_drawn: int | None = None,
     ) -> torch.Tensor:
         """What this stage makes of a step whose arrays are `inputs`, (layout.size,) int32 on any device.
 
-        From the last stage come the rows alone that are drawn from, (at least num_drawn, hidden size):
-        the output embedding of a large vocabulary is for those.
+        From the last stage come the rows alone that are drawn from, (num_drawn, hidden size), and by default as many
+        as the step has rows: the output embedding of a large vocabulary is for those.
         """
         device = self.stage.device
         buffers = {place: inputs.to(place, non_blocking=True) for place in self._devices}
@@ -88,11 +88,21 @@ class StageRunner:
         else:
             step = PagedStep(layout, buffers, self._cache, is_fresh=is_fresh, side_stream=self._side_stream)
         if self.stage.is_first:
-            kept = self._tokens[arrays.token_rows.clamp(min=0)]
-            hidden = torch.where(arrays.token_rows >= 0, kept, arrays.ids.long())
+            hidden = torch.where(arrays.token_slots > 0, self._tokens[arrays.token_slots], arrays.ids.long())
         assert hidden is not None  # what the stage before has made
         hidden = self.stage.forward(hidden, arrays.positions.long(), step)
-        return hidden[arrays.logit_tokens.to(hidden.device).long()] if self.stage.is_last else hidden
+        if not self.stage.is_last:
+            return hidden
+        hidden = hidden[arrays.logit_tokens[:num_drawn].to(hidden.device)]
+        if self.drawer is not None and len(hidden):
+            self.drawer.draw_greedily(hidden, arrays)
+        return hidden
+
+    def release_memory(self) -> None:
+        """Graphs can be captured again; those that a step still runs have to have ended."""
+        self.graphs.clear()
+        if self.recorder is not None:
+            self.recorder.release_memory()
 
     def _room_for(self, shape: StepShape) -> torch.Tensor | None:
         """(num_tokens, hidden size) for what the stage before hands over; None in the first stage."""
@@ -101,8 +111,3 @@ class StageRunner:
         decoder = self.stage.decoder
         size = (shape.num_tokens, decoder.config.get_text_config().hidden_size)
         return torch.zeros(size, dtype=decoder.dtype, device=self.stage.device)
-
-    def release_memory(self) -> None:
-        """Graphs can be captured again; those that a step still runs have to have ended."""
-        self.graphs.clear()
-        self._pool = None

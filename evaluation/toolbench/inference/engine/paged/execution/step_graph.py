@@ -19,7 +19,7 @@ class StepGraph:
     `hidden` (num_tokens, hidden size) is where what the stage before hands over is put; None in the first
     stage. Graphs that share `pool` share what memory their steps need, so they take
     turns: the result of one is to be used before another is replayed. `stream`, of this device, is what they are
-    captured on: one for all, since libraries keep a workspace for each stream that they have seen.
+    captured on.
     """
 
     def __init__(
@@ -35,9 +35,8 @@ class StepGraph:
         self._device = device
         self._input = torch.zeros(layout.size, dtype=torch.int32, device=device)
         self._hidden = hidden
-        arrays = layout.views(self._input)
-        arrays.slots.fill_(-1)  # the runs below are all padding: they write nothing into the pages
-        arrays.token_rows.fill_(-1)
+        self.arrays = layout.views(self._input)
+        self.arrays.kv_slots.fill_(-1)  # the runs below are all padding: they write nothing into the pages
         self._graph = torch.cuda.CUDAGraph()
         # Once as usual: kernels are compiled and libraries set up at their first use, which cannot be captured.
         forward(layout, self._input, self._hidden)
@@ -57,3 +56,29 @@ class StepGraph:
                 self._hidden.copy_(hidden)
             self._graph.replay()
         return self._output
+
+
+class GraphRecorder:
+    """Captures the steps of one device, on one stream: libraries keep a workspace for each that they have seen."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream: torch.cuda.Stream | None = None
+        self._pool: Any = None  # an opaque handle of PyTorch's
+
+    def record(self, layout: StepBuffers, forward: Forward, hidden: torch.Tensor | None) -> StepGraph:
+        """The graph of `forward` for steps of this layout; RuntimeError where that cannot be captured."""
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(self._device)
+        return StepGraph(layout, self._device, self._pool, self._stream, forward, hidden)
+
+    def release_memory(self) -> None:
+        """The graphs recorded so far are given up; later ones start anew."""
+        self._pool = None
+
+
+def recorder_for(device: torch.device) -> GraphRecorder | None:
+    """What captures the steps of `device`; None for one that has no graphs."""
+    return GraphRecorder(device) if device.type == "cuda" else None
