@@ -19,6 +19,7 @@ ROOMS = (
     f"{INFERENCE}.command_line",
     "evaluation.toolbench.names",
     "evaluation.toolbench.json_input",
+    "evaluation.toolbench.time_limit",
     "evaluation.toolbench.file_lock",
     "evaluation.toolbench.http_client",
     "evaluation.toolbench.virtual_api",

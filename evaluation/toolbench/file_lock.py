@@ -6,15 +6,14 @@ own that may be left behind, and the caller gets an answer in any case.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import logging
 import os
-import threading
 import time
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Literal
+
+from evaluation.toolbench.time_limit import within
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +37,16 @@ def lock(descriptor: int, path: Path, *, wait: bool) -> Outcome:
     device = os.fstat(descriptor).st_dev
     if device in _without_locks:
         return "unsupported"
-    outcome = _ask(descriptor, PATIENCE_S if wait else 0.0)
-    if outcome is None:
+    try:
+        error = _ask(descriptor, PATIENCE_S if wait else 0.0)
+    except TimeoutError:
         reason = f"answers no request for a lock (waited {_NO_ANSWER_S:g} s)"
-    elif isinstance(outcome, BlockingIOError):
-        return "busy"
-    elif isinstance(outcome, OSError):
-        reason = f"has no locks ({outcome.strerror})"
     else:
-        return "held"
+        if error is None:
+            return "held"
+        if isinstance(error, BlockingIOError):
+            return "busy"
+        reason = f"has no locks ({error.strerror})"
     _without_locks.add(device)
     logger.warning(
         "the file system of %s %s: see that no other run uses this folder, nothing else keeps runs apart there",
@@ -56,30 +56,26 @@ def lock(descriptor: int, path: Path, *, wait: bool) -> Outcome:
     return "unsupported"
 
 
-def _ask(descriptor: int, patience_s: float) -> OSError | Literal[True] | None:
-    """True for a lock, the error that came instead, None when nothing came in time."""
-    outcome: SimpleQueue[OSError | Literal[True]] = SimpleQueue()
+def _ask(descriptor: int, patience_s: float) -> OSError | None:
+    """None for a lock, else the error that came instead. TimeoutError when nothing came."""
     # The thread's own: the number may have passed to another file when the answer comes at last. The lock belongs
     # to the open file, which both share, so closing this one leaves it to the caller.
     own = os.dup(descriptor)
 
-    def ask() -> None:
+    def ask() -> OSError | None:
         deadline = time.monotonic() + patience_s
         try:
             while True:
                 try:
                     fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return outcome.put(True)
+                    return None
                 except BlockingIOError as error:
                     if time.monotonic() >= deadline:
-                        return outcome.put(error)
+                        return error
                 time.sleep(_LOOK_AGAIN_S)
         except OSError as error:
-            outcome.put(error)
+            return error
         finally:
             os.close(own)
 
-    threading.Thread(target=ask, name="file-lock", daemon=True).start()
-    with contextlib.suppress(Empty):
-        return outcome.get(timeout=_NO_ANSWER_S)
-    return None
+    return within(_NO_ANSWER_S, ask)

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from evaluation.toolbench.inference.Downstream_tasks import local_apis
-from evaluation.toolbench.inference.Downstream_tasks.api_files import ApiFiles, within
+from evaluation.toolbench.inference.Downstream_tasks.api_files import ApiFiles
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.local_apis import error_in, get_rapidapi_response
 from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.time_limit import within
 from tests.helpers.environment import FORECAST, command_line, entry, query, write_tools
 
 SOURCE = """

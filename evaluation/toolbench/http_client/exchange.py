@@ -9,6 +9,8 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
+from evaluation.toolbench.http_client.proxies import proxy_for
+
 
 class ResponseTooLarge(Exception):
     """The body went on past the bound; the connection has been closed."""
@@ -21,8 +23,10 @@ class HttpReply:
     body: bytes
 
 
-def new_http_client(url: httpx.URL, *, connect_timeout_s: float, is_local: bool) -> httpx.AsyncClient:
-    """A keep-alive client for one server and any number of requests at once.
+def new_http_client(
+    url: httpx.URL, *, connect_timeout_s: float, keepalive_s: float = 30.0, max_idle: int | None = 256
+) -> httpx.AsyncClient:
+    """A keep-alive client for one server and any number of requests at once. ConfigError for an unusable proxy.
 
     How long a request may take as a whole is the caller's business (httpx only bounds single reads, and
     a server that sends a byte now and then never exceeds those). A proxy from the environment is not
@@ -32,8 +36,12 @@ def new_http_client(url: httpx.URL, *, connect_timeout_s: float, is_local: bool)
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
     return httpx.AsyncClient(
         timeout=httpx.Timeout(None, connect=connect_timeout_s),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=30.0),
-        trust_env=not is_local,
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=max_idle, keepalive_expiry=keepalive_s),
+        # What httpx would take from the environment: of proxies only the one for this server, so that another that
+        # cannot be used does no harm, and SSL_CERT_FILE.
+        trust_env=False,
+        proxy=proxy_for(url),
+        verify=httpx.create_ssl_context() if url.scheme == "https" else True,
         cookies=no_cookies,
         headers={"accept": "application/json", "accept-encoding": "identity"},
     )

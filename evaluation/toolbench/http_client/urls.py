@@ -27,9 +27,11 @@ def is_loopback(url: httpx.URL) -> bool:
     if url.host == "localhost" or url.host.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(url.host).is_loopback
+        address = ipaddress.ip_address(url.host)
     except ValueError:
         return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified  # 0.0.0.0, as servers print where they listen
 
 
 def would_leak_key(url: httpx.URL) -> bool:

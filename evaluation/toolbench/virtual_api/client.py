@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import httpx
 
 from evaluation.toolbench.http_client.exchange import ResponseTooLarge, new_http_client, post_json
-from evaluation.toolbench.http_client.urls import is_loopback, parse_http_url, without_secrets, would_leak_key
+from evaluation.toolbench.http_client.urls import parse_http_url, without_secrets, would_leak_key
 from evaluation.toolbench.inference.errors import ApiError, ConfigError
 from evaluation.toolbench.virtual_api.replies import (
     CONNECTION_LOST,
@@ -134,7 +134,7 @@ class ApiClient:
         self._unreachable_since: float | None = None  # of the loop's time; only the loop touches it
         self._lock = threading.Lock()
         self._is_closed = False
-        self._http = new_http_client(self._url, connect_timeout_s=connect_timeout_s, is_local=is_loopback(self._url))
+        self._http = new_http_client(self._url, connect_timeout_s=connect_timeout_s)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="api-client", daemon=True)
         self._thread.start()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from evaluation.toolbench.http_client.exchange import ResponseTooLarge, new_http_client, post_json
-from evaluation.toolbench.http_client.urls import is_loopback, parse_http_url
+from evaluation.toolbench.http_client.urls import parse_http_url
 from evaluation.toolbench.json_input import JsonError, parse_object
 from evaluation.toolbench.virtual_api.cache_names import RecordName, bare_tool_name
 from evaluation.toolbench.virtual_api.own_answers import (
@@ -32,7 +32,7 @@ class Forwarder:
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self.url = parse_http_url(url, "--forward_url")
         self._timeout_s = timeout_s
-        self._client = new_http_client(self.url, connect_timeout_s=_CONNECT_TIMEOUT_S, is_local=is_loopback(self.url))
+        self._client = new_http_client(self.url, connect_timeout_s=_CONNECT_TIMEOUT_S)
 
     async def ask(self, name: RecordName, tool_name: str, arguments: Any, toolbench_key: str) -> Answer:
         """The other server's answer, or ours that says why there is none. `tool_name` as the client sent it."""

@@ -10,17 +10,13 @@ import importlib.util
 import inspect
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from types import ModuleType
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 from evaluation.toolbench.inference.Downstream_tasks.functions import pure_api_name
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
 from evaluation.toolbench.inference.errors import DataError
-
-T = TypeVar("T")
 
 
 class ApiFiles:
@@ -53,32 +49,6 @@ class ApiFiles:
             if path not in self._modules:
                 self._modules[path] = _load(path)
             return self._modules[path]
-
-
-def within(timeout_s: float, work: Callable[[], T]) -> T:
-    """Return what `work` returns. TimeoutError after `timeout_s`: it then goes on in its own thread, unheard."""
-    outcome: SimpleQueue[Callable[[], T]] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            result = work()
-        except Exception as error:  # whatever a tool's code raises belongs to its caller
-            outcome.put(partial(_reraise, error))
-        except SystemExit as error:  # a tool may not end the run
-            outcome.put(partial(_reraise, RuntimeError(f"it called exit({error.code!r})")))
-        else:
-            outcome.put(lambda: result)
-
-    threading.Thread(target=run, name="api-file", daemon=True).start()
-    try:
-        result_or_error = outcome.get(timeout=timeout_s)
-    except Empty:
-        raise TimeoutError(f"no result within {timeout_s:g} s") from None
-    return result_or_error()
-
-
-def _reraise(error: Exception) -> NoReturn:
-    raise error
 
 
 def _load(path: Path) -> ModuleType:

@@ -11,10 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from evaluation.toolbench.inference.Downstream_tasks.api_files import ApiFiles, within
+from evaluation.toolbench.inference.Downstream_tasks.api_files import ApiFiles
 from evaluation.toolbench.inference.Downstream_tasks.functions import pure_api_name
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.json_input import read_json
+from evaluation.toolbench.time_limit import within
 from evaluation.toolbench.virtual_api.cache_names import RecordName, bare_tool_name
 from evaluation.toolbench.virtual_api.keys import parse_tool_input
 from evaluation.toolbench.virtual_api.replies import CODE_OF_ERROR, SUCCESS, TIMEOUT

@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 
+from evaluation.toolbench.http_client.exchange import new_http_client
 from evaluation.toolbench.http_client.server_replies import Failure, explain, raise_for_status, read_object
-from evaluation.toolbench.http_client.urls import is_loopback, without_secrets
+from evaluation.toolbench.http_client.urls import without_secrets
 from evaluation.toolbench.inference.engine.remote.pieces import Piece
 from evaluation.toolbench.inference.engine.remote.scores import read_single, read_top, single_request, top_request
 from evaluation.toolbench.inference.engine.remote.settings import KEY_VARIABLE, ConstraintStyle, ServerSettings
@@ -41,16 +42,8 @@ class Endpoint:
         self.served: ServedModel | None = None
         self._url = url
         self._timeout_s = settings.timeout_s
-        is_local = is_loopback(url)
-        self._http = httpx.AsyncClient(
-            # The whole request has a time limit of its own: a server that sends a byte now and then meets any
-            # limit on single reads.
-            timeout=httpx.Timeout(None, connect=settings.connect_timeout_s),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_ALIVE_S),
-            # A proxy from the environment is of no use for a server on this machine; SSL_CERT_FILE is.
-            verify=httpx.create_ssl_context(),
-            trust_env=not is_local,
-            headers={"accept": "application/json", "accept-encoding": "identity"},
+        self._http = new_http_client(
+            url, connect_timeout_s=settings.connect_timeout_s, keepalive_s=_KEEP_ALIVE_S, max_idle=None
         )
         if settings.api_key:
             self._http.headers["authorization"] = f"Bearer {settings.api_key}"
