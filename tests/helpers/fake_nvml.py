@@ -23,7 +23,21 @@ class FakeGpu:
     cores: int = 16_384
     holders: Sequence[tuple[int, str, int | None]] = ()  # pid, command, bytes
     mig: Sequence[FakeGpu] = ()
+    capability: tuple[int, int] = (8, 9)
+    compute_mode: int = 0  # 3: one process at a time
     is_broken: bool = False  # it fell off the bus: every call about it fails
+
+
+class BrokenNvml:
+    """An NVML that does not start, for the reason `words`."""
+
+    NVMLError = NVMLError
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+
+    def nvmlInit(self):
+        raise NVMLError(self._words)
 
 
 class FakeNvml:
@@ -84,7 +98,10 @@ class FakeNvml:
         return SimpleNamespace(total=gpu.total, used=gpu.used, free=gpu.total - gpu.used)
 
     def nvmlDeviceGetCudaComputeCapability(self, gpu):
-        return (8, 9)
+        return gpu.capability
+
+    def nvmlDeviceGetComputeMode(self, gpu):
+        return gpu.compute_mode
 
     def nvmlDeviceGetMemoryBusWidth(self, gpu):
         return 384

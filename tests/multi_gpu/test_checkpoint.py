@@ -48,6 +48,7 @@ def write_nonsense(folder):
 
 
 def empty_index(folder):
+    break_weights(folder)
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
 
 

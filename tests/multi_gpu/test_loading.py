@@ -115,7 +115,7 @@ def two_8_gb_cards(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(loading, "inspect_gpus", lambda: Inspection(cards, cards))
     monkeypatch.setattr(loading, "visible_gpus", lambda: cards)
-    monkeypatch.setattr(loading, "footprint_of_checkpoint", lambda *_: TOOLGEN_8B)
+    monkeypatch.setattr(loading, "footprint_of_checkpoint", lambda *_, **__: TOOLGEN_8B)
     monkeypatch.setattr(loading, "read_config", lambda _: toolgen_8b_config())
 
 

@@ -37,6 +37,12 @@ SLICED = [Device(A), Device(B, ("MIG-0001", "MIG-0002"))]
         ("GPU-c,1", [C]),
         ("1,GPU-c", [B]),
         ("GPU-dddd,GPU-c", []),
+        ("0;1;2", [A]),
+        ("0 1 2", [A]),
+        ("0，1，2", [A]),
+        ("1;0,2", [B, C]),
+        ("１,0", []),
+        ("\u30001,0", []),
     ],
 )
 def test_cuda_visible_devices_leaves_what_cuda_would_see(text, uuids):
@@ -71,3 +77,16 @@ def test_a_process_sees_one_mig_instance_or_whole_gpus(text, uuids):
 )
 def test_what_is_ignored_is_said(text, note):
     assert resolve_visible_devices(text, GPUS).note == note
+
+
+@pytest.mark.parametrize("text", ["0;1;2", "0 1 2", "0，1，2", "0.1", "2 # the big one", "1;0,2", "0;1,9"])
+def test_what_cuda_did_not_read_is_told(text):
+    note = resolve_visible_devices(text, GPUS).note
+    assert "leaves out" in note
+    assert "only commas separate GPUs" in note
+    assert "\n" not in note
+
+
+@pytest.mark.parametrize("text", ["0,1,2", " 1 , 2 ", "+1", "GPU-c", None])
+def test_what_was_read_whole_needs_no_note(text):
+    assert resolve_visible_devices(text, GPUS).note is None

@@ -19,7 +19,7 @@ def cards(monkeypatch):
     """Give the machine these cards."""
     monkeypatch.setattr(planning, "require_usable", lambda found: None)
     for module in (choice, planning):
-        monkeypatch.setattr(module, "footprint_of_checkpoint", lambda path, dtype: TOOLGEN_8B)
+        monkeypatch.setattr(module, "footprint_of_checkpoint", lambda *_, **__: TOOLGEN_8B)
 
     def give(*total_gib):
         found = tuple(gpu(index, size) for index, size in enumerate(total_gib))

@@ -13,6 +13,7 @@ import torch
 
 from evaluation.toolbench.demo import MODEL_DIR
 from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.multi_gpu.dtypes import keep_fp8, resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.footprint import (
     Footprint,
     footprint_of_checkpoint,
@@ -21,7 +22,7 @@ from evaluation.toolbench.inference.multi_gpu.footprint import (
 )
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus, torch_cuda_uuids
-from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_replica, resolve_dtype
+from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_replica
 from evaluation.toolbench.inference.multi_gpu.memory_map import check_amounts
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import Placement, budgets_of
@@ -72,7 +73,7 @@ class Machine:
 
     def check_options(self) -> None:
         """ConfigError or PlacementError for what was asked wrongly, or asks for more than this machine has."""
-        resolve_dtype(self.options.dtype, on_cpu=False)
+        resolve_dtype(self.options.dtype, ())
         if isinstance(self.options.gpus.max_gpu_memory, str):
             check_amounts(self.options.gpus.max_gpu_memory)
         is_usable = bool(self.gpus) or not self.found.visible  # otherwise a check tells what to do about the driver
@@ -84,7 +85,7 @@ class Machine:
         """Of the model to plan for: the user's, or the shape of ToolGen-Llama-3-8B."""
         if self.options.model_path:
             return self._footprint_of(self.options.model_path)
-        dtype = resolve_dtype(self.options.dtype, on_cpu=False)
+        dtype = resolve_dtype(self.options.dtype, self.gpus)
         return footprint_of_config(toolgen_8b_config(), dtype, name="ToolGen-Llama-3-8B")
 
     @cached_property
@@ -138,7 +139,8 @@ class Machine:
         return LoadedModel(model, path, layout, seconds, taken)
 
     def _footprint_of(self, path: str) -> Footprint:
-        return footprint_of_checkpoint(path, resolve_dtype(self.options.dtype, on_cpu=False))
+        dtype = resolve_dtype(self.options.dtype, self.gpus)
+        return footprint_of_checkpoint(path, dtype, fp8=keep_fp8(self.gpus))
 
 
 def _free_bytes(index: int) -> int:

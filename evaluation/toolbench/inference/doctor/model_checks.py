@@ -134,8 +134,8 @@ def check_same_tokens(machine: Machine) -> list[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         modules = _save_small_model(folder, num_layers=max(6, count))
         spread = {module: places[i * len(places) // len(modules)] for i, module in enumerate(modules)}
-        whole = load_with(folder, {"device_map": {"": 0}}, dtype="float32")
-        model = load_with(folder, {"device_map": spread}, dtype="float32", cpu_offloading=count == 1)
+        whole = load_with(folder, {"device_map": {"": 0}}, dtype=torch.float32)
+        model = load_with(folder, {"device_map": spread}, dtype=torch.float32, cpu_offloading=count == 1)
     return [compare_tokens(name, whole, model, places)]
 
 

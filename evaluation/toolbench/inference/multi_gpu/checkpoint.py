@@ -6,26 +6,31 @@ incomplete is refused before a byte goes to a GPU.
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
-import socket
 import struct
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.multi_gpu.model_files import find_model
+from evaluation.toolbench.inference.multi_gpu.model_files import local_folder as local_folder
+from evaluation.toolbench.json_input import JsonError, parse_object, read_file
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 _HEADER_LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
+_IN_THIS_ORDER = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_PIECES, _PIECE_BYTES = 1024, 4096  # of a tensor that are compared
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Tensor:
     dtype: str
     shape: tuple[int, ...]
     num_bytes: int
+    file: Path = field(compare=False)
+    offset: int = field(compare=False)  # of its first byte in the file
 
 
 @dataclass(frozen=True)
@@ -50,69 +57,63 @@ class Checkpoint:
         return sum(file.stat().st_size for file in self.files)
 
 
-def local_folder(model_path: str) -> Path | None:
-    """The folder that `model_path` names, None for the name of a model on the Hub.
-
-    DataError for what can only be a path and is not a folder.
-    """
-    path = Path(model_path).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise DataError(f"{path} is a file; give the folder that holds config.json and the weights")
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", model_path):  # the Hub's names: one slash at most
-        raise DataError(f"no model folder at {path.absolute()}")
-    return None
-
-
-def use_local_files_only(model_path: str) -> bool:
-    """True when nothing may be asked of the network: a local folder, or no Hub in reach (then its cache serves).
-
-    Looking the host name up first costs milliseconds, where the Hub's client retries for half a minute.
-    """
-    return local_folder(model_path) is not None or not _hub_is_in_reach()
-
-
 def read_config(model_path: str) -> PretrainedConfig:
-    """The model's config. DataError when there is none, or its architecture is not known here."""
+    """The model's config, with an adapter's vocabulary. DataError when there is none, or it is unknown here."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-    folder = local_folder(model_path)
-    if folder and not (folder / "config.json").is_file():
-        raise DataError(f"no config.json in {folder}; is this the folder of a checkpoint?")
+    files = find_model(model_path, weights=False)
+    if not (files.folder / "config.json").is_file():
+        raise DataError(f"no config.json in {files.folder}; is this the folder of a checkpoint?")
     try:
-        local_only = use_local_files_only(model_path)
-        config = AutoConfig.from_pretrained(str(folder or model_path), local_files_only=local_only)
+        config = AutoConfig.from_pretrained(str(files.folder), local_files_only=True)
     except Exception as error:  # configs check themselves in many ways, each with errors of its own
-        if not folder and not _hub_is_in_reach():
-            raise DataError(
-                f"{model_path} is neither a folder here nor a downloaded model, "
-                "and the Hugging Face Hub cannot be reached"
-            ) from error
         raise DataError(f"cannot read the config of {model_path}: {_first_line(error)}") from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise DataError(
             f"{model_path} is a {config.model_type!r} model, which transformers has no text-generating class for"
         )
+    text = config.get_text_config()
+    if not text.vocab_size:
+        raise DataError(
+            f"{files.folder}/config.json says vocab_size {text.vocab_size}, as a resize under DeepSpeed ZeRO-3 leaves "
+            "it: set it to the number of rows of the embedding"
+        )
+    if files.adapter and (rows := _adapter_rows(files.adapter)):
+        text.vocab_size = rows
     return config
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """The weight files of `folder` and their tensors. DataError when one is missing, cut off or unreadable."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        files = _files_of_index(index)
-    elif (folder / "model.safetensors").is_file():
-        files = [folder / "model.safetensors"]
-    else:
-        pickled = sorted(folder.glob("pytorch_model*.bin"))
-        if not pickled:
-            raise DataError(f"no weights in {folder}: neither model.safetensors nor its index, nor pytorch_model.bin")
-        return Checkpoint(folder, tuple(pickled), {})
+def read_checkpoint(folder: Path, explicit_file: str | None = None) -> Checkpoint:
+    """The weight files of `folder`, those that transformers would load, and their tensors.
+
+    `explicit_file` is the one that a config may name. DataError when one is missing, cut off or unreadable.
+    """
+    candidates = (explicit_file,) if explicit_file else _IN_THIS_ORDER
+    found = next((folder / name for name in candidates if (folder / name).is_file()), None)
+    if found is None:
+        raise DataError(f"no weights in {folder}: {_what_is_there_instead(folder)}")
+    files = _files_of_index(found) if found.suffix == ".json" else [found]
+    if any(file.suffix == ".bin" for file in files):
+        return Checkpoint(folder, tuple(files), {})
     tensors: dict[str, Tensor] = {}
     for file in files:
         tensors.update(read_tensors(file))
     return Checkpoint(folder, tuple(files), tensors)
+
+
+def have_different_values(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors of a checkpoint differ, by pieces read all over them: tied ones are the same throughout."""
+    if (first.dtype, first.shape) != (second.dtype, second.shape):
+        return True
+    step = max(_PIECE_BYTES, first.num_bytes // _PIECES)
+    with first.file.open("rb") as one, second.file.open("rb") as other:
+        for start in range(0, first.num_bytes, step):
+            length = min(_PIECE_BYTES, first.num_bytes - start)
+            one.seek(first.offset + start)
+            other.seek(second.offset + start)
+            if one.read(length) != other.read(length):
+                return True
+    return False
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
@@ -132,11 +133,12 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}") from error
     try:
-        header = json.loads(text)
+        header = parse_object(text)
         header.pop("__metadata__", None)
-        tensors = {name: _tensor(entry) for name, entry in header.items()}
+        start = _HEADER_LENGTH_BYTES + length
+        tensors = {name: _tensor(entry, file, start) for name, entry in header.items()}
         data_bytes = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file} has an unreadable header ({_first_line(error)}): download it again") from error
     expected = _HEADER_LENGTH_BYTES + length + data_bytes
     if size < expected:
@@ -148,18 +150,18 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _tensor(entry: Mapping[str, list[int]]) -> Tensor:
+def _tensor(entry: Mapping[str, list[int]], file: Path, data_start: int) -> Tensor:
     start, end = entry["data_offsets"]
     shape = tuple(entry["shape"])
     if end < start or (math.prod(shape) > 0) != (end > start):
         raise ValueError(f"shape {list(shape)} in {end - start} bytes")
-    return Tensor(str(entry["dtype"]), shape, end - start)
+    return Tensor(str(entry["dtype"]), shape, end - start, file, data_start + start)
 
 
 def _files_of_index(index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        names = sorted(set(parse_object(read_file(index))["weight_map"].values()))
+    except (OSError, JsonError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{index} cannot be read ({_first_line(error)})") from error
     files = [index.parent / os.path.basename(str(name)) for name in names]
     missing = [file.name for file in files if not file.is_file()]
@@ -173,18 +175,30 @@ def _files_of_index(index: Path) -> list[Path]:
     return files
 
 
-def _hub_is_in_reach() -> bool:
-    from huggingface_hub import constants
+def _what_is_there_instead(folder: Path) -> str:
+    """What a folder without weights that transformers would find has in their place."""
+    here = {path.name for path in folder.iterdir()}
+    if "zero_to_fp32.py" in here or any(name.startswith("global_step") for name in here):
+        return (
+            "this is DeepSpeed's own form of a save; make weights of it with "
+            f"`python zero_to_fp32.py . . --safe_serialization` in {folder}"
+        )
+    if any(name.endswith(".distcp") or name.startswith("pytorch_model_fsdp") for name in here):
+        return "this is a sharded FSDP save; make weights of it with `accelerate merge-weights`"
+    if any(name.endswith(".gguf") for name in here):
+        return "GGUF files are for llama.cpp; take the model's safetensors"
+    parts = [name for name in here if name.endswith(".safetensors")]
+    if parts:
+        return f"{len(parts)} safetensors files, but neither model.safetensors nor model.safetensors.index.json"
+    return "neither model.safetensors nor its index, nor pytorch_model.bin"
 
-    if constants.is_offline_mode():
-        return False
-    if urllib.request.getproxies():
-        return True  # names may be known to the proxy alone
-    try:
-        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, None)
-    except OSError:
-        return False
-    return True
+
+def _adapter_rows(adapter: Path) -> int | None:
+    """The rows of the embedding or the head that an adapter brings along, None for one without."""
+    file = adapter / "adapter_model.safetensors"
+    tensors = read_tensors(file) if file.is_file() else {}
+    ends = ("embed_tokens.weight", "lm_head.weight")
+    return next((tensor.shape[0] for name, tensor in tensors.items() if name.endswith(ends)), None)
 
 
 def _first_line(error: BaseException) -> str:

@@ -157,7 +157,14 @@ class _Fit:
                 shards.append(Shard(budget, tuple(own), working + head_bytes))
         conversations = max(1, min(running, kv_tokens // self._workload.mean_tokens))
         return PlannedReplica(
-            tuple(shards), conversations, running, kv_tokens, self._workload, footprint.item_bytes, self._offloaded
+            tuple(shards),
+            conversations,
+            running,
+            kv_tokens,
+            self._workload,
+            footprint.item_bytes,
+            self._offloaded,
+            footprint.dtype,
         )
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -19,10 +19,11 @@ from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import (
     Checkpoint,
     Tensor,
-    local_folder,
+    have_different_values,
     read_checkpoint,
     read_config,
 )
+from evaluation.toolbench.inference.multi_gpu.model_files import find_model
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -92,12 +93,25 @@ def toolgen_8b_config() -> PretrainedConfig:
     )
 
 
-def footprint_of_checkpoint(model_path: str, dtype: torch.dtype | None = torch.bfloat16) -> Footprint:
-    """Footprint of the model at `model_path` when it is loaded in `dtype` (None: as it is stored)."""
-    config = read_config(model_path)
-    folder = local_folder(model_path)
-    checkpoint = read_checkpoint(folder) if folder else None
-    return footprint_of_config(config, dtype, name=folder.name if folder else model_path, checkpoint=checkpoint)
+def footprint_of_checkpoint(
+    model_path: str,
+    dtype: torch.dtype | None = torch.bfloat16,
+    *,
+    fp8: bool = False,
+    config: PretrainedConfig | None = None,
+) -> Footprint:
+    """Footprint of the model at `model_path` when it is loaded in `dtype` (None: as it is stored).
+
+    `fp8` says that weights stored as FP8 stay so (`dtypes.keep_fp8`). `config` is the model's, where it has been
+    read: it is changed where the weights say otherwise (see `footprint_of_config`). An adapter's own weights are not counted: it
+    is merged into the model's. DataError for a checkpoint that cannot be used.
+    """
+    files = find_model(model_path)
+    config = config or read_config(model_path)
+    checkpoint = read_checkpoint(files.folder, getattr(config, "transformers_weights", None))
+    if files.adapter:  # which may bring an embedding of other rows
+        checkpoint = replace(checkpoint, tensors={})
+    return footprint_of_config(config, dtype, name=files.name, checkpoint=checkpoint, fp8=fp8)
 
 
 def footprint_of_config(
@@ -106,11 +120,14 @@ def footprint_of_config(
     *,
     name: str = "model",
     checkpoint: Checkpoint | None = None,
+    fp8: bool = False,
 ) -> Footprint:
     """Footprint of the model that `config` describes; sizes from `checkpoint` where it has the tensor.
 
-    `dtype` None means the dtype in the headers, else the config's, else float32. DataError when no model
-    can be built from the config, or the checkpoint's tensors have other shapes than that model's.
+    `dtype` None means the dtype in the headers, else the config's, else float32. Where the config ties the head to
+    the embedding and the checkpoint holds different ones, `config` is changed to say so, as transformers loads
+    them. DataError when no model can be built from the config, or the checkpoint's tensors have other shapes than
+    that model's.
     """
     from transformers import AutoModelForCausalLM
 
@@ -127,14 +144,21 @@ def footprint_of_config(
         raise DataError(
             f"no model can be built, or planned for, from the config of {name}: {type(error).__name__}: {what}"
         ) from error
-    if checkpoint and not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
+    quantization = getattr(config, "quantization_config", None)
+    if checkpoint and not quantization:  # packed weights have shapes of their own
         _check_shapes(model, checkpoint)
+    if checkpoint and text.tie_word_embeddings and _is_untied(model, checkpoint):
+        for part in (config, text):
+            part.tie_word_embeddings = False
+        return footprint_of_config(config, dtype, name=name, checkpoint=checkpoint, fp8=fp8)
     intermediate_size = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
     stored = checkpoint.tensors if checkpoint else {}
+    is_fp8 = _method_of(quantization) == "fp8"
+    is_packed = bool(quantization) and (fp8 or not is_fp8) and bool(stored)
     return Footprint(
         model=name,
         dtype=str(meta_dtype).removeprefix("torch."),
-        blocks=_blocks(model, 2 * kv_heads * head_dim * meta_dtype.itemsize, dtype, stored),
+        blocks=_blocks(model, 2 * kv_heads * head_dim * meta_dtype.itemsize, dtype, stored, is_packed),
         vocab_size=text.vocab_size,
         activation_bytes_per_token=activation_bytes_per_token(text.hidden_size, intermediate_size, meta_dtype.itemsize),
         max_length=max_length,
@@ -148,6 +172,14 @@ def _check_shapes(model: PreTrainedModel, checkpoint: Checkpoint) -> None:
         for name, tensor in model.named_parameters()
         if name in stored and tensor.shape != stored[name].shape
     ]
+    empty = [name for name, _ in wrong if not stored[name].num_bytes]
+    if empty:
+        raise DataError(
+            f"{len(empty)} tensors in {checkpoint.folder} are empty, the first is {empty[0]}: it was saved under "
+            "DeepSpeed ZeRO-3 without gathering the weights. Make weights of the save with its zero_to_fp32.py, or "
+            "save again with stage3_gather_16bit_weights_on_model_save",
+            tensor=empty[0],
+        )
     if wrong:
         name, tensor = wrong[0]
         raise DataError(
@@ -158,10 +190,30 @@ def _check_shapes(model: PreTrainedModel, checkpoint: Checkpoint) -> None:
         )
 
 
+def _is_untied(model: PreTrainedModel, checkpoint: Checkpoint) -> bool:
+    """Whether the checkpoint holds a head of its own, different from the embedding that the config ties it to."""
+    names = {id(module): name for name, module in model.named_modules()}
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    embedding, head = (checkpoint.tensors.get(f"{names.get(id(module))}.weight") for module in ends)
+    return embedding is not None and head is not None and have_different_values(embedding, head)
+
+
+def _method_of(quantization: Any) -> str:
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+    return str(getattr(method, "quant_method", method) or "")
+
+
 def _blocks(
-    model: PreTrainedModel, layer_kv_bytes: int, dtype: torch.dtype | None, stored: Mapping[str, Tensor]
+    model: PreTrainedModel,
+    layer_kv_bytes: int,
+    dtype: torch.dtype | None,
+    stored: Mapping[str, Tensor],
+    is_packed: bool = False,
 ) -> tuple[Block, ...]:
-    """The model's units of placement in execution order, tied ones merged into the first of them."""
+    """The model's units of placement in execution order, tied ones merged into the first of them.
+
+    What `is_packed` stays as it is stored, under names that the plain model does not have (scales, packed weights).
+    """
     head = model.get_output_embeddings()
     blocks: list[Block] = []
     owner: dict[int, int] = {}  # id of a parameter -> position of the block that holds it
@@ -170,6 +222,8 @@ def _blocks(
         shared = next((owner[id(tensor)] for tensor in parameters.values() if id(tensor) in owner), None)
         own = {key: tensor for key, tensor in parameters.items() if id(tensor) not in owner}
         num_bytes = sum(_loaded_bytes(tensor, stored.get(key), dtype) for key, tensor in own.items())
+        if is_packed and own:
+            num_bytes = sum(tensor.num_bytes for key, tensor in stored.items() if key.startswith(f"{name}."))
         num_bytes += sum(buffer.nbytes for buffer in module.buffers())
         block = Block((name,), num_bytes, layer_kv_bytes if is_layer else 0, module is head)
         if not parameters and blocks:  # tables such as the rotary frequencies, used where the tokens come in

@@ -7,16 +7,30 @@ NVML and creates no CUDA context; without NVML (ROCm, a driver that does not ans
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu, read_nvml
+from evaluation.toolbench.inference.multi_gpu.units import gib
 from evaluation.toolbench.inference.multi_gpu.visible_devices import Device, resolve_visible_devices
+from evaluation.toolbench.json_input import read_text
+
+logger = logging.getLogger(__name__)
+
+_LARGE_BYTES = 2**30  # of weights; a smaller model is a test, and bearable on a CPU
+_ARCHITECTURE = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)(?P<suffix>[a-z]?)")
+_NVIDIA = "0x10de"
+_DISPLAYS = ("0x0300", "0x0302")  # PCI classes of graphics cards and of those without a display
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,7 @@ class Inspection:
     visible_devices: str | None = None  # CUDA_VISIBLE_DEVICES as it is set
     notes: tuple[str, ...] = ()  # what was ignored, what is a guess, what could not be read
     order_is_a_guess: bool = False
+    problem: str | None = None  # why this machine's GPUs cannot be used, as far as that is known
 
 
 def inspect_gpus(
@@ -48,7 +63,10 @@ def inspect_gpus(
     text = environ.get("CUDA_VISIBLE_DEVICES")
     if not listed.gpus:
         visible = tuple(read_torch()) if nvml is None else ()
-        return Inspection(visible, visible, listed.driver_version, listed.cuda_version, text, listed.notes)
+        problem = None if visible else listed.problem or _undriven_cards(nvml)
+        return Inspection(
+            visible, visible, listed.driver_version, listed.cuda_version, text, listed.notes, problem=problem
+        )
     in_order, differ = _cuda_order(listed.gpus, environ.get("CUDA_DEVICE_ORDER", "FASTEST_FIRST"))
     guessed = differ or listed.num_unread > 0  # CUDA may number a GPU that the driver does not describe
     resolved = resolve_visible_devices(text, [_device(gpu) for gpu in in_order])
@@ -75,6 +93,9 @@ def visible_gpus() -> tuple[Gpu, ...]:
     context on any GPU. Where it lacks what CUDA sees, torch's own reading serves.
     """
     found = inspect_gpus()
+    for note in found.notes:
+        if note.startswith("CUDA_VISIBLE_DEVICES") and not asks_for_cpu(found.visible_devices):
+            _warn_once(note)
     visible = inspect_gpus(cuda_uuids=torch_cuda_uuids).visible if found.order_is_a_guess else found.visible
     if not visible or [gpu.cuda_index for gpu in visible] != list(range(len(visible))):
         return tuple(read_torch())
@@ -83,7 +104,10 @@ def visible_gpus() -> tuple[Gpu, ...]:
 
 def require_usable(found: Inspection) -> None:
     """PlacementError when the driver lists GPUs for this process that torch cannot use."""
-    if not found.visible or torch.cuda.is_available():
+    if not found.visible:
+        return
+    if torch.cuda.is_available():
+        refuse_unknown_cards(found.visible, torch.cuda.get_arch_list())
         return
     built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
     raise PlacementError(
@@ -93,6 +117,84 @@ def require_usable(found: Inspection) -> None:
         driver_version=found.driver_version,
         torch_cuda_version=torch.version.cuda,
     )
+
+
+def refuse_unknown_cards(gpus: Sequence[Gpu], architectures: Sequence[str]) -> None:
+    """PlacementError for a card that this torch has no kernels for: its first one would fail, after minutes of loading.
+
+    `architectures` are torch's, such as "sm_86" (binary, for later cards of that generation as well), "sm_90a" (for
+    exactly that one) and "compute_90" (source, for all later cards).
+    """
+    known = [match for text in architectures if (match := _ARCHITECTURE.fullmatch(text))]
+    without = [gpu for gpu in gpus if gpu.compute_capability and known and not _runs_on(gpu.compute_capability, known)]
+    if without:
+        gpu = without[0]
+        assert gpu.compute_capability is not None
+        raise PlacementError(
+            f"torch {torch.__version__} has no kernels for GPU {gpu.cuda_index} ({gpu.name}, compute capability "
+            f"{gpu.compute_capability[0]}.{gpu.compute_capability[1]}), only for {', '.join(architectures)}: install a "
+            "torch that has them (older builds serve older cards: https://pytorch.org/get-started/previous-versions), "
+            "or name other cards in CUDA_VISIBLE_DEVICES",
+            compute_capability=gpu.compute_capability,
+            architectures=tuple(architectures),
+        )
+
+
+def _runs_on(capability: tuple[int, int], architectures: Sequence[re.Match[str]]) -> bool:
+    for match in architectures:
+        kind, major, minor, suffix = match["kind"], int(match["major"]), int(match["minor"]), match["suffix"]
+        if suffix:
+            fits = capability == (major, minor) or (suffix == "f" and capability[0] == major and capability[1] >= minor)
+        elif kind == "sm":
+            fits = capability[0] == major and capability[1] >= minor
+        else:
+            fits = capability >= (major, minor)
+        if fits:
+            return True
+    return False
+
+
+def refuse_large_on_cpu(found: Inspection, model: str, weight_bytes: int) -> None:
+    """PlacementError for a model of gigabytes that would run on the CPU because this machine's GPUs do not work.
+
+    A small one runs there, with a warning. An empty CUDA_VISIBLE_DEVICES, or device "cpu", asks for the CPU.
+    """
+    if found.problem is None or asks_for_cpu(found.visible_devices):
+        return
+    words = (
+        f"this machine's GPUs cannot be used: {found.problem}. After an update of the driver, restart the machine; "
+        "nvidia-smi has to work first"
+    )
+    if weight_bytes < _LARGE_BYTES:
+        logger.warning(words)
+        return
+    raise PlacementError(
+        f"{words}. {model} has {gib(weight_bytes)} of weights, which the CPU would take hours with; "
+        "CUDA_VISIBLE_DEVICES= asks for that",
+        problem=found.problem,
+    )
+
+
+def asks_for_cpu(visible_devices: str | None) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES hides the GPUs on purpose."""
+    return visible_devices is not None and visible_devices.strip() in ("", "-1")
+
+
+@lru_cache(maxsize=8)
+def _warn_once(note: str) -> None:
+    logger.warning(note)
+
+
+def _undriven_cards(nvml: Any, devices: Path = Path("/sys/bus/pci/devices")) -> str | None:
+    """What the PCI bus tells of NVIDIA's cards where no driver does."""
+    if nvml is not None:
+        return None
+    count = 0
+    for device in devices.glob("*"):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            is_nvidia = read_text(device / "vendor").strip() == _NVIDIA
+            count += is_nvidia and read_text(device / "class").startswith(_DISPLAYS)
+    return f"{count} NVIDIA card{'s' * (count > 1)} on the PCI bus, but no working driver here" if count else None
 
 
 def torch_cuda_uuids() -> list[str]:

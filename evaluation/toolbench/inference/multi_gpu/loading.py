@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil  # type: ignore[import-untyped]
 import torch
 
 from evaluation.toolbench.inference.errors import ConfigError, DataError, PlacementError
 from evaluation.toolbench.inference.memory_shares import HOST_SHARE
-from evaluation.toolbench.inference.multi_gpu.checkpoint import (
-    local_folder,
-    read_checkpoint,
-    read_config,
-    use_local_files_only,
-)
+from evaluation.toolbench.inference.multi_gpu.checkpoint import read_checkpoint, read_config
 from evaluation.toolbench.inference.multi_gpu.device_maps import auto_device_map, unevenness, weights_by_place
+from evaluation.toolbench.inference.multi_gpu.dtypes import keep_fp8, resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.fitting import fit_replica
 from evaluation.toolbench.inference.multi_gpu.footprint import (
     Footprint,
     footprint_of_checkpoint,
     footprint_of_config,
 )
-from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, require_usable, visible_gpus
+from evaluation.toolbench.inference.multi_gpu.gpus import (
+    inspect_gpus,
+    refuse_large_on_cpu,
+    require_usable,
+    visible_gpus,
+)
+from evaluation.toolbench.inference.multi_gpu.host_memory import available_bytes
+from evaluation.toolbench.inference.multi_gpu.lora import merged_model
 from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
 from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
+from evaluation.toolbench.inference.multi_gpu.model_files import find_model
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import capped_budgets
 from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Workload
@@ -36,8 +40,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 logger = logging.getLogger(__name__)
-
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 def load_model(
@@ -55,13 +57,14 @@ def load_model(
     within the memory map of `build_max_memory`, or the planner's map where that leaves a GPU idle), with one to that
     one, without a GPU to the CPU.
     `device` may name another place ("cpu", "mps", "cuda:1"). `cpu_offloading` lets layers that do not
-    fit the GPUs lie on the CPU. dtype "auto" is bfloat16 on a GPU and float32 on the CPU.
+    fit the GPUs lie on the CPU. dtype "auto" is bfloat16 on GPUs that have it, float16 on others, and float32 on
+    the CPU.
 
     Raises DataError for a checkpoint that cannot be used, ConfigError for an unknown device or dtype,
     PlacementError for GPUs that are not there or too small.
     """
-    arguments = _device_arguments(model_path, num_gpus, max_gpu_memory, device, cpu_offloading, dtype)
-    return load_with(model_path, arguments, dtype=dtype, cpu_offloading=cpu_offloading)
+    arguments, resolved = _device_arguments(model_path, num_gpus, max_gpu_memory, device, cpu_offloading, dtype)
+    return load_with(model_path, arguments, dtype=resolved, cpu_offloading=cpu_offloading)
 
 
 def gpu_budgets(num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None) -> dict[int, int]:
@@ -74,11 +77,13 @@ def load_replica(
 ) -> PreTrainedModel:
     """The model where the plan puts it, in any process that sees the replica's GPUs, whatever their numbers there.
 
-    `visible` are the GPUs of this process, by default as they are now. Raises as `load_model`, and
-    PlacementError when a GPU has disappeared or filled up since the plan was made.
+    `visible` are the GPUs of this process, by default as they are now; dtype "auto" is the plan's, which knows
+    the cards of all replicas. Raises as `load_model`, and PlacementError when a GPU has disappeared or filled up
+    since the plan was made.
     """
     device_map = place_now(replica, visible_gpus() if visible is None else visible)
-    return load_with(model_path, {"device_map": device_map}, dtype=dtype, cpu_offloading=bool(replica.offloaded))
+    resolved = resolve_dtype(replica.dtype if dtype == "auto" else dtype, ())
+    return load_with(model_path, {"device_map": device_map}, dtype=resolved, cpu_offloading=bool(replica.offloaded))
 
 
 def place_now(replica: PlannedReplica, visible: Sequence[Gpu]) -> dict[str, int | str]:
@@ -165,20 +170,17 @@ def spread(
 
 
 def load_with(
-    model_path: str, arguments: Mapping[str, Any], *, dtype: str = "auto", cpu_offloading: bool = False
+    model_path: str, arguments: Mapping[str, Any], *, dtype: torch.dtype, cpu_offloading: bool = False
 ) -> PreTrainedModel:
     """The checked model, in eval mode; `arguments` are `from_pretrained`'s on placement, `device_map` among them."""
+    files = find_model(model_path)
     config = read_config(model_path)
-    folder = local_folder(model_path)
-    if folder:  # refused before a byte is loaded
-        footprint_of_config(config, name=folder.name, checkpoint=read_checkpoint(folder))
-    model = _from_pretrained(
-        str(folder or model_path),
-        config=config,
-        dtype=resolve_dtype(dtype, on_cpu=_is_cpu_alone(arguments["device_map"])),
-        local_files_only=use_local_files_only(model_path),
-        **arguments,
-    )
+    if not files.adapter:  # refused before a byte is loaded; an adapter may change shapes
+        checkpoint = read_checkpoint(files.folder, getattr(config, "transformers_weights", None))
+        footprint_of_config(config, name=files.name, checkpoint=checkpoint)
+        model = _from_pretrained(files.folder, config=config, dtype=dtype, **arguments)
+    else:
+        model = merged_model(files, config, dtype=dtype, **arguments)
     if not hasattr(model, "hf_device_map"):  # accelerate sets it for several devices only
         model.hf_device_map = dict(arguments["device_map"])
     check_placement(model, cpu_offloading=cpu_offloading)
@@ -192,13 +194,14 @@ def _device_arguments(
     device: str,
     cpu_offloading: bool,
     dtype: str,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], torch.dtype]:
+    """`from_pretrained`'s arguments on placement, and the dtype for the place."""
     try:
         wanted = torch.device(device)
     except RuntimeError as error:
         raise ConfigError(f"device={device!r} is none that torch knows; use cuda, cuda:N, mps or cpu") from error
     if wanted.type != "cuda":
-        return {"device_map": {"": str(wanted)}}
+        return {"device_map": {"": str(wanted)}}, resolve_dtype(dtype, None if wanted.type == "cpu" else ())
     found = inspect_gpus()
     require_usable(found)
     if wanted.index is not None:
@@ -206,45 +209,40 @@ def _device_arguments(
             raise PlacementError(
                 f"device={device!r}, but CUDA sees {len(found.visible)} GPUs", visible=len(found.visible)
             )
-        return {"device_map": {"": wanted.index}}
+        gpus = found.visible[wanted.index : wanted.index + 1]
+        return {"device_map": {"": wanted.index}}, resolve_dtype(dtype, gpus)
     if not torch.cuda.is_available() and num_gpus <= 1:
+        on_cpu = resolve_dtype(dtype, None)
+        if found.problem is not None:
+            footprint = footprint_of_checkpoint(model_path, on_cpu)
+            refuse_large_on_cpu(found, footprint.model, footprint.weight_bytes)
         logger.info("no GPU: the model goes to the CPU")
-        return {"device_map": {"": "cpu"}}
-    gpus = visible_gpus()
+        return {"device_map": {"": "cpu"}}, on_cpu
+    gpus = tuple(visible_gpus())
     if num_gpus <= 1 and max_gpu_memory is None and not cpu_offloading:
         budgets = [GpuBudget(gpus[0], gpus[0].free_bytes)]
     else:
         budgets = _budgets(gpus, num_gpus, max_gpu_memory)
-    cpu_bytes = int(psutil.virtual_memory().available * HOST_SHARE) if cpu_offloading else 0
-    footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, on_cpu=False))
-    return spread(read_config(model_path), footprint, budgets, cpu_bytes)
+    cards = [budget.gpu for budget in budgets]
+    on_gpus = resolve_dtype(dtype, cards)
+    cpu_bytes = int(available_bytes() * HOST_SHARE) if cpu_offloading else 0
+    config = read_config(model_path)
+    footprint = footprint_of_checkpoint(model_path, on_gpus, fp8=keep_fp8(cards), config=config)
+    return spread(config, footprint, budgets, cpu_bytes), on_gpus
 
 
 def _budgets(gpus: Sequence[Gpu], num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None) -> list[GpuBudget]:
     return capped_budgets(gpus, max_memory_of(gpus, max(num_gpus, 1), max_gpu_memory))
 
 
-def _is_cpu_alone(device_map: str | Mapping[str, int | str]) -> bool:
-    return isinstance(device_map, Mapping) and all(str(place).startswith("cpu") for place in device_map.values())
-
-
-def resolve_dtype(dtype: str, *, on_cpu: bool) -> torch.dtype:
-    """The torch dtype that `--dtype` names; "auto" is bfloat16, and float32 on the CPU.
-
-    There bfloat16 is fast on few models only, and answers would depend on which one it is.
-    """
-    if dtype == "auto":
-        return torch.float32 if on_cpu else torch.bfloat16
-    if dtype not in _DTYPES:
-        raise ConfigError(f"dtype={dtype!r} is not one of auto, {', '.join(_DTYPES)}")
-    return _DTYPES[dtype]
-
-
-def _from_pretrained(model_path: str, **arguments: Any) -> PreTrainedModel:
+def _from_pretrained(folder: Path, **arguments: Any) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
+    model_path = str(folder)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(model_path, output_loading_info=True, **arguments)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            model_path, output_loading_info=True, local_files_only=True, **arguments
+        )
     except torch.OutOfMemoryError as error:
         raise PlacementError(f"out of GPU memory while loading {model_path}: {str(error).splitlines()[0]}") from error
     except Exception as error:  # transformers and the unpickler raise what they like over a broken checkpoint

@@ -16,6 +16,7 @@ from typing import Any
 from evaluation.toolbench.inference.multi_gpu.units import gib
 
 _DATA_RATE = 2  # both edges of the memory clock; for GDDR6X NVML reports the clock that makes this true
+_NO_DRIVER = ("driver not loaded", "library not found")  # what NVML says where nothing is installed
 _UNLISTED_BYTES = 2**30  # memory in use that no listed process explains, above which we look in /proc
 
 
@@ -69,6 +70,7 @@ class NvmlReading:
     cuda_version: str | None = None
     notes: tuple[str, ...] = ()
     num_unread: int = 0  # GPUs that the driver lists and does not describe
+    problem: str | None = None  # NVML's own words, where there is a driver that does not work
 
 
 def read_nvml(nvml: Any = None) -> NvmlReading:
@@ -81,7 +83,9 @@ def read_nvml(nvml: Any = None) -> NvmlReading:
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        return NvmlReading(notes=(f"NVML is not readable: {error}",))
+        words = str(error)
+        is_absent = any(known in words.lower() for known in _NO_DRIVER)
+        return NvmlReading(notes=(f"NVML is not readable: {words}",), problem=None if is_absent else words)
     try:
         return _read_all(nvml)
     finally:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import psutil  # type: ignore[import-untyped]
-
 from evaluation.toolbench.inference.memory_shares import HOST_SHARE
+from evaluation.toolbench.inference.multi_gpu.dtypes import keep_fp8, resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint, footprint_of_checkpoint
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, require_usable, visible_gpus
-from evaluation.toolbench.inference.multi_gpu.loading import resolve_dtype
+from evaluation.toolbench.inference.multi_gpu.host_memory import available_bytes
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import Placement, budgets_of, plan_placement
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
@@ -28,8 +27,9 @@ def plan_run(
     for what does not fit.
     """
     require_usable(inspect_gpus())
-    footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, on_cpu=False))
     gpus = visible_gpus()
+    used = gpus[: config.num_gpus]
+    footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, used), fp8=keep_fp8(used))
     return plan_for(footprint, gpus, config, workload) if gpus else None
 
 
@@ -44,5 +44,5 @@ def plan_for(
         replace(workload, max_tokens=min(workload.max_tokens, footprint.max_length)),
         num_gpus=config.num_gpus,
         num_replicas=None if config.num_replicas == AUTO else config.num_replicas,
-        cpu_bytes=int(psutil.virtual_memory().available * HOST_SHARE) if config.cpu_offloading else 0,
+        cpu_bytes=int(available_bytes() * HOST_SHARE) if config.cpu_offloading else 0,
     )

@@ -122,6 +122,7 @@ class PlannedReplica:
     workload: Workload
     item_bytes: int = 2  # of a weight
     offloaded: tuple[Block, ...] = ()  # on the CPU; their KV cache lies on the first GPU
+    dtype: str = "bfloat16"  # that the plan counts with
 
     @property
     def gpus(self) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_INDEX = re.compile(r"\s*\+?(\d+)")  # like strtoul: what follows the digits does not count
+_INDEX = re.compile(r"\+?([0-9]+)")  # like strtoul: what follows the digits does not count
+_BLANKS = " \t\n\r\v\f"  # C's; digits and blanks of other scripts are none to CUDA
 
 
 @dataclass(frozen=True)
@@ -44,24 +45,27 @@ def resolve_visible_devices(text: str | None, devices: Sequence[Device]) -> Visi
     """
     if text is None:
         return _one_mig_instance([_whole_or_first_instance(device) for device in devices])
-    if not text.strip():
+    if not text.strip(_BLANKS):
         return VisibleDevices((), "it is empty, so CUDA sees no GPU")
-    entries = [entry.strip() for entry in text.split(",")]
+    entries = [entry.strip(_BLANKS) for entry in text.split(",")]
     uuids: list[str] = []
-    note = None
+    notes: list[str] = []
     for position, entry in enumerate(entries):
         found = _find(entry, _kind(entries[0]), devices)
         if found is None:
             behind = len(entries) - position - 1
-            note = f"CUDA stops at {entry!r}, which {_complaint(entry, _kind(entries[0]), devices)}" + (
-                f"; {behind} behind it {'is' if behind == 1 else 'are'} ignored" if behind else ""
-            )
+            notes.append(f"CUDA stops at {entry!r}, which {_complaint(entry, _kind(entries[0]), devices)}")
+            if behind:
+                notes.append(f"{behind} behind it {'is' if behind == 1 else 'are'} ignored")
             break
         if found in uuids:
             return VisibleDevices((), f"{entry!r} names a GPU for the second time, so CUDA sees no GPU")
         uuids.append(found)
+        if unread := _unread(entry, _kind(entries[0])):
+            read = entry.removesuffix(unread)
+            notes.append(f"CUDA reads {entry!r} as {read} and leaves out {unread!r}, for only commas separate GPUs")
     visible = _one_mig_instance(uuids)
-    return VisibleDevices(visible.uuids, visible.note or note)
+    return VisibleDevices(visible.uuids, visible.note or "; ".join(notes) or None)
 
 
 def _kind(entry: str) -> str:
@@ -77,6 +81,12 @@ def _find(entry: str, kind: str, devices: Sequence[Device]) -> str | None:
         return None
     matches = _matches(entry, kind, devices)
     return matches[0] if len(matches) == 1 else None
+
+
+def _unread(entry: str, kind: str) -> str:
+    """What follows an index: CUDA reads `0;1` as 0."""
+    match = _INDEX.match(entry) if kind == "index" else None
+    return entry[match.end() :] if match else ""
 
 
 def _matches(entry: str, kind: str, devices: Sequence[Device]) -> list[str]:

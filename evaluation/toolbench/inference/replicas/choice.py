@@ -6,14 +6,13 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-import psutil  # type: ignore[import-untyped]
-
 from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import PlacementError
+from evaluation.toolbench.inference.multi_gpu.dtypes import resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, LONGEST_CONVERSATION, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
-from evaluation.toolbench.inference.multi_gpu.loading import resolve_dtype
+from evaluation.toolbench.inference.multi_gpu.host_memory import available_bytes
 from evaluation.toolbench.inference.multi_gpu.placement import Placement
 from evaluation.toolbench.inference.multi_gpu.planning import plan_run
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
@@ -41,7 +40,7 @@ def choose_layout(
     num_replicas = None if wanted == AUTO else min(int(wanted), max(num_items, 1))
     if num_replicas == 1:
         return here
-    host_bytes = int(psutil.virtual_memory().available)
+    host_bytes = available_bytes()
     if not visible:
         return _on_cpu(model_path, dtype, num_replicas or 1, host_bytes)
 
@@ -57,7 +56,7 @@ def choose_layout(
 def _on_cpu(model_path: str, dtype: str, num_replicas: int, host_bytes: int) -> RunLayout:
     if num_replicas == 1:
         return one_replica()
-    footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, on_cpu=True))
+    footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, None))
     return cpu_layout(num_replicas, footprint.weight_bytes, host_bytes, len(os.sched_getaffinity(0)))
 
 

@@ -15,8 +15,9 @@ from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.remote.handshake import Needs
 from evaluation.toolbench.inference.engine.request import Engine
 from evaluation.toolbench.inference.errors import ConfigError, DataError
-from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder, read_config, use_local_files_only
+from evaluation.toolbench.inference.multi_gpu.checkpoint import read_config
 from evaluation.toolbench.inference.multi_gpu.loading import gpu_budgets, load_model, load_replica
+from evaluation.toolbench.inference.multi_gpu.model_files import find_model, has_tokenizer
 from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
 from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, Restriction
 from evaluation.toolbench.inference.toolgen.checkout import repository_root
@@ -131,12 +132,13 @@ def load_engine(
 
 
 def load_tokenizer(model_path: str) -> Any:
-    """The tokenizer saved beside the checkpoint; DataError when there is none."""
-    folder = local_folder(model_path)
+    """The tokenizer saved beside the checkpoint, or in the folder above; DataError when there is none."""
+    files = find_model(model_path, weights=False)
+    folder = files.tokenizer_folder
+    if not has_tokenizer(folder):
+        raise DataError(f"no tokenizer in {files.folder}, nor in the folder above: copy tokenizer.json there")
     try:
-        return AutoTokenizer.from_pretrained(
-            str(folder or model_path), local_files_only=use_local_files_only(model_path)
-        )
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exception for files that it cannot read
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"cannot load the tokenizer of {model_path}: {reason}") from error

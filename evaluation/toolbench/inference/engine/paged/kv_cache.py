@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-import psutil  # type: ignore[import-untyped]
 import torch
 
 from evaluation.toolbench.inference.engine.device import to_device
 from evaluation.toolbench.inference.engine.paged.attach import LayerShape
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.memory_shares import CPU_KV_SHARE, LOADED_GPU_SHARE
+from evaluation.toolbench.inference.multi_gpu.host_memory import available_bytes
 
 PAGE_SIZE = 64  # tokens; as many as the decode kernel takes at a time, so that a block lies in one page
 _MIB = 2**20
@@ -101,4 +101,4 @@ def _free_bytes(device: torch.device) -> int:
         # What PyTorch has set aside but does not use is free for us as well.
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
-    return int(psutil.virtual_memory().available)
+    return available_bytes()

@@ -1,0 +1,41 @@
+"""In which dtype a model computes, and which formats the cards have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_FIRST_WITH_BFLOAT16 = (8, 0)  # compute capability
+_FIRST_WITH_FP8 = (8, 9)
+
+
+def resolve_dtype(dtype: str, gpus: Sequence[Gpu] | None) -> torch.dtype:
+    """The torch dtype that `--dtype` names, for a run on `gpus` (None: on the CPU). ConfigError for an unknown one.
+
+    "auto" is bfloat16 where all cards have it and float16 where one does not, so that replicas on different cards
+    compute alike. On the CPU it is float32: there bfloat16 is fast on few models only, and answers would depend on
+    which one it is.
+    """
+    if dtype == "auto":
+        if gpus is None:
+            return torch.float32
+        return torch.bfloat16 if _all_have(_FIRST_WITH_BFLOAT16, gpus) else torch.float16
+    if dtype not in _DTYPES:
+        raise ConfigError(f"dtype={dtype!r} is not one of auto, {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def keep_fp8(gpus: Iterable[Gpu]) -> bool:
+    """Whether FP8 weights stay FP8 on these cards; elsewhere transformers unpacks them to bfloat16."""
+    cards = list(gpus)
+    return bool(cards) and _all_have(_FIRST_WITH_FP8, cards)
+
+
+def _all_have(capability: tuple[int, int], gpus: Iterable[Gpu]) -> bool:
+    """A card that does not tell its compute capability counts as a new one."""
+    return all((gpu.compute_capability or capability) >= capability for gpu in gpus)
