@@ -21,6 +21,7 @@ ROOMS = (
     "evaluation.toolbench.json_input",
     "evaluation.toolbench.time_limit",
     "evaluation.toolbench.file_lock",
+    f"{INFERENCE}.host_memory",
     "evaluation.toolbench.http_client",
     "evaluation.toolbench.virtual_api",
     f"{INFERENCE}.records",

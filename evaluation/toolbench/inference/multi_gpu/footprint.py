@@ -103,8 +103,8 @@ def footprint_of_checkpoint(
     """Footprint of the model at `model_path` when it is loaded in `dtype` (None: as it is stored).
 
     `fp8` says that weights stored as FP8 stay so (`dtypes.keep_fp8`). `config` is the model's, where it has been
-    read: it is changed where the weights say otherwise (see `footprint_of_config`). An adapter's own weights are not counted: it
-    is merged into the model's. DataError for a checkpoint that cannot be used.
+    read: it is changed where the weights say otherwise (see `footprint_of_config`). An adapter's own weights are
+    not counted: it is merged into the model's. DataError for a checkpoint that cannot be used.
     """
     files = find_model(model_path)
     config = config or read_config(model_path)

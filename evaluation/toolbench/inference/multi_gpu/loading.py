@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from evaluation.toolbench.inference.errors import ConfigError, DataError, PlacementError
+from evaluation.toolbench.inference.host_memory import available_bytes
 from evaluation.toolbench.inference.memory_shares import HOST_SHARE
 from evaluation.toolbench.inference.multi_gpu.checkpoint import read_checkpoint, read_config
 from evaluation.toolbench.inference.multi_gpu.device_maps import auto_device_map, unevenness, weights_by_place
@@ -26,7 +27,6 @@ from evaluation.toolbench.inference.multi_gpu.gpus import (
     require_usable,
     visible_gpus,
 )
-from evaluation.toolbench.inference.multi_gpu.host_memory import available_bytes
 from evaluation.toolbench.inference.multi_gpu.lora import merged_model
 from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
 from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit

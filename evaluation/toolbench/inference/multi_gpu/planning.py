@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from evaluation.toolbench.inference.host_memory import available_bytes
 from evaluation.toolbench.inference.memory_shares import HOST_SHARE
 from evaluation.toolbench.inference.multi_gpu.dtypes import keep_fp8, resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint, footprint_of_checkpoint
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, require_usable, visible_gpus
-from evaluation.toolbench.inference.multi_gpu.host_memory import available_bytes
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import Placement, budgets_of, plan_placement
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload

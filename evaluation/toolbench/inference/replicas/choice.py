@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import PlacementError
+from evaluation.toolbench.inference.host_memory import available_bytes
 from evaluation.toolbench.inference.multi_gpu.dtypes import resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, LONGEST_CONVERSATION, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
-from evaluation.toolbench.inference.multi_gpu.host_memory import available_bytes
 from evaluation.toolbench.inference.multi_gpu.placement import Placement
 from evaluation.toolbench.inference.multi_gpu.planning import plan_run
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload

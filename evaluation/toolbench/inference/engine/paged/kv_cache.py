@@ -10,8 +10,8 @@ import torch
 from evaluation.toolbench.inference.engine.device import to_device
 from evaluation.toolbench.inference.engine.paged.attach import LayerShape
 from evaluation.toolbench.inference.errors import PlacementError
+from evaluation.toolbench.inference.host_memory import available_bytes
 from evaluation.toolbench.inference.memory_shares import CPU_KV_SHARE, LOADED_GPU_SHARE
-from evaluation.toolbench.inference.multi_gpu.host_memory import available_bytes
 
 PAGE_SIZE = 64  # tokens; as many as the decode kernel takes at a time, so that a block lies in one page
 _MIB = 2**20

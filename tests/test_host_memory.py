@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from evaluation.toolbench.inference.multi_gpu.host_memory import available_bytes, memory_limit
+from evaluation.toolbench.inference.host_memory import available_bytes, memory_limit
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 
 
