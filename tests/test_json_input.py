@@ -46,7 +46,7 @@ def test_what_json_can_say_is_read_in_every_encoding_with_a_mark(value, encoding
 @pytest.mark.parametrize("level", ["[{}]", '{{"a":{}}}'])
 def test_nesting_that_cannot_be_walked_is_an_error(depth, level):
     opening, closing = level.format("\n").split("\n")
-    with pytest.raises(JsonError, match="nested more than 200 deep"):
+    with pytest.raises(JsonError, match="nested deeper than 200 levels"):
         parse_json(opening * depth + "1" + closing * depth)
 
 
@@ -102,3 +102,15 @@ def test_whole_text_can_be_encoded_and_leaves_good_text_alone(text):
     except UnicodeEncodeError:
         return
     assert whole == text
+
+
+def test_the_tree_of_a_long_search_is_read_on_request(tmp_path):
+    """Trees of answers are nested by two levels a step."""
+    path = tmp_path / "7_DFS_w2.json"
+    path.write_text("[" * 600 + "]" * 600)
+    assert read_json(path, max_depth=None)
+    with pytest.raises(JsonError, match="nested deeper than 200 levels"):
+        read_json(path)
+    path.write_text("[" * 200_000)
+    with pytest.raises(JsonError, match="nested deeper than can be read"):
+        read_json(path, max_depth=None)

@@ -25,24 +25,28 @@ class JsonError(ValueError):
     """No JSON that can be used. The message is a few words on one line, without the content."""
 
 
-def parse_json(content: bytes | str, *, strict: bool = True, finite: bool = False) -> Any:
-    """The data in `content`, of any JSON type. JsonError for what is no JSON or is nested beyond `MAX_DEPTH`.
+def parse_json(
+    content: bytes | str, *, strict: bool = True, finite: bool = False, max_depth: int | None = MAX_DEPTH
+) -> Any:
+    """The data in `content`, of any JSON type. JsonError for what is no JSON or is nested too deep.
 
     Bytes are UTF-8, or what their byte order mark says. `strict` False allows control characters in strings;
-    `finite` refuses NaN, infinities and what float makes of 1e999.
+    `finite` refuses NaN, infinities and what float makes of 1e999. Without `max_depth` data may be as deep as this
+    Python reads: trees of answers are, by two levels a step, and their readers are ready for it.
     """
     try:
         text = decode(content, "surrogatepass").removeprefix("\ufeff")
         number = _finite if finite else None
         data = json.loads(text, strict=strict, parse_float=number, parse_constant=number)
     except RecursionError:
-        raise JsonError(f"nested more than {MAX_DEPTH} deep") from None
+        limit = "can be read" if max_depth is None else f"{max_depth} levels"
+        raise JsonError(f"nested deeper than {limit}") from None
     except json.JSONDecodeError as error:
         raise JsonError(f"not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
     except ValueError as error:  # bytes that are no text, a number of more digits than Python converts
         raise JsonError(f"not JSON: {' '.join(str(error).split())[:200]}") from error
-    if _is_too_deep(data):
-        raise JsonError(f"nested more than {MAX_DEPTH} deep")
+    if max_depth is not None and _is_deeper(data, max_depth):
+        raise JsonError(f"nested deeper than {max_depth} levels")
     return data
 
 
@@ -54,9 +58,9 @@ def parse_object(content: bytes | str) -> dict[str, Any]:
     return data
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, max_depth: int | None = MAX_DEPTH) -> Any:
     """The data in the file at `path`. OSError where there is no such file, JsonError as `parse_json`."""
-    return parse_json(read_file(path))
+    return parse_json(read_file(path), max_depth=max_depth)
 
 
 def read_text(path: Path) -> str:
@@ -109,9 +113,9 @@ def _finite(number: str) -> float:
     return value
 
 
-def _is_too_deep(data: Any) -> bool:
+def _is_deeper(data: Any, max_depth: int) -> bool:
     level = [data] if isinstance(data, dict | list) else []
-    for _ in range(MAX_DEPTH):
+    for _ in range(max_depth):
         if not level:
             return False
         level = [

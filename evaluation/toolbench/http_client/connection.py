@@ -13,13 +13,11 @@ import contextlib
 import errno
 import ssl
 from typing import Protocol
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from evaluation.toolbench.http_client.exchange import HttpReply, ResponseTooLarge, new_http_client
-from evaluation.toolbench.http_client.urls import is_loopback
-from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.http_client.proxies import proxy_for
 
 _LONGEST_HEAD = 2**16  # bytes, also of a line in front of a chunk
 
@@ -46,7 +44,7 @@ class Connection(Protocol):
 
 def connection_to(url: httpx.URL, *, connect_timeout_s: float, max_response_bytes: int) -> Connection:
     """A connection to the server of `url`, through a proxy where the environment names one for it."""
-    kind = ProxiedConnection if _has_proxy(url) else HttpConnection
+    kind = ProxiedConnection if proxy_for(url) else HttpConnection
     return kind(url, connect_timeout_s=connect_timeout_s, max_response_bytes=max_response_bytes)
 
 
@@ -163,10 +161,7 @@ class ProxiedConnection:
     def __init__(self, url: httpx.URL, *, connect_timeout_s: float, max_response_bytes: int) -> None:
         self._url = url
         self._max_response_bytes = max_response_bytes
-        try:
-            self._http = new_http_client(url, connect_timeout_s=connect_timeout_s, is_local=False)
-        except (ImportError, ValueError, httpx.InvalidURL) as error:
-            raise ConfigError(f"cannot use the proxy of the environment for {url.host}: {error}") from error
+        self._http = new_http_client(url, connect_timeout_s=connect_timeout_s)
 
     async def request(self, method: str, path: str, headers: dict[str, str], content: bytes = b"") -> HttpReply:
         try:
@@ -186,12 +181,6 @@ class ProxiedConnection:
 
     async def close(self) -> None:
         await self._http.aclose()
-
-
-def _has_proxy(url: httpx.URL) -> bool:
-    proxies = getproxies()
-    is_meant = url.scheme in proxies or "all" in proxies
-    return is_meant and not is_loopback(url) and not proxy_bypass(url.host)
 
 
 def _parse_head(head: bytes) -> tuple[int, httpx.Headers]:

@@ -18,7 +18,7 @@ from evaluation.toolbench.inference.command_line import OneLineParser, called_as
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.records.answers import output_errors
 from evaluation.toolbench.inference.records.whole_files import write_whole
-from evaluation.toolbench.json_input import read_text
+from evaluation.toolbench.json_input import read_json
 from evaluation.toolbench.tooleval.converter import convert
 
 _ANY_METHOD = re.compile(r".+?_((?:CoT|DFS).*)\.json", re.IGNORECASE)
@@ -65,7 +65,7 @@ def convert_files(paths: Mapping[str, Path], method: str) -> tuple[dict[str, Any
     converted, problems = {}, []
     for query_id, path in paths.items():
         try:
-            converted[query_id] = convert(json.loads(read_text(path)), query_id, method)
+            converted[query_id] = convert(read_json(path, max_depth=None), query_id, method)
         except OSError as error:
             problems.append(f"{path} cannot be read: {error.strerror}")
         except (ValueError, RecursionError) as error:

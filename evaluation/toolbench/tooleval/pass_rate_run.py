@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.toolbench.json_input import JsonError, read_json
 from evaluation.toolbench.tooleval.asking import Asking
 from evaluation.toolbench.tooleval.converted import ConvertedAnswer
 from evaluation.toolbench.tooleval.judge.examiner import Examiner
@@ -113,8 +113,8 @@ class PassRateRun:
         model = self.judge.describe()["model"]
         for path in sorted(self.folder.glob(f"*_{self.model}_results.json")):
             try:
-                other = json.loads(path.read_text(encoding="utf-8"))["judge"]["model"]
-            except (OSError, ValueError, KeyError, TypeError):
+                other = read_json(path)["judge"]["model"]
+            except (OSError, JsonError, KeyError, TypeError):
                 continue
             if path != files.results and other != model:
                 self.judge.warn(f"{path.name} beside it is by another judge, {other}: not comparable with {model}'s")

@@ -59,7 +59,7 @@ class AnswerFolder:
         """Read what came out of this query; None when it has no complete answer."""
         path = self.path_of(query_id)
         try:
-            record = read_json(path)
+            record = read_json(path, max_depth=None)
         except FileNotFoundError:
             return None
         except OSError as error:

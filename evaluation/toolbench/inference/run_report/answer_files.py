@@ -76,7 +76,7 @@ def read_failures(folder: Path) -> list[Failure]:
 
 def _read_answer(path: Path, query_id: str, method: str) -> Answer:
     try:
-        record = read_json(path)
+        record = read_json(path, max_depth=None)
         return _answer(record, query_id, method)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{path.name} is not a whole answer file ({type(error).__name__}: {error})"

@@ -11,6 +11,7 @@ from typing import Any
 from evaluation.toolbench.http_client.connection import Connection, ConnectionFailed, ConnectionLost, connection_to
 from evaluation.toolbench.http_client.exchange import HttpReply, ResponseTooLarge
 from evaluation.toolbench.http_client.server_replies import Failure, explain, raise_for_status, read_object
+from evaluation.toolbench.json_input import JsonError, parse_object
 from evaluation.toolbench.tooleval.judge.settings import JudgeSettings, Server
 
 _MAX_RESPONSE_BYTES = 16 * 2**20
@@ -36,8 +37,8 @@ class Endpoint:
         if reply.status in (401, 403, 502, 503, 504):
             self._raise_for_status(reply)
         try:
-            return [str(each["id"]) for each in json.loads(reply.body)["data"]] if reply.status == 200 else []
-        except (ValueError, KeyError, TypeError):
+            return [str(each["id"]) for each in parse_object(reply.body)["data"]] if reply.status == 200 else []
+        except (JsonError, KeyError, TypeError):
             return []
 
     async def chat(self, request: Mapping[str, Any]) -> dict[str, Any]:

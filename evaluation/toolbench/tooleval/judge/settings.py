@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import httpx
 from evaluation.toolbench.http_client.retry import RetryPolicy
 from evaluation.toolbench.http_client.urls import parse_http_url, without_secrets, would_leak_key
 from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.json_input import JsonError, read_json
 from evaluation.toolbench.tooleval.judge.requests import Constraint
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -106,11 +106,11 @@ def _servers(environment: Mapping[str, str], url: str | None) -> tuple[Server, .
 def _pool(path: Path, default_url: httpx.URL) -> list[Server]:
     """The entries of a pool file: a list of {"api_key", "api_base"}, of which one may be absent."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = read_json(path)
     except OSError as error:
         raise ConfigError(f"cannot read API_POOL_FILE {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"API_POOL_FILE {path} is not JSON: {error}") from error
+    except JsonError as error:
+        raise ConfigError(f"API_POOL_FILE {path} is {error}") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ConfigError(f'API_POOL_FILE {path} is not a list of {{"api_key": "...", "api_base": "..."}}')
     return [_pool_server(path, number, entry, default_url) for number, entry in enumerate(entries)]
