@@ -82,7 +82,12 @@ def engine():
 def random_request(rng: random.Random, conversation: str | None = None, start: list[int] | None = None):
     prompt = (start or []) + [rng.randrange(VOCAB_SIZE) for _ in range(rng.randint(1, 30))]
     sampling = rng.choice(
-        [Sampling(), Sampling(0.8, seed=rng.randrange(100)), Sampling(2.0, 0.9, 20, rng.randrange(100))]
+        [
+            Sampling(),
+            Sampling(repetition_penalty=1.3),
+            Sampling(0.8, seed=rng.randrange(100)),
+            Sampling(2.0, 0.9, 20, rng.randrange(100), rng.choice([1.0, 1.1])),
+        ]
     )
     stop_ids = rng.choice([NO_STOP, TokenSet([END])])
     constraint = rng.choice(CONSTRAINTS)

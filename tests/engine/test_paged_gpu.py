@@ -34,7 +34,9 @@ def requests(count: int, seed: int = 0) -> list[GenerationRequest]:
             [rng.randrange(VOCAB_SIZE) for _ in range(rng.randint(1, 80))],
             rng.randint(1, 30),
             TokenSet([END]),
-            rng.choice([Sampling(), Sampling(0.8, seed=n), Sampling(1.5, 0.9, 30, n)]),
+            rng.choice(
+                [Sampling(), Sampling(0.8, seed=n), Sampling(1.5, 0.9, 30, n), Sampling(repetition_penalty=1.2)]
+            ),
             rng.choice(CONSTRAINTS),
             rng.choice([None, f"c{n % 5}"]),
         )

@@ -31,7 +31,7 @@ def requests(count: int) -> list[GenerationRequest]:
     asked = []
     for number in range(count):
         prompt = [rng.randrange(VOCAB_SIZE) for _ in range(rng.randint(1, 60))]
-        sampling = rng.choice([Sampling(), Sampling(1.0, seed=number)])
+        sampling = rng.choice([Sampling(), Sampling(1.0, seed=number), Sampling(repetition_penalty=1.3)])
         conversation = rng.choice([None, f"c{number % 4}"])
         asked.append(
             GenerationRequest(

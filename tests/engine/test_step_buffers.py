@@ -32,6 +32,7 @@ from tests.helpers.engine import VOCAB_SIZE, tiny_llama
 from tests.helpers.step_graphs import ReplayRecorder
 
 PAGE_SIZE = 4
+SAMPLINGS = [Sampling(), Sampling(), Sampling(repetition_penalty=1.3)]
 CONSTRAINTS = [None, None, None, TokenSet(range(30, VOCAB_SIZE)), TokenTrie([[10, 11], [10, 11, 12], [16]], 5)]
 
 
@@ -44,7 +45,15 @@ def test_an_engine_over_padded_steps_gives_the_tokens_of_the_reference(monkeypat
             [rng.randrange(VOCAB_SIZE) for _ in range(rng.randint(1, 70))],
             rng.randint(1, 20),
             TokenSet([5]),
-            rng.choice([Sampling(), Sampling(), Sampling(1.0, seed=n), Sampling(2.0, 0.9, 20, n)]),
+            rng.choice(
+                [
+                    Sampling(),
+                    Sampling(),
+                    Sampling(1.0, seed=n),
+                    Sampling(2.0, 0.9, 20, n),
+                    Sampling(repetition_penalty=1.3),
+                ]
+            ),
             rng.choice(CONSTRAINTS),
         )
         for n in range(24)

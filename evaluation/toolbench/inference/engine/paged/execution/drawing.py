@@ -7,15 +7,17 @@ next step reads them there, and the host copies them while that step is on its w
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
 import torch
 
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
+from evaluation.toolbench.inference.engine.device import to_device
 from evaluation.toolbench.inference.engine.device_constraint import Group, allowed_tokens, step_nodes
 from evaluation.toolbench.inference.engine.paged.execution.output_head import OutputHead
 from evaluation.toolbench.inference.engine.paged.execution.step_buffers import StepArrays
-from evaluation.toolbench.inference.engine.sampling import SamplingRows, sample
+from evaluation.toolbench.inference.engine.sampling import SamplingRows, penalize, sample
 from evaluation.toolbench.inference.engine.scoring import best_tokens
 
 
@@ -23,8 +25,8 @@ from evaluation.toolbench.inference.engine.scoring import best_tokens
 class Draws:
     """What the host knows of the tokens that a step draws; the rest is in the step's arrays.
 
-    The special rows are those that are not simply greedy: sampled, constrained, or to be scored. They come in the
-    order of `groups`.
+    The special rows are those that are not simply greedy: sampled, constrained, penalised, or to be scored. They come
+    in the order of `groups`.
     """
 
     slots: list[int]  # of all rows that draw, in the order of the tokens
@@ -32,6 +34,8 @@ class Draws:
     special: tuple[int, ...] = ()  # which of all draws the special rows are
     num_sampled: int = 0  # of the special rows
     is_filtered: bool = False  # some sampled row uses top_k or top_p
+    is_penalized: bool = False  # some special row has a repetition penalty
+    histories: tuple[tuple[int, list[int]], ...] = ()  # slots of such rows, with all ids where the host knows them
     num_best: int = 0  # the most tokens that a special row has to score; those that are simply greedy score none
 
 
@@ -42,6 +46,7 @@ class TokenDrawer:
         self.head = head
         self.tokens = torch.zeros(num_slots + 1, dtype=torch.int64, device=head.device)
         self._nodes = torch.full_like(self.tokens, TokenTrie.ROOT)
+        self._seen: torch.Tensor | None = None  # (num_slots + 1, vocab_size) bool: the ids of each slot's sequence
         self._drawn = torch.zeros(head.max_rows, dtype=torch.int64, device=head.device)
 
     def draw_greedily(self, hidden: torch.Tensor, arrays: StepArrays[torch.Tensor]) -> None:
@@ -67,14 +72,29 @@ class TokenDrawer:
         if has_trie:
             nodes = torch.where(nodes >= 0, nodes, self._nodes[slots[rows]])
         logits = self.head.logits(num_drawn)[rows]
+        seen = self._seen_ids(draws.histories) if draws.is_penalized else None
+        if seen is not None:
+            logits = penalize(logits, seen[slots[rows]], arrays.penalty[:count].view(torch.float32))
         allowed = allowed_tokens(draws.groups, nodes, vocab_size)
         tokens = sample(logits, _sampling_of(draws, arrays), arrays.draw_positions[rows].long(), allowed)
         scores = best_tokens(logits, allowed, draws.num_best) if draws.num_best else None
         if has_trie:
             self._nodes.index_copy_(0, slots[rows], step_nodes(draws.groups, nodes, tokens, vocab_size))
+        if seen is not None:
+            seen[slots[rows], tokens] = True
         self._drawn.index_copy_(0, rows, tokens)
         self.tokens.index_copy_(0, slots, self._drawn[:num_drawn])
         return scores
+
+    def _seen_ids(self, histories: Items[tuple[int, list[int]]]) -> torch.Tensor:
+        """What each slot's sequence has, for those with a penalty: from the host wherever it knows the last token."""
+        if self._seen is None:
+            size = (len(self.tokens), self.head.vocab_size)
+            self._seen = torch.zeros(size, dtype=torch.bool, device=self.head.device)
+        for slot, token_ids in histories:
+            self._seen[slot] = False
+            self._seen[slot, to_device(token_ids, torch.int64, self.head.device)] = True
+        return self._seen
 
 
 def _sampling_of(draws: Draws, arrays: StepArrays[torch.Tensor]) -> SamplingRows:

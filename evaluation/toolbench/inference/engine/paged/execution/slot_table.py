@@ -31,6 +31,7 @@ class SlotTable:
         self._holders: list[Prefix | None] = [None] * num_slots  # whose pages they are: a new one at every start
         self._num_prompt = np.zeros(num_slots, dtype=np.int32)
         self._is_special = np.zeros(num_slots, dtype=bool)
+        self._penalty = np.ones(num_slots, dtype=np.float32)
         self._temperature = np.zeros(num_slots, dtype=np.float32)
         self._top_k = np.zeros(num_slots, dtype=np.int32)
         self._top_p = np.zeros(num_slots, dtype=np.float32)
@@ -126,6 +127,9 @@ class SlotTable:
         arrays.special[: len(order)] = order
         arrays.nodes[: len(order)] = [-1 if s.has_trie and s.num_unknown else s.walk.node for s in sequences]
         at = np.array(slots)[order]
+        penalty = self._penalty[at]
+        arrays.penalty[: len(order)] = penalty.view(np.int32)
+        penalized = [sequences[index] for index in (penalty != 1).nonzero()[0].tolist()]
         [sampled] = self._temperature[at].nonzero()
         at, count = at[sampled], len(sampled)
         arrays.sampled[:count] = sampled
@@ -135,7 +139,16 @@ class SlotTable:
         arrays.seed[: 2 * count] = self._seed[at].view(np.int32)
         is_filtered = bool((self._top_k[at] > 0).any() or (self._top_p[at] < 1).any())
         num_best = max(sequence.num_best for sequence in sequences)
-        return Draws(slots, tuple(groups), tuple(order), count, is_filtered, num_best)
+        return Draws(
+            slots,
+            tuple(groups),
+            tuple(order),
+            count,
+            is_filtered,
+            is_penalized=bool(penalized),
+            histories=tuple((s.running_slot, s.token_ids) for s in penalized if not s.num_unknown),
+            num_best=num_best,
+        )
 
     def _slot_of(self, sequence: Sequence) -> int:
         """The slot of a running sequence, after noting what is new of it."""
@@ -153,8 +166,9 @@ class SlotTable:
         self._holders[slot], self._num_pages[slot] = sequence.prefix, 0
         sampling = sequence.request.sampling
         self._num_prompt[slot] = sequence.num_prompt
-        is_simple = not sampling.temperature and sequence.request.constraint is None and not sequence.num_best
-        self._is_special[slot] = not is_simple
+        is_greedy = not sampling.temperature and sampling.repetition_penalty == 1
+        self._is_special[slot] = not is_greedy or sequence.request.constraint is not None or sequence.num_best > 0
+        self._penalty[slot] = sampling.repetition_penalty
         self._temperature[slot] = sampling.temperature
         self._top_k[slot] = min(sampling.top_k, np.iinfo(np.int32).max)  # more ids than any vocabulary has
         self._top_p[slot] = sampling.top_p

@@ -92,7 +92,7 @@ class StepBuffers:
         rows = shape.num_rows
         sizes = [
             *[shape.num_tokens] * 4,
-            *[rows] * 11,
+            *[rows] * 12,
             2 * rows,
             shape.prefill_rows + 1,
             rows * shape.table_width,
@@ -127,6 +127,7 @@ class StepArrays(Generic[Array]):
     draw_positions: Array  # (R,) tokens that were generated before
     special: Array  # (R,) which of the draws are special, see `Draws`
     nodes: Array  # (R,) of the special draws: where each is in its trie; -1: where the device has it
+    penalty: Array  # (R,) of the special draws, for repetition: the bits of a float32
     sampled: Array  # (R,) which of the special draws are sampled
     temperature: Array  # (R,) of the sampled draws, the bits of a float32
     top_k: Array  # (R,)
