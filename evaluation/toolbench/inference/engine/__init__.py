@@ -1,4 +1,20 @@
-"""Token ids in, token ids out: see `request` for the interface that all engines share."""
+"""Token ids in, token ids out: nothing here knows of tools, prompts or text. Reading order:
+
+    request                  what an engine is asked and what it answers; the interface `Engine`
+    constraint, checks       what a generation may produce; what is refused, and where a generation ends (pure)
+    sampling, scoring,
+    device_constraint        the next token, the best tokens and constraints on a device, the same in every engine
+    device                   where tensors belong, and how they get there
+    factory                  an engine by the name that `--engine` gives
+
+and the three engines, which give the same tokens in float32:
+
+    reference                `generate`: transformers' own, one request at a time; what the others are held against
+    paged/                   `paged`: many requests at once over a paged KV cache; the one that runs serve with
+    remote/                  `server`: a generation server elsewhere, over HTTP
+
+`attention/` has the kernels of the paged engine: in Triton, and in plain PyTorch.
+"""
 
 # Here, because the command line is read before torch is imported.
 MAX_RUNNING = 128  # sequences in the paged engine's largest step, and conversations of a replica, unless told

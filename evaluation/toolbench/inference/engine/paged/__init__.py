@@ -1,0 +1,11 @@
+"""The paged engine: continuous batching over a transformers model, with a paged KV cache. Reading order:
+
+engine                   `PagedEngine`: its thread plans a step, launches it, takes the last one's tokens
+sequence, prefix         one request on its way; what earlier ones have left for it (pure)
+pages                    who holds which page of the KV cache (pure)
+limits, step_sizes       how large a step may become, and what its size is rounded up to (pure)
+scheduler, plan          who takes part in the next step, with how many tokens (pure); what it decides
+working_memory           what steps need beside weights and pages (pure)
+kv_cache, attach         the tensors behind the pages; the seam to transformers' attention
+execution/               how a planned step is run
+"""

@@ -1,0 +1,13 @@
+"""How a planned step is run: prepare its inputs, have the stages compute, draw the next tokens. Reading order:
+
+runner                   `ModelRunner.launch`, which is those three
+step_buffers, slot_table the inputs as one array of int32, and how the host writes them from what it keeps by slot
+staging                  the memory that a step on its way has for itself
+stages, stage_runner     the model's layers by device; one stage's part of a step, as a graph or as it is
+step_graph               a CUDA graph for each shape of step
+paged_step, host_step    the attention of a step's layers: on GPUs, and on the CPU
+drawing, output_head     the next tokens, where the output embedding lies; its logits
+links                    from one device to the next
+joined_linear,
+compilation              what makes large models faster: fewer matrix products, fused small operations
+"""
