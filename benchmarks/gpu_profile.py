@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.autograd import DeviceType
@@ -18,35 +19,60 @@ _KINDS = {
     "sampling": ("argmax", "sort", "scan"),
 }
 _OTHER = "element by element"
+_KERNELS_NAMED = 24
 
 
-def gpu_time_table(work: Callable[[], object]) -> str:
-    """Runs `work`; seconds and shares of each kind of kernel on each GPU, and of the time in which it is idle.
+def gpu_time_table(work: Callable[[], object], num_steps: Callable[[], int]) -> str:
+    """Runs `work`; seconds and shares of each kind of kernel on each GPU, of the time in which it is idle, and the
+    kernels of a step that take longest. `num_steps` counts the steps of all that has run.
 
     Profiling takes time of its own, which counts as idle: it is an upper limit. Kernels that ran side by side count
     one by one, so that all parts together may be more than the whole.
     """
+    before = num_steps()
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         start = time.perf_counter()
         work()
         for index in range(torch.cuda.device_count()):
             torch.cuda.synchronize(index)
         seconds = time.perf_counter() - start
-    parts_s: dict[int, dict[str, float]] = {}
-    spans: dict[int, list[tuple[float, float]]] = {}
+    by_gpu: dict[int, list[Kernel]] = {}
     for event in profiler.events():
         if event.device_type == DeviceType.CUDA:
-            parts = parts_s.setdefault(event.device_index, {})
-            kind = kind_of_kernel(event.name)
-            parts[kind] = parts.get(kind, 0.0) + event.self_device_time_total / 1e6
-            spans.setdefault(event.device_index, []).append((event.time_range.start, event.time_range.end))
-    lines = []
-    for index, parts in sorted(parts_s.items()):
-        parts["idle"] = max(0.0, seconds - covered(spans[index]) / 1e6)
-        lines.append(f"{f'part of the time of cuda:{index}':<26}{'seconds':>9}{'share':>8}")
-        for kind, part in sorted(parts.items(), key=lambda item: -item[1]):
-            lines.append(f"{kind:<26}{part:>9.2f}{part / seconds:>8.1%}")
-    return "\n".join(lines)
+            kernel = Kernel(event.name, event.time_range.start, event.time_range.end)
+            by_gpu.setdefault(event.device_index, []).append(kernel)
+    return "\n".join(
+        line
+        for index, kernels in sorted(by_gpu.items())
+        for line in gpu_lines(index, kernels, seconds, max(1, num_steps() - before))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One run of a kernel; times in microseconds."""
+
+    name: str
+    start: float
+    end: float
+
+
+def gpu_lines(index: int, kernels: Sequence[Kernel], seconds: float, num_steps: int) -> Iterator[str]:
+    """The table of one GPU that ran these within `seconds`."""
+    kinds: dict[str, float] = {}
+    names: dict[str, list[float]] = {}
+    for kernel in kernels:
+        kind, taken = kind_of_kernel(kernel.name), (kernel.end - kernel.start) / 1e6
+        kinds[kind] = kinds.get(kind, 0.0) + taken
+        names.setdefault(kernel.name, []).append(taken)
+    kinds["idle"] = max(0.0, seconds - covered((kernel.start, kernel.end) for kernel in kernels) / 1e6)
+    yield f"{f'part of the time of cuda:{index}':<60}{'seconds':>9}{'share':>8}{'ms a step':>11}"
+    for kind, part in sorted(kinds.items(), key=lambda item: -item[1]):
+        yield f"{kind:<60}{part:>9.2f}{part / seconds:>8.1%}{1e3 * part / num_steps:>11.3f}"
+    yield f"{f'kernel ({len(kernels) / num_steps:.0f} a step)':<60}{'a step':>9}{'us each':>8}{'ms a step':>11}"
+    for name, times in sorted(names.items(), key=lambda item: -sum(item[1]))[:_KERNELS_NAMED]:
+        share = f"{1e6 * sum(times) / len(times):>8.1f}{1e3 * sum(times) / num_steps:>11.3f}"
+        yield f"{name[:59]:<60}{len(times) / num_steps:>9.1f}{share}"
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

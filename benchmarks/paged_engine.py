@@ -3,6 +3,7 @@
     python -m benchmarks.paged_engine                                  # the 8B model's shape, on a GPU
     python -m benchmarks.paged_engine --variants default,uncompiled,restricted --conversations 1,16,64 --profile
     python -m benchmarks.paged_engine --gpus 2 --conversations 64 --profile   # the model's layers over two GPUs
+    python -m benchmarks.paged_engine --gpus 3 --gpu_gib 20 --conversations 64,128   # as over three 24 GB cards
     python -m benchmarks.paged_engine --tiny                           # a CPU, beside the generate engine
 
 The workload, the limit and the measurement are those of `agent_workload`. Each measurement is a JSON line as
@@ -19,7 +20,8 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,6 +40,7 @@ from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.request import Engine
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
 from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget
+from evaluation.toolbench.inference.multi_gpu.units import GIB
 
 # Queries a minute on one H200 with this workload and the 8B shape, by conversations in flight.
 ANCHORS = {
@@ -104,7 +107,8 @@ class Bench:
                 rows.append(Row(name, count, result["queries_per_min"], result["tokens_per_s"], step_ms))
             if args.profile:
                 count = max(in_flight)
-                print(gpu_time_table(lambda: measure(engine, self._conversations(count), count, actions)), flush=True)
+                work = partial(measure, engine, self._conversations(count), count, actions)
+                print(gpu_time_table(work, lambda: _counts(engine).get("steps", 0)), flush=True)
         return rows
 
     def _conversations(self, count: int) -> list[Conversation]:
@@ -161,6 +165,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for count, limit in limits.items():
         print(f"limit at {count} conversations: {limit.queries_per_min:.1f} queries/min", flush=True)
     budget_bytes = budget_of(gpus, sharers=1) if gpus else 0
+    if args.gpu_gib:
+        budget_bytes = min(budget_bytes or int(args.gpu_gib * GIB), int(args.gpu_gib * GIB))
+        VARIANTS.update({name: _within(variant, budget_bytes, args.gpus) for name, variant in VARIANTS.items()})
     model = make_model(config, device, dtype, seed=args.seed)
     if gpus:
         model = spread(model, plan(config, [GpuBudget(gpu, budget_bytes) for gpu in gpus], dtype))
@@ -182,6 +189,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _within(variant: Variant, budget_bytes: int, num_gpus: int) -> Variant:
+    """The variant with so much of each GPU, weights included."""
+    if variant.engine != "paged":
+        return variant
+    limits = dict.fromkeys(range(num_gpus), budget_bytes)
+    return replace(variant, options={**variant.options, "max_gpu_bytes": limits})
+
+
 def _counts(engine: Engine) -> dict[str, int]:
     return asdict(engine.counts()) if isinstance(engine, PagedEngine) else {}
 
@@ -191,6 +206,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shape", choices=[name for name in SHAPES if name != "tiny"], default="8b")
     parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU")
     parser.add_argument("--gpus", type=int, default=1, help="that share the model's layers (default: %(default)s)")
+    parser.add_argument("--gpu_gib", type=float, help="of each GPU, weights included (default: what is free)")
     parser.add_argument("--conversations", help="in flight, such as 1,16,64 (the default; 1,8 with --tiny)")
     parser.add_argument("--variants", help=f"of {','.join(VARIANTS)} (default: default; generate,default with --tiny)")
     parser.add_argument(

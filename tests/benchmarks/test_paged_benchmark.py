@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import paged_engine
 from benchmarks.agent_workload import Limit
-from benchmarks.gpu_profile import covered, kind_of_kernel
+from benchmarks.gpu_profile import Kernel, covered, gpu_lines, kind_of_kernel
 from benchmarks.paged_engine import Row, table
 
 
@@ -38,6 +38,15 @@ def test_more_gpus_than_there_are_is_an_error_with_both_numbers(capsys):
 def test_kernels_that_run_side_by_side_leave_no_less_idle_time():
     assert covered([(0.0, 2.0), (1.0, 3.0), (1.5, 1.6), (5.0, 6.0)]) == 4.0
     assert covered([]) == 0.0
+
+
+def test_the_kernels_of_a_step_that_take_longest_are_named():
+    step = [("gemm", 0, 30), ("_attend_part", 30, 40), ("gemm", 42, 60)]
+    kernels = [Kernel(name, 100 * n + start, 100 * n + end) for n in range(10) for name, start, end in step]
+    lines = [line.split() for line in gpu_lines(0, kernels, 1e-3, num_steps=10)]
+    assert ["matrix", "products", "0.00", "48.0%", "0.048"] in lines
+    assert ["idle", "0.00", "42.0%", "0.042"] in lines
+    assert lines[-2:] == [["gemm", "2.0", "24.0", "0.048"], ["_attend_part", "1.0", "10.0", "0.010"]]
 
 
 def test_shares_are_of_the_limit_for_as_many_conversations():
