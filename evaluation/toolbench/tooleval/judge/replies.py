@@ -60,8 +60,9 @@ def read_verdict(said: Said, check: Check) -> tuple[str | None, str]:
             verdict = _word_of(values.get(check.key), check.words)
             if verdict is not None:
                 return verdict, str(values.get(REASON_KEY) or text)[:_LONGEST_REASON]
-    reason = (text or said.called or "")[:_LONGEST_REASON]
-    return read_words(text, check.words, label=check.key) if text else None, reason
+    # A call that was cut may have its verdict all the same; the reason comes after it.
+    verdict = _labelled(said.called or "", check.words, check.key) or read_words(text, check.words, label=check.key)
+    return verdict, (text or said.called or "")[:_LONGEST_REASON]
 
 
 def read_words(text: str, words: Sequence[str], *, label: str) -> str | None:
@@ -72,16 +73,22 @@ def read_words(text: str, words: Sequence[str], *, label: str) -> str | None:
     'Unsolved'
     >>> read_words("The task was not solved.", words, label="answer_status")
     """
-    spelled = r"[\W_]*".join(map(re.escape, re.split(r"[\W_]+", label)))
-    labelled = re.search(rf"{spelled}[\W_]*?(?:\bis\b[\W_]*)?\b({_any_of(words)})\b", text, re.IGNORECASE)
-    if labelled:
-        return _word_of(labelled[1], words)
+    labelled = _labelled(text, words, label)
+    if labelled is not None:
+        return labelled
     lines = text.strip().splitlines()
     for part in (lines[0] if lines else "", text):
         found = {_word_of(match[0], words) for match in _mentions(part, words)}
         if len(found) == 1 and not any(_NEGATION.search(part[: match.start()]) for match in _mentions(part, words)):
             return found.pop()
     return None
+
+
+def _labelled(text: str, words: Sequence[str], label: str) -> str | None:
+    """The word behind the label, however that is written."""
+    spelled = r"[\W_]*".join(map(re.escape, re.split(r"[\W_]+", label)))
+    found = re.search(rf"{spelled}[\W_]*?(?:\bis\b[\W_]*)?\b({_any_of(words)})\b", text, re.IGNORECASE)
+    return _word_of(found[1], words) if found else None
 
 
 def _mentions(text: str, words: Sequence[str]) -> Iterator[re.Match[str]]:
