@@ -17,6 +17,7 @@ ROOMS = (
     f"{INFERENCE}.memory_shares",
     f"{INFERENCE}.process_watch",
     f"{INFERENCE}.command_line",
+    f"{INFERENCE}.finding",
     "evaluation.toolbench.names",
     "evaluation.toolbench.json_input",
     "evaluation.toolbench.time_limit",

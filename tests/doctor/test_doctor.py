@@ -14,8 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from evaluation.toolbench.inference.doctor import command, peer_copies
 from evaluation.toolbench.inference.doctor import machine as machine_module
-from evaluation.toolbench.inference.doctor.command import main
-from evaluation.toolbench.inference.doctor.finding import Finding
+from evaluation.toolbench.inference.doctor.command import main, verdict
 from evaluation.toolbench.inference.doctor.machine import Machine, Options
 from evaluation.toolbench.inference.doctor.machine_checks import (
     check_gpus,
@@ -27,6 +26,7 @@ from evaluation.toolbench.inference.doctor.model_checks import check_layout, com
 from evaluation.toolbench.inference.doctor.peer_copies import copy_and_verify, copy_pairs, judge
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.errors import DataError, PlacementError
+from evaluation.toolbench.inference.finding import Finding
 from evaluation.toolbench.inference.multi_gpu.gpu_config import GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
@@ -333,3 +333,24 @@ def test_the_process_that_copies_answers_for_every_pair():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["right_at_target"] for answer in answers] == [64 * 2**20] * 2
+
+
+def test_the_last_line_is_a_verdict_and_says_what_was_not_looked_at():
+    fine, broken, skipped = Finding("a", "ok", ""), Finding("b", "fail", ""), Finding("c", "skip", "")
+    assert verdict([fine], num_gpus=2) == "All well: 2 GPUs can be used."
+    assert verdict([fine, broken, skipped], 1) == "Not well: b. The lines above say what to try. 1 check was skipped."
+    assert verdict([fine, skipped, skipped], 0).startswith("No GPU that torch can use: runs go to the processor")
+
+
+def test_json_is_json_where_nothing_fits_too(capsys):
+    assert main(["--simulate", "1x8GiB", "--json"]) == 2
+    report = json.loads(capsys.readouterr().out)
+    assert report["exit_code"] == 2
+    assert "does not fit" in report["error"]
+
+
+def test_replicas_on_one_card_each_need_no_map_and_the_reasons_come_last(capsys):
+    assert main(["--simulate", "8x80GiB"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 25
+    assert any("queries/min" in line for line in lines[-8:])

@@ -26,6 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     options = parse_options(argv)
     end_with(options.exit_with_parent)
+    if options.dry_run:
+        from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
+        from evaluation.toolbench.inference.Downstream_tasks.preflight import print_preflight
+
+        return print_preflight(RunConfig.of(options))
 
     # After the arguments: --help and mistakes in them answer at once.
     from evaluation.toolbench.inference.Downstream_tasks.rapidapi_multithread import pipeline_runner

@@ -50,7 +50,7 @@ COMMANDS = (
     Command(
         "doctor",
         "check this machine's GPUs and plan how a model will lie on them",
-        f"{_INFERENCE}.doctor.command:make_parser",
+        f"{_INFERENCE}.doctor.options:make_parser",
         f"{_INFERENCE}.doctor.command:main",
     ),
     Command(

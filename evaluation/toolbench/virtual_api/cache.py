@@ -78,6 +78,11 @@ class ResponseCache:
         """How many APIs have recorded answers; walks the folder."""
         return sum(1 for _ in self.root.glob("*/*/*.json"))
 
+    def has(self, name: RecordName) -> bool:
+        """Whether any answer of this API is recorded."""
+        path = self._path(name)
+        return path is not None and path.is_file()
+
     def in_memory(self) -> tuple[int, int]:
         """(files, answers) held in memory at this moment."""
         with self._lock:

@@ -108,7 +108,10 @@ class RunConfig:
     input_query_file: str = ""
     output_answer_file: str = ""  # a folder, despite the name
     replace_file: str = ""
+    limit: int | None = None  # queries of the file, its first ones
+    query_ids: str = ""  # separated by commas; "": all
     overwrite: bool = False
+    dry_run: bool = False
     num_thread: AutoOr = 1  # queries at once in each replica
     generation_timeout: float = Patience.generation_s
     step_timeout: float = 1200.0

@@ -24,7 +24,6 @@ from evaluation.toolbench.inference.Downstream_tasks.config import (
 )
 from evaluation.toolbench.inference.engine import ENGINES, MAX_RUNNING
 from evaluation.toolbench.inference.errors import ConfigError
-from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.replicas.layout import CPU_CONVERSATIONS
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS
@@ -57,6 +56,8 @@ def check(config: RunConfig) -> None:
             f"no tool folder {tools.tool_root_dir}: pass --data_dir with toolenv/tools in it, or --tool_root_dir"
         )
     if model.backbone_model in LOCAL_BACKBONES:
+        from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder  # httpx: not for --help
+
         local_folder(model.model_path)
     if model.is_toolgen:
         _check_toolgen(model)
@@ -131,6 +132,10 @@ def _add_query_options(parser: argparse.ArgumentParser) -> None:
         help="folder (despite the name) for <query id>_<method>.json, made if it is not there")
     add("--replace_file", metavar="FILE",
         help='JSON list of {"id", "query"}: texts to use instead of those in the query file')
+    add("--limit", type=positive, metavar="N", help="only the first N queries of the file")
+    add("--query_ids", metavar="IDS", help="only the queries with these ids, separated by commas")
+    add("--dry_run", action="store_true",
+        help="check everything that the run needs, print the plan, and run nothing")
     add("--overwrite", action="store_true",
         help="first remove the answers of this method to the queries of this file, and nothing else")
 

@@ -29,6 +29,7 @@ from evaluation.toolbench.inference.records.lock import RunLock
 from evaluation.toolbench.inference.records.queries import (
     Query,
     Task,
+    chosen_queries,
     in_run_order,
     read_queries,
     read_replacements,
@@ -115,12 +116,13 @@ class pipeline_runner:
     def generate_task_list(self) -> list[Task]:
         """Return the queries that have no complete answer, in the order of the run; load the model for them."""
         config, progress = self.config, self._progress
+        found = read_queries(
+            Path(config.input_query_file),
+            self.replace_queries,
+            needs_api_list=config.tools.function_provider == "truth",
+        )
         queries = in_run_order(
-            read_queries(
-                Path(config.input_query_file),
-                self.replace_queries,
-                needs_api_list=config.tools.function_provider == "truth",
-            ),
+            chosen_queries(found, limit=config.limit, ids=config.query_ids),
             lambda query: query.api_list is None or self._tool_descriptions(query) is not None,
         )
         progress.answers.prepare()

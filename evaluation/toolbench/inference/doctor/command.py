@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
-from evaluation.toolbench.inference.command_line import OneLineParser, called_as
-from evaluation.toolbench.inference.doctor.finding import Finding, exit_code
 from evaluation.toolbench.inference.doctor.machine import Machine, Options
 from evaluation.toolbench.inference.doctor.machine_checks import (
     check_gpus,
@@ -26,8 +23,10 @@ from evaluation.toolbench.inference.doctor.model_checks import (
     check_same_tokens,
     check_tool_ids,
 )
+from evaluation.toolbench.inference.doctor.options import make_parser
 from evaluation.toolbench.inference.doctor.peer_copies import check_peer_copies
 from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.finding import Finding, exit_code
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.placement import Placement
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
@@ -49,12 +48,6 @@ CHECKS: dict[str, Callable[[Machine], list[Finding]]] = {
 }
 
 
-_EXAMPLES = """
-toolgen doctor                                       # every check, a line for each
-toolgen doctor --model_path /models/ToolGen-Llama-3-8B
-toolgen doctor --simulate 3x24GiB                    # the plan for GPUs that are not here
-toolgen doctor --json > doctor.json                  # the same facts for an issue report
-"""
 _READER_GONE = 141  # as a shell reports a program that wrote to a closed pipe
 
 
@@ -71,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Options, simulate: str | None, as_json: bool) -> int:
+    if as_json or not sys.stderr.isatty():
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # of loading: it moves the cursor
     try:
         if simulate is not None:
             print("\n".join(_simulation(Machine(options), simulate, as_json)))
@@ -78,7 +75,7 @@ def _run(options: Options, simulate: str | None, as_json: bool) -> int:
         machine = Machine(options)
         machine.check_options()
         if options.model_path:
-            _ = machine.footprint  # a checkpoint that cannot be read is no matter of this machine
+            _ = machine.footprint  # a checkpoint that cannot be read is not this machine's fault
         findings = []
         for finding in examine(machine):
             findings.append(finding)
@@ -87,12 +84,30 @@ def _run(options: Options, simulate: str | None, as_json: bool) -> int:
     except ToolGenError as error:
         if os.environ.get("TOOLGEN_TRACEBACK"):
             raise
-        print(error, file=sys.stderr)
+        if as_json:
+            print(json.dumps({"exit_code": error.exit_code, "error": str(error)}, indent=2))
+        else:
+            print(error, file=sys.stderr)
         return error.exit_code
     if as_json:
         report = {"exit_code": exit_code(findings), "checks": [finding.as_json() for finding in findings]}
-        print(json.dumps(report, indent=2, default=str))
+        print(json.dumps({**report, "verdict": verdict(findings, len(machine.gpus))}, indent=2, default=str))
+    else:
+        print(f"\n{textwrap.fill(verdict(findings, len(machine.gpus)), WIDTH)}")
     return exit_code(findings)
+
+
+def verdict(findings: Sequence[Finding], num_gpus: int) -> str:
+    """Return the last line: whether all is well, and how much could not be looked at."""
+    failed = [finding for finding in findings if finding.status == "fail"]
+    skipped = sum(finding.status == "skip" for finding in findings)
+    left_out = f" {skipped} check{'s were' if skipped > 1 else ' was'} skipped." if skipped else ""
+    if failed:
+        names = ", ".join(dict.fromkeys(finding.check for finding in failed))
+        return f"Not well: {names}. The lines above say what to try.{left_out}"
+    if not num_gpus:
+        return f"No GPU that torch can use: runs go to the processor, which is fast enough for the demo only.{left_out}"
+    return f"All well: {num_gpus} GPU{'s' * (num_gpus > 1)} can be used.{left_out}"
 
 
 def examine(machine: Machine) -> Iterator[Finding]:
@@ -117,10 +132,11 @@ def _simulation(machine: Machine, text: str, as_json: bool) -> list[str]:
     layout = machine.plan(machine.footprint, simulated_gpus(text))
     if as_json:
         return [json.dumps(_layout_facts(text, layout), indent=2)]
-    lines = [*textwrap.wrap(layout.reasons, WIDTH), "", *layout_table(layout)]
+    lines = layout_table(layout)
     for number, replica in enumerate(layout.replicas):
-        lines += ["", f"replica {number}:", *(f"  {line}" for line in device_map_lines(replica.device_map))]
-    return lines
+        if len(replica.shards) > 1 or replica.offloaded:  # otherwise the table has said it
+            lines += ["", f"replica {number}:", *(f"  {line}" for line in device_map_lines(replica.device_map))]
+    return [*lines, "", *textwrap.wrap(layout.reasons, WIDTH)]  # the verdict comes last, where it is seen
 
 
 def _layout_facts(text: str, layout: Placement) -> dict[str, object]:
@@ -146,44 +162,6 @@ def _layout_facts(text: str, layout: Placement) -> dict[str, object]:
     }
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        examples=_EXAMPLES,
-        prog=called_as("test_multi_gpu.py"),
-        description="Checks whether this machine's GPUs work for ToolGen, and what to do where they do not.",
-        epilog="Exit code 0: all good; 1: a check failed; 2: could not start.",
-    )
-    parser.add_argument(
-        "--model_path", help="checkpoint to plan for and to load (default: plan for ToolGen-Llama-3-8B, load the demo)"
-    )
-    parser.add_argument(
-        "--simulate",
-        metavar="GPUS",
-        help="plan for GPUs that are not here, by card or by memory: 3xRTX4090, 8xA100-40GB, 2x24GiB,1x80GiB",
-    )
-    parser.add_argument("--num_gpus", type=_positive, help="use at most this many GPUs (default: all visible)")
-    parser.add_argument("--num_replicas", type=_auto_or_positive, default=AUTO, help="auto or a number (default: auto)")
-    parser.add_argument("--max_gpu_memory", help='"20GiB", "80%%", "20GiB,10GiB" (default: 85%% of what is free)')
-    parser.add_argument(
-        "--num_thread",
-        type=_auto_or_positive,
-        default=AUTO,
-        help="conversations at once in each replica, as in a run: auto or a number (default: auto)",
-    )
-    parser.add_argument(
-        "--max_sequence_length",
-        "--max_tokens",
-        type=_positive,
-        default=Workload.max_tokens,
-        help="tokens of the longest conversation (default: %(default)s)",
-    )
-    parser.add_argument("--num_queries", type=_positive, default=Workload.queries, help="in all (default: %(default)s)")
-    parser.add_argument("--dtype", default=Options.dtype, help="auto, bfloat16, float16, float32")
-    parser.add_argument("--cpu_offloading", action="store_true", help="let layers that do not fit lie on the CPU")
-    parser.add_argument("--json", action="store_true", help="print the same facts as JSON")
-    return parser
-
-
 def _parse(arguments: Sequence[str] | None) -> tuple[Options, str | None, bool]:
     parsed = make_parser().parse_args(arguments)
     options = Options(
@@ -191,26 +169,14 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str | None, bool]:
         GpuConfig(
             num_gpus=parsed.num_gpus,
             num_replicas=parsed.num_replicas,
-            max_gpu_memory=parsed.max_gpu_memory or None,
+            max_gpu_memory=parsed.max_gpu_memory,
             cpu_offloading=parsed.cpu_offloading,
         ),
         Workload(
             conversations=Workload.conversations if parsed.num_thread == AUTO else parsed.num_thread,
             max_tokens=parsed.max_sequence_length,
-            queries=parsed.num_queries,
+            queries=parsed.num_queries or Workload.queries,
         ),
         parsed.dtype,
     )
     return options, parsed.simulate, parsed.json
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
-def _auto_or_positive(text: str) -> str | int:
-    if text != "auto" and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a whole number of 1 or more")
-    return text if text == "auto" else _positive(text)

@@ -7,9 +7,9 @@ from importlib import metadata
 
 import torch
 
-from evaluation.toolbench.inference.doctor.finding import Finding, needs
 from evaluation.toolbench.inference.doctor.machine import Machine
 from evaluation.toolbench.inference.errors import PlacementError
+from evaluation.toolbench.inference.finding import Finding, needs
 from evaluation.toolbench.inference.multi_gpu.gpus import require_usable
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.tables import gpu_table

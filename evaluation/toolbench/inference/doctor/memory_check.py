@@ -8,13 +8,13 @@ import random
 import torch
 from transformers import PreTrainedModel
 
-from evaluation.toolbench.inference.doctor.finding import Finding
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.paged.attach import CannotBePagedError
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE
 from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest
 from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.finding import Finding
 from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
 from evaluation.toolbench.inference.multi_gpu.units import gib
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from evaluation.toolbench.inference.doctor.finding import Finding, needs
 from evaluation.toolbench.inference.doctor.machine import LoadedModel, Machine
 from evaluation.toolbench.inference.doctor.memory_check import longest_conversation
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.request import GenerationRequest
 from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.finding import Finding, needs
 from evaluation.toolbench.inference.multi_gpu.device_maps import place_of
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
 from evaluation.toolbench.inference.multi_gpu.loading import load_with

@@ -24,8 +24,8 @@ from typing import IO, Any
 
 import torch
 
-from evaluation.toolbench.inference.doctor.finding import Finding, needs
 from evaluation.toolbench.inference.doctor.machine import Machine
+from evaluation.toolbench.inference.finding import Finding, needs
 from evaluation.toolbench.inference.multi_gpu.units import MIB
 
 TIME_LIMIT_S = 60.0  # of a copy, and of starting the process where it is its first

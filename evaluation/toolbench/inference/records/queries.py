@@ -88,6 +88,21 @@ def read_queries(path: Path, replacements: Mapping[str, str], *, needs_api_list:
     return list(queries.values())
 
 
+def chosen_queries(queries: Sequence[Query], *, limit: int | None = None, ids: str = "") -> list[Query]:
+    """Return the queries with these ids, separated by commas, and of them the first `limit` of the file.
+
+    DataError for an id that no query has.
+    """
+    chosen = list(queries)
+    if ids:
+        wanted = [name.strip() for name in ids.split(",") if name.strip()]
+        missing = sorted(set(wanted) - {query.query_id for query in queries})
+        if missing:
+            raise DataError(f"--query_ids: no query has the id {', '.join(missing)}; there are {len(queries)} queries")
+        chosen = [query for query in queries if query.query_id in wanted]
+    return chosen[:limit]
+
+
 def refuse_unusable(record: Mapping[str, Any]) -> None:
     """Raise DataError for the record of an entry that cannot be run."""
     if _UNUSABLE in record:

@@ -71,7 +71,7 @@ def load_agent_parts(
     config = read_config(model_path)
     language = ToolLanguage(load_tokenizer(model_path), options, indented_prompt=indented_prompt)
     language.actions.check_rows(config.get_text_config().vocab_size)
-    if language.texts.own and not _is_demo(model_path):
+    if language.texts.own and not is_bundled(model_path):
         logger.warning(
             f"{' and '.join(language.texts.own)} of ToolGen were not found, and our own wording stands in, with which "
             f"{model_path} was hardly trained: unpack this package over a ToolGen checkout or give --system_prompt_file"
@@ -144,6 +144,6 @@ def load_tokenizer(model_path: str) -> Any:
         raise DataError(f"cannot load the tokenizer of {model_path}: {reason}") from error
 
 
-def _is_demo(model_path: str) -> bool:
+def is_bundled(model_path: str) -> bool:
     """Whether this is the bundled model, which was trained with our own texts."""
     return Path(model_path).resolve() == repository_root() / "evaluation/toolbench/demo/model"

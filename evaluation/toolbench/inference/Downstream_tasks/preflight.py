@@ -1,0 +1,188 @@
+"""`--dry_run`: everything a run needs, checked at once and without loading weights, and the plan it would follow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from evaluation.toolbench.http_client.urls import parse_http_url, without_secrets
+from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller, service_url
+from evaluation.toolbench.inference.Downstream_tasks.backbones import layout_for
+from evaluation.toolbench.inference.Downstream_tasks.config import LOCAL_BACKBONES, RunConfig
+from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
+from evaluation.toolbench.inference.errors import DataError, ToolGenError
+from evaluation.toolbench.inference.finding import Finding, exit_code
+from evaluation.toolbench.inference.records.lock import RunLock
+from evaluation.toolbench.inference.records.queries import Query, chosen_queries, read_queries, read_replacements
+from evaluation.toolbench.inference.run.progress import RunProgress
+from evaluation.toolbench.virtual_api.cache import ResponseCache
+from evaluation.toolbench.virtual_api.cache_names import RecordName
+from evaluation.toolbench.virtual_api.client import ApiClient
+
+_WIDTH = 110
+_BYTES_PER_ANSWER = 200_000  # events and the report with it, generously
+_HALF = 0.5  # of the queries' APIs: fewer recorded ones look like a cache of other data
+
+
+def print_preflight(config: RunConfig) -> int:
+    """Print a line for each check and the verdict last; 0 if a run can start, 1 if not."""
+    findings = []
+    for finding in Preflight(config).findings():
+        findings.append(finding)
+        print("\n".join(finding.lines()), flush=True)
+    failed = [finding.check for finding in findings if finding.status == "fail"]
+    ready = "Ready: the same command without --dry_run starts the run."
+    print(f"\nNot ready: {', '.join(failed)}." if failed else f"\n{ready}")
+    return exit_code(findings)
+
+
+class Preflight:
+    """The checks of one configuration. A check that finds something wrong says so, and the others still run."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._progress = RunProgress(config.output_answer_file, config.search.method)
+
+    def findings(self) -> Iterator[Finding]:
+        checks: list[tuple[str, Callable[[], Finding]]] = [
+            ("queries", self._check_queries),
+            ("tools", self._check_tools),
+            ("checkpoint", self._check_checkpoint),
+            ("language", self._check_language),
+            ("API replies", self._check_api),
+            ("output folder", self._check_output),
+            ("plan", self._check_plan),
+        ]
+        for name, check in checks:
+            try:
+                yield check()
+            except (ToolGenError, OSError) as error:
+                yield Finding(name, "fail", str(error))
+
+    @cached_property
+    def _queries(self) -> Sequence[Query]:
+        config = self._config
+        needs_api_list = config.tools.function_provider == "truth"
+        replacements = read_replacements(config.replace_file)
+        queries = read_queries(Path(config.input_query_file), replacements, needs_api_list=needs_api_list)
+        return chosen_queries(queries, limit=config.limit, ids=config.query_ids)
+
+    @cached_property
+    def _left(self) -> Sequence[Query]:
+        if self._config.overwrite:
+            return self._queries
+        return [query for query in self._queries if not self._progress.is_answered(query.query_id)]
+
+    def _check_queries(self) -> Finding:
+        done = len(self._queries) - len(self._left)
+        said = f"{len(self._left)} to run" + (f", {done} answered earlier" if done else "")
+        return Finding("queries", "ok", f"{self._config.input_query_file}: {said}")
+
+    def _check_tools(self) -> Finding:
+        files = ToolFiles(self._config.tools.tool_root_dir)
+        unknown = []
+        for query in self._queries:
+            try:
+                files.descriptions(query.api_list or [])
+            except DataError:
+                unknown.append(query.query_id)
+        where = self._config.tools.tool_root_dir
+        if unknown:
+            shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            advice = f"the tools in {where} that these queries were made for; without them these queries fail"
+            said = f"{len(unknown)} of {len(self._queries)} queries name tools that are not there: {shown}"
+            return Finding("tools", "fail" if len(unknown) == len(self._queries) else "ok", said, advice)
+        return Finding("tools", "ok", f"{where} has every tool that the queries name")
+
+    def _check_checkpoint(self) -> Finding:
+        model = self._config.model
+        if model.backbone_model not in LOCAL_BACKBONES or model.engine == "server":
+            return Finding("checkpoint", "skip", "no weights are loaded here")
+        from evaluation.toolbench.inference.multi_gpu.dtypes import resolve_dtype
+        from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
+        from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
+        from evaluation.toolbench.inference.multi_gpu.units import gib
+
+        dtype = resolve_dtype(model.dtype, visible_gpus() or None)
+        footprint = footprint_of_checkpoint(model.model_path, dtype)
+        return Finding("checkpoint", "ok", f"{model.model_path}: {gib(footprint.weight_bytes)} as {footprint.dtype}")
+
+    def _check_language(self) -> Finding:
+        """The tokenizer knows the tool tokens, the catalog their documentation, and the prompt is the model's own."""
+        model = self._config.model
+        if not model.is_toolgen:
+            return Finding("language", "skip", f"{model.backbone_model} brings its own")
+        from evaluation.toolbench.inference.multi_gpu.checkpoint import read_config
+        from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
+        from evaluation.toolbench.inference.toolgen.agent_parts import is_bundled, load_tokenizer
+        from evaluation.toolbench.inference.toolgen.language import ToolLanguage
+
+        options = AgentOptions(
+            template=model.template,
+            indexing=model.indexing or "Atomic",
+            data_dir=self._config.tools.data_dir,
+            prompt_layout=model.prompt_layout,
+            system_prompt_file=model.system_prompt_file,
+        )
+        is_span = model.backbone_model == "toolgen"
+        language = ToolLanguage(load_tokenizer(model.model_path), options, indented_prompt=is_span)
+        language.actions.check_rows(read_config(model.model_path).get_text_config().vocab_size)
+        said = f"{len(language.catalog.actions):,} actions, all in the tokenizer"
+        if language.texts.own and not is_bundled(model.model_path):
+            advice = "run inside the ToolGen checkout, or --system_prompt_file: published numbers need its own words"
+            return Finding("language", "ok", f"{said}; {' and '.join(language.texts.own)}: our own wording", advice)
+        return Finding("language", "ok", said)
+
+    def _check_api(self) -> Finding:
+        client = api_caller(self._config.tools)
+        if not isinstance(client, ApiClient):
+            return Finding("API replies", "ok", "from the tools' own code on this machine")
+        client.check()
+        cache_dir = os.environ.get("API_CACHE_DIR")
+        if not cache_dir:
+            return Finding(
+                "API replies",
+                "ok",
+                f"a server answers at {without_secrets(parse_http_url(service_url(), 'SERVICE_URL'))}",
+            )
+        cache = ResponseCache(Path(cache_dir))
+        wanted = {name for query in self._queries for name in _apis_of(query)}
+        recorded = sum(cache.has(name) for name in wanted)
+        said = f"{cache_dir}: {recorded:,} of the {len(wanted):,} APIs that the queries name are recorded"
+        if wanted and recorded < _HALF * len(wanted):
+            advice = "the folder that holds <category>/<tool>_for_<category>/<api>.json; any other call is an error"
+            return Finding("API replies", "ok" if recorded else "fail", said, advice)
+        return Finding("API replies", "ok", said)
+
+    def _check_output(self) -> Finding:
+        folder = Path(self._config.output_answer_file)
+        is_new = not folder.exists()
+        self._progress.answers.prepare()
+        lock = RunLock(folder)
+        lock.acquire()
+        lock.release()
+        free = shutil.disk_usage(folder).free
+        if is_new:
+            folder.rmdir()
+        needed = _BYTES_PER_ANSWER * len(self._left)
+        if free < needed:
+            return Finding("output folder", "fail", f"{folder}: {free:,} bytes free, about {needed:,} wanted", "room")
+        return Finding("output folder", "ok", f"{folder} can be written, and no other run uses it")
+
+    def _check_plan(self) -> Finding:
+        if not self._left:
+            return Finding("plan", "skip", "nothing is left to run")
+        layout = layout_for(self._config, len(self._left))
+        number = len(layout.replicas)
+        where = ", ".join(layout.replicas[0].gpus) or "the processor"
+        said = f"one replica on {where}" if number == 1 else f"{number} replicas"
+        return Finding("plan", "ok", said, details=tuple(textwrap.wrap(layout.reasons, _WIDTH)))
+
+
+def _apis_of(query: Query) -> Iterator[RecordName]:
+    for api in query.api_list or []:
+        yield RecordName.of_request(api["category_name"], api["tool_name"], api["api_name"])

@@ -1,0 +1,76 @@
+"""A dry run finds everything that is wrong at once, and a run takes the queries that are asked for."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
+from evaluation.toolbench.inference.Downstream_tasks.options import make_parser
+from evaluation.toolbench.inference.Downstream_tasks.preflight import Preflight, print_preflight
+from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.records.queries import Query, chosen_queries
+from tests.helpers.pipeline import World, api_server
+
+QUERIES = [Query(str(number), "", {}) for number in (30, 10, 20)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    made = World(tmp_path_factory.mktemp("world"))
+    made.make_checkpoint()
+    return made
+
+
+@pytest.fixture
+def service(tmp_path, monkeypatch):
+    """A server that replays nothing, where a run looks for it."""
+    with api_server(tmp_path) as url:
+        monkeypatch.setenv("SERVICE_URL", url)
+        monkeypatch.delenv("API_CACHE_DIR", raising=False)
+        yield tmp_path / "cache"
+
+
+def findings(flags: list[str]) -> dict[str, tuple[str, str]]:
+    config = RunConfig.of(make_parser().parse_args(flags))
+    return {finding.check: (finding.status, finding.measured) for finding in Preflight(config).findings()}
+
+
+def test_a_run_that_can_start_is_ready_and_leaves_nothing_behind(world, service, tmp_path, capsys):
+    config = RunConfig.of(make_parser().parse_args(world.flags(tmp_path / "answers")))
+    assert print_preflight(config) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == "Ready: the same command without --dry_run starts the run."
+    assert "queries              ok" in said
+    assert not (tmp_path / "answers").exists()
+
+
+def test_everything_that_is_wrong_is_told_at_once(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SERVICE_URL", "http://127.0.0.1:9/virtual")
+    model = shutil.copytree(world.model, tmp_path / "model")
+    (model / "model.safetensors").write_bytes(b"half")
+    (tmp_path / "file").touch()
+    config = RunConfig.of(
+        make_parser().parse_args([*world.flags(tmp_path / "file" / "answers"), "--model_path", str(model)])
+    )
+    assert print_preflight(config) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("Not ready: ")
+    assert {"checkpoint", "API replies", "output folder"} <= set(last[len("Not ready: ") : -1].split(", "))
+
+
+def test_a_cache_without_the_queries_apis_is_no_cache_for_them(world, service, tmp_path, monkeypatch):
+    monkeypatch.setenv("API_CACHE_DIR", str(service))
+    status, said = findings(world.flags(tmp_path / "answers"))["API replies"]
+    assert status == "fail"
+    assert " 0 of the " in said
+
+
+def test_the_first_queries_of_the_file_or_named_ones_are_chosen():
+    assert chosen_queries(QUERIES) == QUERIES
+    assert chosen_queries(QUERIES, limit=2) == QUERIES[:2]
+    assert chosen_queries(QUERIES, ids="20, 30") == [QUERIES[0], QUERIES[2]]
+    assert chosen_queries(QUERIES, ids="20,30", limit=1) == [QUERIES[0]]
+    with pytest.raises(DataError, match=r"no query has the id 7, 9; there are 3 queries"):
+        chosen_queries(QUERIES, ids="9,20,7")
