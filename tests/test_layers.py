@@ -42,6 +42,7 @@ ROOMS = (
     "evaluation.toolbench.demo",
     f"{INFERENCE}.doctor",
     "evaluation.toolbench.tooleval",
+    "evaluation.toolbench.retrieval",
     "evaluation.retrieval",
     "evaluation.toolbench.launcher",
 )

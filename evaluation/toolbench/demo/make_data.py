@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.demo import DATA_DIR
+from evaluation.toolbench.demo.retrieval_files import retrieval_files
 from evaluation.toolbench.demo.samples import FINISH_TOKEN, DemoQuery, demo_queries
 from evaluation.toolbench.demo.world import TOOLS
 from evaluation.toolbench.demo.world.schema import Tool
@@ -47,6 +48,8 @@ def write_data(out: Path, queries: list[DemoQuery]) -> None:
         _write_json(folder / f"{standardize(tool.name)}.json", _tool_json(tool))
     _write_json(out / QUERY_FILE, [_query_json(query) for query in queries])
     _write_json(out / "expected.json", {str(query.query_id): _expectation(query) for query in queries})
+    for path, text in retrieval_files(queries).items():
+        _write(out / path, text)
     for path, responses in _responses(queries).items():
         _write_json(out / "tool_response_cache" / path, responses)
 

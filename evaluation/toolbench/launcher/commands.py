@@ -54,6 +54,12 @@ COMMANDS = (
         f"{_INFERENCE}.doctor.command:main",
     ),
     Command(
+        "retrieval",
+        "evaluate which tools a model names for queries: NDCG, recall; without ToolGen's data, the bundled demo",
+        "evaluation.toolbench.launcher.retrieval:make_parser",
+        "evaluation.toolbench.launcher.retrieval:main",
+    ),
+    Command(
         "report",
         "make report.html of a folder of answers",
         f"{_INFERENCE}.run_report.__main__:make_parser",

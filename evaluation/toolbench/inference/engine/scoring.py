@@ -10,7 +10,7 @@ from evaluation.toolbench.inference.engine.request import ScoringResult
 
 
 def best_tokens(logits: torch.Tensor, allowed: torch.Tensor | None, num_best: int) -> torch.Tensor:
-    """(num_rows, 2, k) int64: the ids of the `num_best` best allowed tokens, and the bits of their log-probabilities.
+    """Find the `num_best` best allowed tokens: (num_rows, 2, k) int64, their ids and their log-probabilities' bits.
 
     `logits` (num_rows, vocab_size) is read in float32 and normalised over the whole vocabulary; `allowed` is bool of
     the same shape (None: all). k is `num_best` or the vocabulary. Bits, so that both reach the host in one copy.
@@ -23,7 +23,7 @@ def best_tokens(logits: torch.Tensor, allowed: torch.Tensor | None, num_best: in
 
 
 def scoring_result(row: npt.NDArray[np.int64], num_best: int) -> ScoringResult:
-    """The result of one row (2, k) of `best_tokens` on the host, without what was not allowed."""
+    """Read the result of one row (2, k) of `best_tokens` on the host, without what was not allowed."""
     token_ids, bits = row[:, :num_best]
     values = bits.astype(np.int32).view(np.float32)
     count = int(np.isfinite(values).sum())

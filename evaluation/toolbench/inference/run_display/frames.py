@@ -67,8 +67,8 @@ _COLUMNS = (
     _Column("state", lambda _, replica: replica.state, importance=8, is_number=False),
     _Column("in flight", lambda _, replica: str(replica.in_flight), importance=7),
     _Column(f"tokens/s ({RATE_OVER_S:.0f} s)", lambda figures, replica: _replica_rate(figures, replica), importance=5),
-    _Column("API calls", lambda _, replica: f"{replica.api_calls:,}", importance=1),
-    _Column("errors", lambda _, replica: f"{replica.api_errors:,}", importance=2),
+    _Column("API calls", lambda figures, replica: _calls(figures, replica.api_calls), importance=1),
+    _Column("errors", lambda figures, replica: _calls(figures, replica.api_errors), importance=2),
     _Column("GPU memory", lambda _, replica: _memory(replica.gpu_memory), importance=6),
 )
 _GAP = 2  # blanks between columns
@@ -109,6 +109,8 @@ def _queries(figures: Figures) -> str:
 
 def _outcomes(figures: Figures) -> list[str]:
     status = figures.status
+    if not status.are_conversations:
+        return [f"{status.failed:,} failed"]
     return [
         f"{status.answered:,} answered",
         f"{status.gave_up:,} gave up",
@@ -122,18 +124,25 @@ def _rates(figures: Figures) -> list[str]:
         return ["loading"]
     rates = figures.rates
     queries = rates.queries_per_min if figures.done else None
+    has_tokens = figures.status.are_conversations
     return [
         "" if queries is None else f"{queries:,.{0 if queries >= 100 else 1}f} queries/min",
-        "" if rates.tokens_per_s is None else f"{rates.tokens_per_s:,.0f} tokens/s",
+        "" if rates.tokens_per_s is None or not has_tokens else f"{rates.tokens_per_s:,.0f} tokens/s",
     ]
 
 
 def _replica_rate(figures: Figures, replica: ReplicaStatus) -> str:
-    rate = figures.replica_tokens_per_s.get(replica.name)
+    rate = figures.replica_tokens_per_s.get(replica.name) if figures.status.are_conversations else None
     return "" if rate is None else f"{rate:,.0f}"
 
 
+def _calls(figures: Figures, number: int) -> str:
+    return f"{number:,}" if figures.status.are_conversations else ""
+
+
 def _api(figures: Figures) -> list[str]:
+    if not figures.status.are_conversations:
+        return []
     calls, errors, misses = figures.api_calls, figures.api_errors, figures.api_misses
     return [
         f"{calls:,} API call{'s' * (calls != 1)}",

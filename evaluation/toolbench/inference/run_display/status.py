@@ -37,6 +37,7 @@ class RunStatus:
     elapsed_s: float
     replicas: tuple[ReplicaStatus, ...]
     serving_s: float | None = None  # since the first replica had loaded; None before
+    are_conversations: bool = True  # of agents that call APIs; otherwise a query is done or has failed
 
     @property
     def rates(self) -> Rates:

@@ -36,11 +36,11 @@ class ScoringByServer:
         return max(_USUAL_TOP, self._request.num_best)
 
     def take(self, scores: Mapping[int, float]) -> None:
-        """More log-probabilities; those of tokens that are not allowed are left out."""
+        """Take in more log-probabilities; those of tokens that are not allowed are left out."""
         self._found.update((i, score) for i, score in scores.items() if self._allowed is None or i in self._allowed)
 
     def missing(self) -> list[int]:
-        """The allowed tokens that could still belong to the best. EngineError if these are too many to be asked for."""
+        """Return the allowed tokens that could still be among the best. EngineError if they are too many to ask for."""
         if self._allowed is None or len(self._found) >= min(self._request.num_best, len(self._allowed)):
             return []
         missing = sorted(self._allowed - self._found.keys())
@@ -59,17 +59,17 @@ class ScoringByServer:
 
 
 def top_request(prompt_ids: Sequence[int], num_top: int, model: str) -> bytes:
-    """The JSON that asks for the likeliest next tokens."""
+    """Return the JSON that asks for the likeliest next tokens."""
     return _body(prompt_ids, model, {"logprobs": num_top})
 
 
 def single_request(prompt_ids: Sequence[int], token_id: int, model: str) -> bytes:
-    """The JSON that asks for the log-probability of one next token."""
+    """Return the JSON that asks for the log-probability of one next token."""
     return _body([*prompt_ids, token_id], model, {"prompt_logprobs": 1})
 
 
 def read_top(status: int, headers: Mapping[str, str], body: bytes) -> dict[int, float]:
-    """Log-probabilities by token id. Failure for everything else."""
+    """Return log-probabilities by token id. Failure for everything else."""
     choice = _choice(status, headers, body)
     try:
         top = choice["logprobs"]["top_logprobs"][0]
@@ -81,7 +81,7 @@ def read_top(status: int, headers: Mapping[str, str], body: bytes) -> dict[int, 
 
 
 def read_single(status: int, headers: Mapping[str, str], body: bytes, token_id: int) -> float:
-    """The log-probability of the prompt's last token. Failure for everything else."""
+    """Return the log-probability of the prompt's last token. Failure for everything else."""
     choice = _choice(status, headers, body)
     try:
         return float(choice["prompt_logprobs"][-1][str(token_id)]["logprob"])

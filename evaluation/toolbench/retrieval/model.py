@@ -1,0 +1,53 @@
+"""What an evaluation has to know of a checkpoint before its weights are loaded, and what tells it from another one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from evaluation.toolbench.inference.multi_gpu.dtypes import resolve_dtype
+from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
+from evaluation.toolbench.inference.multi_gpu.model_files import find_model
+from evaluation.toolbench.retrieval.beam_search import SearchRules
+
+_MAX_NEW_TOKENS = 64  # of ToolGen's search
+
+
+def search_rules(model_path: str, end_id: int) -> tuple[SearchRules, float]:
+    """Return ToolGen's search with what the checkpoint's own settings say of it, and their repetition penalty."""
+    from transformers import GenerationConfig
+
+    folder = find_model(model_path, weights=False).folder
+    try:
+        settings: Any = GenerationConfig.from_pretrained(str(folder), local_files_only=True)
+    except OSError:  # it is optional
+        settings = GenerationConfig()
+    rules = SearchRules(
+        end_id,
+        _MAX_NEW_TOKENS,
+        length_penalty=1.0 if settings.length_penalty is None else float(settings.length_penalty),
+        early_stopping=settings.early_stopping or False,
+    )
+    return rules, float(settings.repetition_penalty or 1.0)
+
+
+def fingerprint_of(model_path: str) -> str:
+    """Return a digest that changes when the checkpoint's files do."""
+    files = find_model(model_path, weights=False)
+    digest = hashlib.sha256()
+    for folder in (files.folder, files.tokenizer_folder, files.adapter):
+        for path in sorted(folder.iterdir()) if folder is not None else ():
+            if _is_part_of_model(path):
+                found = path.stat()
+                digest.update(f"{path.name} {found.st_size} {found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def dtype_name(dtype: str) -> str:
+    """Return the dtype that `--dtype` comes to on this machine."""
+    return str(resolve_dtype(dtype, visible_gpus() or None)).removeprefix("torch.")
+
+
+def _is_part_of_model(path: Path) -> bool:
+    return path.suffix in (".json", ".safetensors", ".bin", ".model") and path.is_file()

@@ -1,0 +1,93 @@
+"""What a replica of a retrieval evaluation loads and does: one item is the search for one query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.toolbench.inference.Downstream_tasks.backbones import engine_options
+from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
+from evaluation.toolbench.inference.engine.constraint import TokenTrie
+from evaluation.toolbench.inference.engine.remote.handshake import Needs
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
+from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
+from evaluation.toolbench.inference.replicas.replica import Replica, Work
+from evaluation.toolbench.inference.toolgen.agent_parts import Serving, load_engine
+from evaluation.toolbench.retrieval.beam_search import Hypothesis, SearchRules
+from evaluation.toolbench.retrieval.search import PromptSearch, run_search
+
+LOADER = f"{__name__}:load"
+WIDTH, WIDER = 5, 10  # of the beam searches for each query: ToolGen's, and the one for recall@10
+
+# Branches of many queries fill a step beside the prompts that are read: ten of one token each a query. Nobody waits for
+# a single token here, so steps may be larger than those of conversations.
+_GPU_OPTIONS = {"max_running": 256, "max_prefill_tokens": 1024}
+_GPU_QUERIES = 64  # at once: enough that a step's worth of prompts always waits
+_CPU_QUERIES = 16
+_UNBATCHED_QUERIES = 2  # with an engine that serves one request at a time: one, and the next in line
+
+
+@dataclass(frozen=True)
+class Item:
+    """One search: the prompt's ids, and which of the job's tries limits it (None: nothing does)."""
+
+    prompt_ids: tuple[int, ...]
+    trie: str | None
+
+
+@dataclass(frozen=True)
+class RetrievalJob:
+    """What every replica of an evaluation is told. Plain values: they cross process borders."""
+
+    config: RunConfig
+    rules: SearchRules
+    items: Mapping[str, Item]
+    tries: Mapping[str, TokenTrie]
+    needs: Needs  # of a generation server
+
+
+@contextmanager
+def load(replica: Replica, job: RetrievalJob) -> Iterator[Work]:
+    """Load the model on the GPUs that this process sees, and be ready to search for the items of `job`."""
+    config = job.config
+    replica.keep_to_share()
+    model, engine = load_engine(
+        config.model.model_path,
+        lambda: job.needs,
+        engine=config.model.engine,
+        dtype=config.model.dtype,
+        device="cuda",
+        cpu_offloading=config.gpus.cpu_offloading,
+        num_gpus=len(replica.spec.gpus),
+        max_gpu_memory=config.gpus.max_gpu_memory,
+        serving=Serving(replica.spec.placement, _engine_options(config, replica.spec), replica.watch.wrap),
+    )
+
+    def run_item(item_id: str) -> dict[int, list[Hypothesis]]:
+        item = job.items[item_id]
+        trie = None if item.trie is None else job.tries[item.trie]
+        search = PromptSearch(item_id, item.prompt_ids, job.rules, (WIDTH, WIDER), trie)
+        return run_search(engine, search, replica.stop.is_set)
+
+    device_map = dict(getattr(model, "hf_device_map", None) or {})
+    try:
+        yield Work(run_item, _queries_at_once(config, replica), device_map)
+    finally:
+        engine.close()
+
+
+def _engine_options(config: RunConfig, spec: ReplicaSpec) -> dict[str, Any]:
+    found = engine_options(config, spec)
+    return {**found, **_GPU_OPTIONS} if "max_running" in found and spec.gpus else found
+
+
+def _queries_at_once(config: RunConfig, replica: Replica) -> int:
+    if config.num_thread != AUTO:
+        return int(config.num_thread)
+    if config.model.engine == "server":
+        return _GPU_QUERIES
+    if replica.watch.kv_tokens() is None:
+        return _UNBATCHED_QUERIES
+    return _GPU_QUERIES if replica.spec.gpus else _CPU_QUERIES
