@@ -8,6 +8,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # Tiny models lose far more to threads than they gain, and the tests' own processes share the cores. Before
 # anything imports torch, so that every process started here inherits it.
@@ -18,6 +19,10 @@ with contextlib.suppress(ValueError):  # not the main thread
     for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(_number) == signal.SIG_IGN:
             signal.signal(_number, _handler)
+
+# The machine is busy with the tests' own processes: how long an example takes says nothing.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 if importlib.util.find_spec("torch") is None:

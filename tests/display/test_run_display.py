@@ -12,7 +12,7 @@ import subprocess
 import termios
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -93,7 +93,6 @@ def test_queries_that_failed_are_in_no_rate():
     assert status(60.0, replica(), failed=100).rates.queries_per_min == 0
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 10**9), st.integers(0, 100)), min_size=1, max_size=30),
     st.integers(20, 200),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.engine.attention import paged_attention
@@ -34,7 +34,6 @@ def rows(draw: st.DrawFn) -> tuple[list[int], list[int]]:
     return contexts, [draw(st.integers(1, context)) if context else 1 for context in contexts]
 
 
-@settings(deadline=None)  # the first call sets PyTorch up
 @given(rows(), st.sampled_from([(1, 1), (4, 2), (7, 1), (6, 2)]), st.sampled_from([1, 4, 16, 24]))
 def test_plain_attention_equals_attention_spelled_out(batch_rows, heads, page_size):
     batch = paged_batch(

@@ -145,7 +145,7 @@ def test_conversations_at_once_get_the_tokens_of_the_reference(family, options):
         assert result == reference(request)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(
     st.randoms(use_true_random=False),
     st.sampled_from([(1, 60), (4, 15), (16, 4)]),

@@ -43,7 +43,7 @@ def ask(engine, prompt=(1, 2, 3), max_new_tokens=8, stop_ids=NO_STOP, **more) ->
     return engine.generate(GenerationRequest(list(prompt), max_new_tokens, stop_ids, **more))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(TEMPERATURES),
     st.one_of(tries, st.lists(ids, min_size=1, max_size=5).map(TokenSet)),
@@ -77,7 +77,7 @@ def test_one_token_of_a_set_needs_no_end_token(engine):
     assert result.token_ids[0] in (60, 61)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(ids, min_size=1, max_size=30), st.integers(1, 12))
 def test_greedy_tokens_are_the_models_own(engine, model, prompt, max_new_tokens):
     result = ask(engine, prompt, max_new_tokens)

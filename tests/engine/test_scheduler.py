@@ -56,7 +56,7 @@ def run_all(scheduler: Scheduler, device: PretendDevice) -> list[Sequence]:
     return ended
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.randoms(use_true_random=False),
     st.sampled_from([(1, 24), (2, 14), (4, 8), (8, 4)]),

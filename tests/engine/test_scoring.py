@@ -102,7 +102,7 @@ def test_branches_of_a_prompt_read_one_token_each_and_leave_its_pages_as_they_ar
     assert engine.page_use().num_free == 64
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), num_pages=st.sampled_from([12, 20, 64]), chunk=st.sampled_from([4, 32]))
 def test_scorings_and_generations_at_once_over_few_pages_are_those_of_the_reference(reference, seed, num_pages, chunk):
     rng = random.Random(seed)

@@ -139,7 +139,7 @@ def test_auto_is_kept_where_its_map_is_even():
     assert arguments == {"device_map": "auto", "max_memory": max_memory_of(cards, 2)}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.integers(6, 80), min_size=2, max_size=16), st.booleans())
 def test_every_gpu_that_was_asked_for_holds_a_part(sizes, are_equal):
     """By the installed transformers' own "auto", which leaves GPUs empty, or by the planner's map."""

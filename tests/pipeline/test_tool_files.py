@@ -109,7 +109,7 @@ parameters = st.lists(
     described=json_values,
     mark=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_a_tool_file_holds_its_functions_can_be_described(tmp_path, api, described, mark):
     tool = {"tool_name": "Sea Watch", "tool_description": described, "api_list": [api]}
     path = tmp_path / "Weather/sea_watch.json"

@@ -89,7 +89,7 @@ def test_a_missing_answer_is_still_to_do(answers):
     assert answers.outcome(1) is None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),
@@ -100,7 +100,7 @@ def test_no_json_value_is_too_odd_to_be_judged(value):
     outcome_of(value)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cut=st.floats(0, 1))
 def test_no_beginning_of_an_answer_counts_as_an_answer(cut):
     text = json.dumps(answer("a long day " * 20), indent=2)
@@ -245,7 +245,7 @@ def test_a_broken_failures_file_is_written_anew(answers, content):
     assert len(json.loads(log.path.read_text(encoding="utf-8"))) == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.text(string.printable, max_size=50)), max_size=8))
 def test_the_last_text_written_is_the_one_there(tmp_path_factory, writes):
     folder = tmp_path_factory.mktemp("whole")

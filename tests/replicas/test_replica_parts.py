@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.Downstream_tasks.query_replica import ApiMeter
@@ -45,7 +45,6 @@ ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_query_is_always_in_one_place_and_never_tried_more_than_three_times(data):
     query_ids = [str(i) for i in range(data.draw(st.integers(1, 12)))]
@@ -71,7 +70,6 @@ def test_a_query_is_always_in_one_place_and_never_tried_more_than_three_times(da
     assert max(begun.values()) <= 3
 
 
-@settings(deadline=None)
 @given(st.integers(1, 1000), st.integers(1, 16), st.integers(1, 128))
 def test_shares_leave_nothing_over_and_nobody_idle(num_left, num_replicas, num_conversations):
     share = share_of(num_left, num_replicas, num_conversations)

@@ -41,7 +41,7 @@ def assert_same(ours, theirs):
     np.testing.assert_allclose([score for _, score in ours], [score for _, score in theirs], rtol=1e-6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     model=st.sampled_from(MODELS),
     prompt=st.lists(tokens, min_size=1, max_size=4),
@@ -56,7 +56,7 @@ def test_a_search_within_any_trie_is_that_of_transformers(model, prompt, sequenc
     assert_same(ours, transformers_search(model, prompt, rules, width, sequences))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     model=st.sampled_from(MODELS),
     prompt=st.lists(tokens, min_size=1, max_size=4),

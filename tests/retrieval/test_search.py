@@ -53,7 +53,7 @@ def assert_same(ours, theirs, *, is_cut_at=None):
             assert result.token_ids == ids
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(
     prompt=st.lists(tokens, min_size=1, max_size=30),
     sequences=tries,
@@ -67,7 +67,7 @@ def test_a_search_in_any_trie_is_transformers_own(model, engines, prompt, sequen
     assert_same(found, transformers_search(model, prompt, rules, width, sequences), is_cut_at=width - 1)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(prompt=st.lists(tokens, min_size=1, max_size=30), width=st.integers(2, 6))
 def test_a_search_without_constraint_is_transformers_own(model, engines, prompt, width):
     rules = SearchRules(END, max_new_tokens=6)

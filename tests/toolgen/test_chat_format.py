@@ -84,7 +84,7 @@ def test_the_bos_of_llama_is_doubled_as_in_training():
 
 
 @pytest.mark.parametrize("template", TOKENIZERS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(system=texts, turns=st.lists(st.tuples(st.sampled_from([0, 1]), st.one_of(st.none(), texts)), max_size=5))
 def test_turns_encoded_one_by_one_are_the_whole_text_tokenized(template, system, turns):
     encoder = ENCODERS[template]

@@ -178,7 +178,7 @@ def test_only_the_calls_concerned_suffer_and_each_has_its_code() -> None:
     assert hasty.calls_by_code == {5: 2}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cut=st.integers(0, len(GOOD_REPLY)),
     position=st.integers(0, len(GOOD_REPLY)),
