@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evaluation.toolbench.inference.errors import DataError, OutputError, StopRequested
+from evaluation.toolbench.inference.errors import ApiError, DataError, OutputError, StopRequested
 from evaluation.toolbench.inference.records.answers import AnswerFolder
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
 from evaluation.toolbench.inference.replicas.messages import Setup
@@ -56,6 +56,8 @@ def run_item(query_id: str, folder: AnswerFolder, replica: Replica) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
     if query_id == "wrong":
         raise KeyError("a token without documentation")
+    if query_id == "away" or (query_id == "once away" and first_time(folder.folder.parent / "was away")):
+        raise ApiError("nobody is there")
     if query_id == "full":
         raise OutputError("the disk is full", path="x")
     if query_id == "stuck":

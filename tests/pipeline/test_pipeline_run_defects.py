@@ -73,7 +73,7 @@ class ForQuery(FewSteps):
 @pytest.fixture
 def runner_of(world, monkeypatch, tmp_path):
     """A runner whose model and API are scripted."""
-    for module in (rapidapi_multithread, one_query):
+    for module in (rapidapi_multithread, one_query, query_replica):
         monkeypatch.setattr(module, "api_caller", lambda tools: FakeApi())
 
     def make(model, output=None, args=None, **changes):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.Downstream_tasks.query_replica import ApiMeter
+from evaluation.toolbench.inference.Downstream_tasks.query_calls import QueryCalls
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.request import (
@@ -23,7 +23,13 @@ from evaluation.toolbench.inference.engine.request import (
     GenerationResult,
     HasKvCache,
 )
-from evaluation.toolbench.inference.errors import EngineStoppedError, OutputError, PlacementError, StopRequested
+from evaluation.toolbench.inference.errors import (
+    ApiError,
+    EngineStoppedError,
+    OutputError,
+    PlacementError,
+    StopRequested,
+)
 from evaluation.toolbench.inference.multi_gpu.placement import budgets_of, plan_placement
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.records.lock import LOCK_FILE, RunLock
@@ -36,9 +42,10 @@ from evaluation.toolbench.inference.replicas.layout import (
     planned_layout,
 )
 from evaluation.toolbench.inference.replicas.ledger import Ledger, share_of
-from evaluation.toolbench.inference.replicas.limits import TimeLimitError, TimeLimits
+from evaluation.toolbench.inference.replicas.limits import QueryClock, TimeIsUp, TimeLimitError, TimeLimits
 from evaluation.toolbench.inference.replicas.replica import Replica
 from evaluation.toolbench.inference.replicas.watched_engine import Meter, Watch, WatchedEngine, watched_query
+from tests.helpers.environment import FakeApi
 from tests.helpers.placement import TOOLGEN_8B, gpu
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,7 +187,7 @@ def test_tokens_and_calls_are_counted_and_finish_is_no_call():
         time.sleep(0.001)
     engine.futures[0].set_result(GenerationResult((7, 8, 0), "stop"))
     waiting.join()
-    calls = ApiMeter(meter)
+    calls = QueryCalls(FakeApi(), QueryClock(TimeLimits()), meter)
     for name, status in [("forecast", 0), ("forecast", 12), ("Finish", 3), ("Finish", 2)]:
         calls.on_tool_start(depth=0, tool_name=name, tool_input="{}")
         calls.on_tool_end(depth=0, output="", status=status)
@@ -189,6 +196,25 @@ def test_tokens_and_calls_are_counted_and_finish_is_no_call():
     assert beat.calls_in_flight == 0
     calls.on_tool_start(depth=0, tool_name="forecast", tool_input="{}")
     assert meter.beat().calls_in_flight == 1
+
+
+class NobodyThere:
+    """An API server that is away: a call waits as long as it may, and raises."""
+
+    def call(self, *, timeout_s, **request):
+        time.sleep(min(timeout_s, 0.2))
+        raise ApiError("could not be reached")
+
+
+@pytest.mark.parametrize(("query_s", "error"), [(0.05, TimeIsUp), (60, ApiError)])
+def test_a_call_to_nobody_ends_with_the_querys_time_and_is_no_call_in_flight_after_that(query_s, error):
+    meter = Meter()
+    calls = QueryCalls(NobodyThere(), QueryClock(TimeLimits(query_s=query_s)), meter)
+    calls.on_tool_start(depth=0, tool_name="forecast", tool_input="{}")
+    with pytest.raises(error):
+        calls.call(category="", tool_name="", api_name="", tool_input="", strip="")
+    beat = meter.beat()
+    assert (beat.calls_in_flight, beat.api_calls, beat.api_errors) == (0, 1, 1)
 
 
 def test_tokens_of_an_engine_that_counts_them_are_told_before_their_generation_ends():

@@ -39,12 +39,13 @@ class Run:
         self.begun = []  # handles of all starts
         self.stop = threading.Event()
         self.results = {}  # query id -> what came back for it
+        self.messages = {}  # query id -> why it failed
         self._job = Job(str(folder), num_conversations, dict(load))
         layout = RunLayout(tuple(map(ReplicaSpec, range(num_replicas))), num_loading=num_replicas)
         hooks = RunHooks(
             start=self._start,
             done=self._note_done,
-            failed=lambda query_id, problem: self.ended.append((query_id, problem.type)),
+            failed=self._note_failure,
             is_done=lambda query_id: self.answers.outcome(query_id) is not None,
         )
         self.supervisor = Supervisor(self.left, layout, hooks, Patience(**{"replica_s": 60.0, **patience}))
@@ -52,6 +53,10 @@ class Run:
     def _start(self, spec):
         self.begun.append(ProcessHandle(setup_of(spec, self._job)))
         return self.begun[-1]
+
+    def _note_failure(self, query_id, problem):
+        self.ended.append((query_id, problem.type))
+        self.messages[query_id] = problem.message
 
     def _note_done(self, query_id, result):
         self.ended.append((query_id, None))
@@ -160,6 +165,14 @@ def test_a_query_that_fails_keeps_its_own_error_and_costs_no_replica(tmp_path):
     assert run.failed == {"wrong": "KeyError"}
     assert len(run.begun) == 3
     assert files_in(tmp_path) == expected_answers(numbers(10))
+
+
+def test_a_query_whose_api_server_is_away_goes_back_and_fails_after_three_tries(tmp_path):
+    run = Run(tmp_path / "answers", ["away", "once away", *numbers(5)]).go()
+    assert run.failed == {"away": "ApiError"}
+    assert run.messages["away"] == "nobody is there; 3 tries of 3"
+    assert files_in(tmp_path / "answers") == expected_answers(["once away", *numbers(5)])
+    assert len(run.begun) == 3  # no replica was lost
 
 
 def test_a_result_that_cannot_be_sent_is_its_own_items_failure(tmp_path):

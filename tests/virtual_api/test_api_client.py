@@ -122,11 +122,11 @@ def test_a_replayed_rate_limit_is_not_waited_for() -> None:
     assert len(requests) == 1
 
 
-def test_nobody_there_is_an_observation() -> None:
+def test_nobody_there_is_no_observation_but_an_error_that_says_what_to_do() -> None:
     with ApiClient("http://127.0.0.1:9/virtual", retry=QUICK) as client:
-        observation, code = client.call(**CALL)
-    assert json.loads(observation)["error"] == "Connection error..."
-    assert code == 12
+        with pytest.raises(ApiError, match=r"at http://127.0.0.1:9/virtual could not be reached .* set SERVICE_URL"):
+            client.call(**CALL)
+        assert client.stats().calls_by_code == {12: 1}
 
 
 def test_a_server_that_never_answers_is_code_5_in_time() -> None:

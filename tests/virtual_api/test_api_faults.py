@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -22,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evaluation.toolbench.inference.errors import ApiError
 from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
 
 GOOD = {"error": "", "response": "fine"}
@@ -29,13 +31,19 @@ GOOD_REPLY = b"HTTP/1.1 200 OK\r\ncontent-length: 33\r\n\r\n" + json.dumps(GOOD)
 QUICK = RetryPolicy(failures=1, unreachable_s=0.1, first_wait_s=0.01, longest_wait_s=0.05)
 
 
+CALL = {"category": "Data", "tool_name": "t", "api_name": "good", "tool_input": "{}", "strip": "truncate"}
+
+
 def call(client: ApiClient, api_name: str = "good") -> tuple[str, int]:
-    return client.call(category="Data", tool_name="t", api_name=api_name, tool_input="{}", strip="truncate")
+    return client.call(**{**CALL, "api_name": api_name})
 
 
 @contextmanager
 def raw_server(behave: Callable[[socket.socket, str], None]) -> Iterator[str]:
-    """A server that reads each request whole and then leaves the connection to `behave(connection, api_name)`."""
+    """A server that reads each POST whole and then leaves the connection to `behave(connection, api_name)`.
+
+    To anything else it says that it takes POST alone, as API servers do.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve(connection: socket.socket) -> None:
@@ -70,6 +78,9 @@ def _read_request(connection: socket.socket) -> bytes:
         if not chunk:
             return b""
         head += chunk
+        if head.startswith(b"GET") and b"\r\n\r\n" in head:
+            connection.sendall(b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n")
+            head = b""
     head, body = head.split(b"\r\n\r\n", 1)
     [length] = [int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
     while len(body) < length:
@@ -199,7 +210,7 @@ def mangler():
     reply = [b""]
     with (
         raw_server(lambda connection, _: send_and_close(reply[0])(connection)) as url,
-        ApiClient(url, timeout_s=0.5, retry=RetryPolicy(failures=0, unreachable_s=0)) as client,
+        ApiClient(url, timeout_s=5, retry=RetryPolicy(failures=0, unreachable_s=0)) as client,
     ):
         yield client, reply
 
@@ -332,16 +343,52 @@ def test_a_server_that_is_killed_and_started_again_costs_calls_nothing_but_time(
     assert len([line for line in told if "is back after" in line]) == 1
 
 
-def test_a_server_that_stays_away_is_waited_for_as_long_as_was_said() -> None:
+def test_a_server_that_stays_away_is_waited_for_as_long_as_was_said_and_is_no_observation() -> None:
     policy = RetryPolicy(failures=0, unreachable_s=0.5, first_wait_s=0.01)
     with ApiClient(f"http://127.0.0.1:{free_port()}/virtual", retry=policy) as client:
         started = time.monotonic()
-        assert call(client) == LOST
+        with pytest.raises(ApiError, match=r"could not be reached for . s: start it again, or set SERVICE_URL"):
+            call(client)
         assert time.monotonic() - started >= 0.5
         assert client.stats().retries >= 3
 
 
-def test_a_call_waits_no_longer_than_its_own_limit_for_a_server_that_is_away() -> None:
-    policy = RetryPolicy(unreachable_s=3600)
-    with ApiClient(f"http://127.0.0.1:{free_port()}/virtual", timeout_s=0.3, retry=policy) as client:
-        assert call(client) == LOST
+@pytest.mark.parametrize("limit", ["the client's", "this call's"])
+def test_a_call_waits_no_longer_than_its_own_limit_for_a_server_that_is_away(limit) -> None:
+    of_client, of_call = (0.3, None) if limit == "the client's" else (None, 0.3)
+    url, policy = f"http://127.0.0.1:{free_port()}/virtual", RetryPolicy(unreachable_s=3600)
+    with ApiClient(url, timeout_s=of_client, retry=policy) as client, pytest.raises(ApiError, match="not be reached"):
+        client.call(**CALL, timeout_s=of_call)
+
+
+def test_a_proxy_or_tunnel_to_nobody_is_a_server_that_is_away() -> None:
+    """It lets one connect, and then hangs up on everybody, whatever is asked."""
+
+    def hang_up(listener: socket.socket) -> None:
+        while True:
+            try:
+                listener.accept()[0].close()
+            except OSError:
+                return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=hang_up, args=(listener,), daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/virtual"
+        with ApiClient(url, retry=QUICK) as client, pytest.raises(ApiError, match="not be reached"):
+            call(client)
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_takes_no_connection_in_time_is_away() -> None:
+    """As behind a firewall that drops everything: here the queue of connections is full, and nobody accepts them."""
+    with socket.socket() as listener, contextlib.ExitStack() as held:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        for _ in range(3):
+            filler = held.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        url = f"http://127.0.0.1:{address[1]}/virtual"
+        with ApiClient(url, timeout_s=1.0, retry=QUICK) as client, pytest.raises(ApiError, match="not be reached"):
+            call(client)

@@ -48,15 +48,22 @@ def new_http_client(
 
 
 async def post_json(
-    client: httpx.AsyncClient, url: httpx.URL, content: bytes, *, toolbench_key: str, max_response_bytes: int
+    client: httpx.AsyncClient,
+    url: httpx.URL,
+    content: bytes,
+    *,
+    toolbench_key: str,
+    max_response_bytes: int,
+    connect_timeout_s: float | None = None,
 ) -> HttpReply:
     """POST `content` and read the reply. Raises httpx.HTTPError and ResponseTooLarge.
 
     A reply may be compressed although no server was asked for that: `max_response_bytes` are those of the
-    reply itself, of which no more is unpacked.
+    reply itself, of which no more is unpacked. `connect_timeout_s` is the client's own unless told.
     """
     headers = {"content-type": "application/json", "toolbench_key": toolbench_key}
-    async with client.stream("POST", url, content=content, headers=headers) as response:
+    timeout = client.timeout if connect_timeout_s is None else httpx.Timeout(None, connect=connect_timeout_s)
+    async with client.stream("POST", url, content=content, headers=headers, timeout=timeout) as response:
         unpack = _unpacker(response.headers.get("content-encoding", ""))
         body = bytearray()
         async for chunk in response.aiter_raw():

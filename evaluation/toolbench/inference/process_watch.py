@@ -1,4 +1,4 @@
-"""Noticing that another process has ended."""
+"""Noticing that another process has ended, and saying how."""
 
 from __future__ import annotations
 
@@ -40,6 +40,16 @@ def when_process_ends(pid: int, then: Callable[[], None]) -> None:
         then()
 
     threading.Thread(target=watch, name="process-watch", daemon=True).start()
+
+
+def how_it_ended(code: int, last_line: str = "") -> str:
+    """Put the exit code that `subprocess` gives into words; `last_line` is the last that the process printed."""
+    if code == -signal.SIGKILL:
+        return "it was killed (SIGKILL; by the system, if memory ran out)"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in {each.value for each in signal.Signals} else str(-code)
+        return f"it was ended by {name}" + (f": {last_line}" if last_line else "")
+    return f"it ended with exit code {code}" + (f": {last_line}" if last_line else "")
 
 
 def _exists(pid: int) -> bool:

@@ -1,4 +1,7 @@
-"""The client of an API server: arguments in, observation and status code out, whatever the server does.
+"""The client of an API server: arguments in, observation and status code out, whatever a server says.
+
+A server that says nothing to anybody gives no observation: the call raises, because what a model would make of
+that is no answer to its query.
 
 One client serves all conversations of a process. `call` waits in the caller's thread; the HTTP work
 runs on the client's own event loop, because only there can a whole call be given a time limit: a
@@ -42,6 +45,8 @@ T = TypeVar("T")
 VIRTUAL_TIMEOUT_S = 120.0
 TIMEOUT_S = 15.0
 _LOOK_AGAIN_S = 2.0  # the longest wait before looking whether a server is back: that costs it nothing
+_LOOK_S = 5.0
+_CONNECTING_SHARE = 0.9  # of the time that a call has left
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,8 @@ class RetryPolicy:
     """How often a call is tried again, and how long it waits in between.
 
     `failures` counts lost connections and the statuses 429 and 5xx; `rate_limits` the answers "Too many
-    requests error..." and "Rate limit per minute error...". A server to which there is no connection at all
-    is looked for again for `unreachable_s` seconds, in which it can be started anew. The wait doubles from
+    requests error..." and "Rate limit per minute error...". A server that cannot be reached at all is looked
+    for again for `unreachable_s` seconds, in which it can be started anew. The wait doubles from
     the first to the longest one and is shortened at random by up to half, so that conversations that failed
     together do not return together. All of it happens within the time limit of the call.
     """
@@ -152,12 +157,20 @@ class ApiClient:
         self.close()
 
     def call(
-        self, *, category: str, tool_name: str, api_name: str, tool_input: str | dict[str, Any], strip: str
+        self,
+        *,
+        category: str,
+        tool_name: str,
+        api_name: str,
+        tool_input: str | dict[str, Any],
+        strip: str,
+        timeout_s: float | None = None,
     ) -> tuple[str, int]:
         """(observation, status code) of one API call; `replies.py` has the table.
 
-        A server that fails, in whatever way, is an observation and a code too. ApiError only when the
-        client is closed, also by another thread during the call.
+        A server that answers, whatever that is, and one that takes too long is an observation and a code.
+        ApiError for one that cannot be reached at all, for as long as the retry policy or `timeout_s`, which may
+        shorten the call's own limit, allow; and when the client is closed, also during the call.
         """
         request = {
             "category": category,
@@ -168,8 +181,17 @@ class ApiClient:
             "toolbench_key": self._key,
         }
         started = time.monotonic()
-        reply, num_retries = self._run(self._ask(json.dumps(request).encode()))
-        self._count(reply.code, num_retries, latency_s=time.monotonic() - started)
+        limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
+        reply, num_retries = self._run(self._ask(json.dumps(request).encode(), limit_s))
+        seconds = time.monotonic() - started
+        self._count(reply.code, num_retries, latency_s=seconds)
+        if reply.retry == "unreachable":
+            raise ApiError(
+                f"The API server at {self._shown_url} could not be reached for {seconds:.0f} s: start it again, or set "
+                "SERVICE_URL to another one",
+                url=self._shown_url,
+                seconds=seconds,
+            )
         return reply.observation, reply.code
 
     def check(self, *, tries: int = 3, timeout_s: float = 5.0) -> None:
@@ -227,9 +249,9 @@ class ApiClient:
             future.cancel()
             raise
 
-    async def _ask(self, content: bytes) -> tuple[Reply, int]:
+    async def _ask(self, content: bytes, timeout_s: float) -> tuple[Reply, int]:
         """The reply to one call, and how many retries it took."""
-        deadline = self._loop.time() + self._timeout_s
+        deadline = self._loop.time() + timeout_s
         retries: Counter[RetryReason] = Counter()
         first_met: dict[RetryReason, float] = {}
         while True:
@@ -239,27 +261,38 @@ class ApiClient:
             now = self._loop.time()
             waited_s = now - first_met.setdefault(reply.retry, now)
             wait_s = self._retry.wait_s(reply, retries[reply.retry], waited_s, self._rng)
-            if wait_s is None or now + wait_s >= deadline:
+            if wait_s is None:
+                return reply, retries.total()
+            if now + wait_s >= deadline:
+                if reply.retry == "unreachable":  # its caller can tell by the time whose limit that was
+                    await asyncio.sleep(deadline - now)
                 return reply, retries.total()
             retries[reply.retry] += 1
             await asyncio.sleep(wait_s)
 
     async def _ask_once(self, content: bytes, deadline: float) -> Reply:
+        left_s = deadline - self._loop.time()
         exchange = post_json(
-            self._http, self._url, content, toolbench_key=self._key, max_response_bytes=self._max_response_bytes
+            self._http,
+            self._url,
+            content,
+            toolbench_key=self._key,
+            max_response_bytes=self._max_response_bytes,
+            # Over before the call is: whether a server was slow or not there makes a difference.
+            connect_timeout_s=min(self._connect_timeout_s, _CONNECTING_SHARE * left_s),
         )
         try:
-            reply = await asyncio.wait_for(exchange, deadline - self._loop.time())
+            reply = await asyncio.wait_for(exchange, left_s)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            return self._note_outage(error)
         except (asyncio.TimeoutError, httpx.TimeoutException):
             return TIMED_OUT
         except (ResponseTooLarge, httpx.DecodingError):
             return NOT_AN_ANSWER
-        except httpx.ConnectError as error:
-            self._note_outage(error)
-            return UNREACHABLE
         except (httpx.HTTPError, OSError) as error:
             _log.debug("call to %s failed: %s", self._shown_url, type(error).__name__)
-            return CONNECTION_LOST
+            # This call's fault, or the server's end? A tunnel or a proxy in between lets one connect to nobody.
+            return CONNECTION_LOST if await self._is_there(deadline) else self._note_outage(error)
         self._note_answer()
         return read_reply(
             reply.status,
@@ -268,7 +301,7 @@ class ApiClient:
             is_replay=reply.headers.get("x-cache") == "HIT",
         )
 
-    def _note_outage(self, error: httpx.ConnectError) -> None:
+    def _note_outage(self, error: Exception) -> Reply:
         if self._unreachable_since is None:
             self._unreachable_since = self._loop.time()
             _log.warning(
@@ -277,6 +310,7 @@ class ApiClient:
                 _describe(error),
                 min(self._retry.unreachable_s, self._timeout_s),
             )
+        return UNREACHABLE
 
     def _note_answer(self) -> None:
         if self._unreachable_since is not None:
@@ -309,6 +343,16 @@ class ApiClient:
         if status == 404 or 300 <= status < 400 or status >= 500:
             return f"status {status}"
         return None
+
+    async def _is_there(self, deadline: float) -> bool:
+        """Whether somebody answers where the service should be; who takes long may still do so."""
+        try:
+            await asyncio.wait_for(self._get_status(self._url), min(_LOOK_S, deadline - self._loop.time()))
+        except asyncio.TimeoutError:
+            return True
+        except (httpx.HTTPError, OSError):
+            return False
+        return True
 
     async def _get_status(self, url: httpx.URL) -> int:
         async with self._http.stream("GET", url) as response:  # the body, of whatever size, is not read
@@ -346,4 +390,4 @@ def _describe(error: Exception) -> str:
         if isinstance(cause, ConnectionResetError):
             return "connection reset"
         cause = cause.__cause__ or cause.__context__
-    return str(error) or type(error).__name__
+    return "no connection in time" if isinstance(error, httpx.ConnectTimeout) else str(error) or type(error).__name__

@@ -44,9 +44,9 @@ def _failure(text: str, code: int, retry: RetryReason | None = None, retry_after
 
 
 TIMED_OUT = _failure("Timeout error...", TIMEOUT)
-# ToolBench has no text for a server that cannot be reached (its run ends there); this is ours.
+# ToolBench has no text for a connection that is lost (its run ends there); this is ours.
 CONNECTION_LOST = _failure("Connection error...", REQUEST_INVALID, retry="failure")
-UNREACHABLE = replace(CONNECTION_LOST, retry="unreachable")
+UNREACHABLE = replace(CONNECTION_LOST, retry="unreachable")  # in the end no observation, but an error
 NOT_AN_ANSWER = _failure("request invalid, data error", REQUEST_INVALID)
 
 

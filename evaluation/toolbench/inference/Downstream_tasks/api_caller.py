@@ -14,9 +14,21 @@ DEFAULT_SERVICE_URL = "http://localhost:8080/virtual"
 
 
 class ApiCaller(Protocol):
-    """`call` may be used from any thread; what goes wrong is an observation and a status code too."""
+    """`call` may be used from any thread; what goes wrong is an observation and a status code too.
 
-    def call(self, *, category: str, tool_name: str, api_name: str, tool_input: str, strip: str) -> tuple[str, int]: ...
+    `timeout_s` may shorten the call's own limit. ApiError where nobody is there to be asked.
+    """
+
+    def call(
+        self,
+        *,
+        category: str,
+        tool_name: str,
+        api_name: str,
+        tool_input: str,
+        strip: str,
+        timeout_s: float | None = None,
+    ) -> tuple[str, int]: ...
 
 
 def service_url() -> str:

@@ -55,7 +55,16 @@ class LocalApis:
         # Beside the tools in ToolBench's data folder: toolenv/tools and toolenv/response_examples.
         self._schema_root = str(Path(tools_root).parent / "response_examples")
 
-    def call(self, *, category: str, tool_name: str, api_name: str, tool_input: str, strip: str) -> tuple[str, int]:
+    def call(
+        self,
+        *,
+        category: str,
+        tool_name: str,
+        api_name: str,
+        tool_input: str,
+        strip: str,
+        timeout_s: float | None = None,
+    ) -> tuple[str, int]:
         """Return (observation, status code) of one call, whatever the tool's code does."""
         answer = get_rapidapi_response(
             {
@@ -69,6 +78,7 @@ class LocalApis:
             api_customization=self._api_customization,
             tools_root=self._tools_root,
             schema_root=self._schema_root,
+            timeout_s=CALL_TIMEOUT_S if timeout_s is None else min(timeout_s, CALL_TIMEOUT_S),
         )
         error = answer["error"]
         return json.dumps(answer), TIMEOUT if error == _TIMEOUT_ERROR else CODE_OF_ERROR.get(error, SUCCESS)
@@ -79,6 +89,7 @@ def get_rapidapi_response(
     api_customization: bool = False,
     tools_root: str = "data.toolenv.tools",
     schema_root: str = "data/toolenv/response_examples",
+    timeout_s: float = CALL_TIMEOUT_S,
 ) -> dict[str, str]:
     """Return {"error", "response"} of the API that `input_dict` names; "error" is empty after a good call.
 
@@ -101,7 +112,7 @@ def get_rapidapi_response(
     try:
         if record.relative_path() is None:
             raise DataError("no API can have such names")
-        response = within(CALL_TIMEOUT_S, lambda: files.function(record.category, tool_name, record.api)(**arguments))
+        response = within(timeout_s, lambda: files.function(record.category, tool_name, record.api)(**arguments))
     except TimeoutError:
         return {"error": _TIMEOUT_ERROR, "response": ""}
     except Exception as error:  # the model is told, and may try something else

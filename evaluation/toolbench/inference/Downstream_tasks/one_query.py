@@ -10,7 +10,7 @@ from evaluation.toolbench.inference.Algorithms.base_search import base_search_me
 from evaluation.toolbench.inference.Algorithms.DFS import DFS_tree_search
 from evaluation.toolbench.inference.Algorithms.events import Events
 from evaluation.toolbench.inference.Algorithms.single_chain import single_chain
-from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller
+from evaluation.toolbench.inference.Downstream_tasks.api_caller import ApiCaller, api_caller
 from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of, end_conversation
 from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.environment import Retriever, rapidapi_wrapper
@@ -32,12 +32,18 @@ class Tools:
 
 
 def run_query(
-    task: Task, config: RunConfig, tools: Tools, *, process_id: int = 0, callbacks: Sequence[Any] | None = None
+    task: Task,
+    config: RunConfig,
+    tools: Tools,
+    *,
+    process_id: int = 0,
+    callbacks: Sequence[Any] | None = None,
+    client: ApiCaller | None = None,
 ) -> int | None:
     """Run one query and write its answer; return the search's result, None where there is an answer already.
 
-    `config` is what `task.args` says. `callbacks` are told of what happens (`events.py`). Whatever goes wrong is
-    raised and nothing is written.
+    `config` is what `task.args` says. `callbacks` are told of what happens (`events.py`); `client` makes the calls,
+    by default the one that `config` asks for. Whatever goes wrong is raised and nothing is written.
     """
     text = task.data_dict["query"]
     answers = AnswerFolder(task.output_dir_path, task.method)
@@ -53,7 +59,7 @@ def run_query(
         tools.retriever,
         config.tools,
         process_id=process_id,
-        client=api_caller(config.tools),
+        client=api_caller(config.tools) if client is None else client,
         tool_files=tools.files,
     )
     events.send("on_tool_retrieval_end", tools=[function["function"] for function in env.truth_functions.values()])

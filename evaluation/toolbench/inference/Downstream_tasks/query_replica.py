@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller
 from evaluation.toolbench.inference.Downstream_tasks.backbones import (
     checkout_class,
     device_map_of,
@@ -21,17 +22,16 @@ from evaluation.toolbench.inference.Downstream_tasks.backbones import (
 from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig, ToolConfig
 from evaluation.toolbench.inference.Downstream_tasks.functions import ToolPackage
 from evaluation.toolbench.inference.Downstream_tasks.one_query import Tools, run_query
+from evaluation.toolbench.inference.Downstream_tasks.query_calls import QueryCalls
 from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles, read_tools_json
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
 from evaluation.toolbench.inference.records.event_log import EventLog
-from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, FINISH_NAME, GAVE_UP
 from evaluation.toolbench.inference.records.queries import Task
 from evaluation.toolbench.inference.replicas.limits import StopBetweenSteps
 from evaluation.toolbench.inference.replicas.memory_sampler import MemorySampler
 from evaluation.toolbench.inference.replicas.replica import Replica, Work
-from evaluation.toolbench.inference.replicas.watched_engine import Meter, watched_query
-from evaluation.toolbench.virtual_api.own_answers import is_not_recorded
+from evaluation.toolbench.inference.replicas.watched_engine import watched_query
 
 LOADER = f"{__name__}:load"
 
@@ -105,32 +105,17 @@ def query_work(replica: Replica, job: QueryJob) -> Iterator[Work]:
                 log.query(query_id, method=task.method, text=str(task.data_dict["query"])) as recorder,
                 watched_query(config.limits, recorder) as clock,
             ):
+                calls = QueryCalls(api_caller(config.tools), clock, meter)
                 run_query(
                     task,
                     config,
                     tools,
                     process_id=job.process_id + (0 if is_alone else position),
-                    callbacks=[StopBetweenSteps(replica.stop), clock, recorder, ApiMeter(meter)],
+                    callbacks=[StopBetweenSteps(replica.stop), clock, recorder, calls],
+                    client=calls,
                 )
 
         yield Work(run_item, num_threads, device_map_of(job.tasks[0].backbone_model))
-
-
-class ApiMeter:
-    """A search's callback that counts API calls. One for each conversation, as a call's end does not name it."""
-
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        self._name = ""
-
-    def on_tool_start(self, depth: int, tool_name: str, tool_input: str) -> None:
-        self._name = tool_name
-        if self._name != FINISH_NAME:  # answered without an API
-            self._meter.call_began()
-
-    def on_tool_end(self, depth: int, output: str, status: int) -> None:
-        if self._name != FINISH_NAME:
-            self._meter.call_ended(is_error=status not in (0, FINAL_ANSWER, GAVE_UP), is_miss=is_not_recorded(output))
 
 
 def _tool_package(tools: ToolConfig) -> ToolPackage | None:

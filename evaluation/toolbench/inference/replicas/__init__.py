@@ -19,8 +19,8 @@ tests/helpers/replica.py is the smallest.
            yield Work(run_item, num_conversations=8)   # run_item(item id): a plain result, or None for a file
 
    `job` is whatever plain value the run puts in `Setup`. `run_item` is called on many threads at once. An
-   exception is its item's failure; OutputError and ServerError end the run, EngineStoppedError the replica. When
-   `replica.stop` is set, it raises StopRequested at its next step.
+   exception is its item's failure; ApiError lets the item be tried again, OutputError and ServerError end the run,
+   EngineStoppedError the replica. When `replica.stop` is set, it raises StopRequested at its next step.
 
 2. Hooks for the supervisor: `start` makes a `ProcessHandle(Setup(spec, "my.module:load", job))`, or a
    `ThreadHandle` for a replica in this process; `done(item id, result)` and `failed(item id, problem)` are told of

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import IO, Protocol
 
+from evaluation.toolbench.inference.process_watch import how_it_ended
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
 from evaluation.toolbench.inference.replicas.messages import Setup
 from evaluation.toolbench.inference.replicas.replica import ParentLine, Replica, Work, serve
@@ -82,7 +82,7 @@ class ProcessHandle:
 
     def ended(self) -> str | None:
         code = self._process.poll()
-        return None if code is None else _how_it_ended(code, self._last_line())
+        return None if code is None else how_it_ended(code, self._last_line())
 
     def end(self, *, by_force: bool) -> None:
         if not by_force:
@@ -152,12 +152,3 @@ def _unnamed_file(name: str) -> IO[bytes]:
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create(name), "w+b")
     return tempfile.TemporaryFile()
-
-
-def _how_it_ended(code: int, last_line: str) -> str:
-    if code == -signal.SIGKILL:
-        return "it was killed (SIGKILL; by the system, if memory ran out)"
-    if code < 0:
-        name = signal.Signals(-code).name if -code in {each.value for each in signal.Signals} else str(-code)
-        return f"it was ended by {name}" + (f": {last_line}" if last_line else "")
-    return f"it ended with exit code {code}" + (f": {last_line}" if last_line else "")

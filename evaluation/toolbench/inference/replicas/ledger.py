@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 @dataclass
 class Ledger:
     """Every item is in exactly one place. An item is tried at most `max_tries` times; a replica that is lost with
-    it, for whatever reason, costs one."""
+    it, or gives it back, for whatever reason, costs one."""
 
     max_tries: int = 3
     waiting: deque[str] = field(default_factory=deque)

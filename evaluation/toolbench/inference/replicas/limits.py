@@ -1,7 +1,7 @@
 """Limits on the time of a generation, a step and a query, so that one query cannot hold up the end of a run.
 
-A query that meets one fails, and the next run tries it again. An API call has the client's own limit. `Patience`
-is the parent's, with whole replicas.
+A query that meets one fails, and the next run tries it again. An API call has the client's own limit and ends with
+the query's time. `Patience` is the parent's, with whole replicas.
 """
 
 from __future__ import annotations
@@ -51,10 +51,16 @@ class QueryClock:
         self._query_start = self._step_start = time.monotonic()
 
     def on_chain_start(self, **_: Any) -> None:
-        now = time.monotonic()
-        if now - self._query_start >= self._limits.query_s:
+        self.check_query()
+        self._step_start = time.monotonic()
+
+    def query_left_s(self) -> float:
+        return self._query_start + self._limits.query_s - time.monotonic()
+
+    def check_query(self) -> None:
+        """Raise TimeIsUp once the query's time is over."""
+        if self.query_left_s() <= 0:
             raise TimeIsUp(_message("the query", "--query_timeout", self._limits.query_s))
-        self._step_start = now
 
     def tightest(self) -> tuple[float, str]:
         """Return the seconds that a generation which begins now may take, and what to say when they are over."""
@@ -62,7 +68,7 @@ class QueryClock:
         return min(
             (limits.generation_s, _message("a generation", "--generation_timeout", limits.generation_s)),
             (self._step_start + limits.step_s - now, _message("a step", "--step_timeout", limits.step_s)),
-            (self._query_start + limits.query_s - now, _message("the query", "--query_timeout", limits.query_s)),
+            (self.query_left_s(), _message("the query", "--query_timeout", limits.query_s)),
         )
 
 

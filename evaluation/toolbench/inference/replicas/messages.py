@@ -76,6 +76,14 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenBack:
+    """The item met what is not its own and may pass, such as an API server that is away: it may be tried again."""
+
+    item_id: str
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """How the replica is doing, every second. `progress` grows whenever the model or an API has done something."""
 
@@ -117,4 +125,4 @@ class Ended:
     """Everything is reported and given back."""
 
 
-FromReplica = Loaded | LoadFailed | Done | Failed | Dropped | Beat | Broken | Log | Ended
+FromReplica = Loaded | LoadFailed | Done | Failed | Dropped | GivenBack | Beat | Broken | Log | Ended

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from evaluation.toolbench.inference.errors import OutputError, ServerError, StopRequested
+from evaluation.toolbench.inference.errors import ApiError, OutputError, ServerError, StopRequested
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, conversations_in
 from evaluation.toolbench.inference.replicas.messages import (
@@ -21,6 +21,7 @@ from evaluation.toolbench.inference.replicas.messages import (
     Ended,
     Failed,
     FromReplica,
+    GivenBack,
     Loaded,
     LoadFailed,
     Log,
@@ -187,6 +188,8 @@ class ReplicaServer:
             return Dropped(item_id)
         except (OutputError, ServerError) as error:
             return Failed(item_id, Problem.of(error), ends_run=True)
+        except ApiError as error:
+            return GivenBack(item_id, Problem.of(error))
         except Exception as error:  # this item's own; the others go on
             if self._replica.watch.is_broken(error):
                 return Broken(Problem.of(error))

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from evaluation.toolbench.inference.replicas.messages import (
     Ended,
     Failed,
     FromReplica,
+    GivenBack,
     Loaded,
     LoadFailed,
     Log,
@@ -38,7 +39,7 @@ from evaluation.toolbench.inference.run_display.status import ReplicaState, Repl
 
 logger = logging.getLogger(__name__)
 
-MAX_TRIES = 3  # of an item that its replica dies with
+MAX_TRIES = 3  # of an item that its replica dies with, or gives back
 MAX_RESTARTS = 2  # consecutive ones of a replica, without an item that came to its end
 _TURN_S = 0.2
 _LOADING_PATIENCE = 6  # loading may take this many times `Patience.replica_s`
@@ -211,6 +212,8 @@ class Supervisor:
                 self._fail_to_load(replica, problem)
             case Done() | Failed():
                 self._note_end(replica, message)
+            case GivenBack(item_id, problem):
+                self._take_back(replica, item_id, problem)
             case Dropped(item_id):
                 self._ledger.end(replica.spec.number, item_id)
             case Broken(problem):
@@ -284,7 +287,7 @@ class Supervisor:
             "it is started again" if again else "it is not started again",
         )
         for item_id in held:
-            self._give_back(replica, item_id, reason)
+            self._give_back(replica, item_id, Problem(LOST, f"{replica.spec.name} was lost while it ran: {reason}"))
 
     def _settle(self, replica: _Replica) -> None:
         """Count what a replica still held when the run was stopped: done, where it only could not say so, or left."""
@@ -293,15 +296,25 @@ class Supervisor:
             if self._hooks.is_done(item_id):
                 self._hooks.done(item_id, None)
 
-    def _give_back(self, replica: _Replica, item_id: str, reason: str) -> None:
+    def _take_back(self, replica: _Replica, item_id: str, problem: Problem) -> None:
+        """Let an item that met what is not its own be tried again, by this replica or another."""
+        replica.last_progress = time.monotonic()
+        if item_id not in self._ledger.held_by(replica.spec.number):
+            return
+        if self._stop_asked is None:
+            self._give_back(replica, item_id, problem)
+        else:
+            self._ledger.end(replica.spec.number, item_id)
+
+    def _give_back(self, replica: _Replica, item_id: str, problem: Problem) -> None:
+        """Let an item that is not over wait again; after its last try it has failed with `problem`."""
         number = replica.spec.number
         if self._hooks.is_done(item_id):  # it died between the result and its message
             self._ledger.end(number, item_id)
             self._hooks.done(item_id, None)
         elif not self._ledger.give_back(number, item_id):
-            tries = self._ledger.num_tries(item_id)
-            text = f"{replica.spec.name} was lost while it ran: {reason}; {tries} tries of {MAX_TRIES}"
-            self._hooks.failed(item_id, Problem(LOST, text))
+            tries = f"{self._ledger.num_tries(item_id)} tries of {MAX_TRIES}"
+            self._hooks.failed(item_id, replace(problem, message=f"{problem.message}; {tries}"))
 
     def _miss_start(self, replica: _Replica, error: OSError) -> None:
         again = replica.plan_restart(may_restart=True)

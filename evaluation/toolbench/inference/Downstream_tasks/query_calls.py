@@ -1,0 +1,46 @@
+"""One query's calls of APIs: counted, and within the query's time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evaluation.toolbench.inference.Downstream_tasks.api_caller import ApiCaller
+from evaluation.toolbench.inference.errors import ApiError
+from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, FINISH_NAME, GAVE_UP
+from evaluation.toolbench.inference.replicas.limits import QueryClock
+from evaluation.toolbench.inference.replicas.watched_engine import Meter
+from evaluation.toolbench.virtual_api.own_answers import is_not_recorded
+
+
+class QueryCalls:
+    """What the environment of one query calls APIs with; also a callback of its search, which counts the calls.
+
+    A call ends with the query's time at the latest, also while its API server is away.
+    """
+
+    def __init__(self, caller: ApiCaller, clock: QueryClock, meter: Meter) -> None:
+        self._caller = caller
+        self._clock = clock
+        self._meter = meter
+        self._name = ""
+
+    def call(self, **request: Any) -> tuple[str, int]:
+        """Return (observation, status code). TimeIsUp at the end of the query's time, ApiError without a server."""
+        try:
+            reply = self._caller.call(**request, timeout_s=max(0.0, self._clock.query_left_s()))
+            self._clock.check_query()
+        except BaseException as error:
+            self._meter.call_ended(is_error=True)  # the search ends here, and tells of no end of the call
+            if isinstance(error, ApiError):
+                self._clock.check_query()
+            raise
+        return reply
+
+    def on_tool_start(self, depth: int, tool_name: str, tool_input: str) -> None:
+        self._name = tool_name
+        if self._name != FINISH_NAME:  # answered without an API
+            self._meter.call_began()
+
+    def on_tool_end(self, depth: int, output: str, status: int) -> None:
+        if self._name != FINISH_NAME:
+            self._meter.call_ended(is_error=status not in (0, FINAL_ANSWER, GAVE_UP), is_miss=is_not_recorded(output))

@@ -1,0 +1,59 @@
+"""The API server beside a run is kept alive: real processes, killed, ended and stopped for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+
+import psutil
+import pytest
+
+from evaluation.toolbench.launcher import api_server
+from evaluation.toolbench.launcher.api_server import ApiServer
+from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
+from tests.helpers.pipeline import ROOT, wait_for
+
+CALL = {"category": "Data", "tool_name": "t", "api_name": "a", "tool_input": "{}", "strip": "truncate"}
+REPLY = {"error": "", "response": "fine"}
+
+
+@pytest.fixture
+def cache_dir(tmp_path):
+    folder = tmp_path / "cache/Data/t_for_Data"
+    folder.mkdir(parents=True)
+    (folder / "a.json").write_text(json.dumps({"{}": REPLY}))
+    return tmp_path / "cache"
+
+
+def server_pids() -> list[int]:
+    """The process ids of this process's API servers that run."""
+    return [child.pid for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP], ids=lambda number: number.name)
+def test_a_server_that_dies_or_hangs_is_started_again_and_costs_calls_nothing_but_time(
+    cache_dir, monkeypatch, caplog, number
+):
+    monkeypatch.setattr(api_server, "_ASK_EVERY_S", 0.1)
+    monkeypatch.setattr(api_server, "_ANSWER_S", 1.0)
+    with ApiServer(cache_dir, ROOT) as server, ApiClient(server.url(), retry=RetryPolicy(unreachable_s=300)) as client:
+        for _ in range(2):
+            assert client.call(**CALL) == (json.dumps(REPLY), 0)
+            before = server_pids()
+            os.kill(before[0], number)
+            while server_pids() in (before, []):
+                assert client.call(**CALL) == (json.dumps(REPLY), 0)
+    assert "The API server is gone: it " in caplog.text
+    assert not psutil.Process().children()
+
+
+def test_a_server_that_cannot_be_started_again_is_given_up_in_a_few_lines(cache_dir, caplog):
+    with ApiServer(cache_dir, ROOT) as server:
+        server.url()
+        wait_for(lambda: api_server._answers(server.url()))
+        shutil.rmtree(cache_dir)
+        os.kill(server_pids()[0], signal.SIGKILL)
+        wait_for(lambda: "is not started again: No response cache at" in caplog.text)
+    assert len(caplog.records) <= 6
