@@ -81,7 +81,9 @@ class TokenDrawer:
         if has_trie:
             self._nodes.index_copy_(0, slots[rows], step_nodes(draws.groups, nodes, tokens, vocab_size))
         if seen is not None:
-            seen[slots[rows], tokens] = True
+            seen.view(-1).index_fill_(
+                0, slots[rows] * vocab_size + tokens, True
+            )  # an assignment would wait for the GPU
         self._drawn.index_copy_(0, rows, tokens)
         self.tokens.index_copy_(0, slots, self._drawn[:num_drawn])
         return scores
@@ -92,8 +94,7 @@ class TokenDrawer:
             size = (len(self.tokens), self.head.vocab_size)
             self._seen = torch.zeros(size, dtype=torch.bool, device=self.head.device)
         for slot, token_ids in histories:
-            self._seen[slot] = False
-            self._seen[slot, to_device(token_ids, torch.int64, self.head.device)] = True
+            self._seen[slot].zero_().index_fill_(0, to_device(token_ids, torch.int64, self.head.device), True)
         return self._seen
 
 
