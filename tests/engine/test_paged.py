@@ -135,11 +135,13 @@ def test_conversations_at_once_get_the_tokens_of_the_reference(family, options):
             thread.start()
         for thread in threads:
             thread.join()
+        num_tokens = engine.num_tokens()
         wait_until_idle(engine)
         assert engine.page_use().num_free == options["num_pages"]
         if options["num_pages"] * options["page_size"] < 200:
             assert engine.counts().preemptions + engine.counts().evictions > 0
     assert len(exchanges) == 8
+    assert num_tokens == sum(len(result.token_ids) for each in exchanges.values() for _, result in each)
     for request, result in (exchange for number in exchanges for exchange in exchanges[number]):
         assert_allowed(request, result)
         assert result == reference(request)

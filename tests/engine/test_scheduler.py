@@ -134,6 +134,16 @@ def test_every_request_ends_with_its_own_tokens_and_no_page_is_lost(
     assert scheduler.pool.num_free == num_pages
 
 
+def test_tokens_count_as_they_are_taken_and_not_when_their_generation_ends():
+    scheduler = Scheduler(PagePool(8, 4), Limits())
+    device = PretendDevice(scheduler, VOCAB_SIZE)
+    one = Sequence(0, GenerationRequest([1, 2], 3, TokenSet([])), 3)
+    scheduler.add(one)
+    for count in (1, 2, 3):
+        step(scheduler, device)
+        assert (scheduler.counts.generated_tokens, one.is_over) == (count, count == 3)
+
+
 def test_the_youngest_gives_way_when_pages_are_short():
     scheduler = Scheduler(PagePool(7, 4), Limits())
     device = PretendDevice(scheduler, VOCAB_SIZE)

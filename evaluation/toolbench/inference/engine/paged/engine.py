@@ -200,6 +200,10 @@ class PagedEngine(Engine):
         """Return the steps launched so far."""
         return self._scheduler.counts.steps
 
+    def num_tokens(self) -> int:
+        """Return the tokens generated so far, those of generations that still run included."""
+        return self._scheduler.counts.generated_tokens
+
     def kv_tokens(self) -> int:
         """Return how many tokens the page pool holds."""
         return self._scheduler.pool.num_pages * self._scheduler.pool.page_size

@@ -35,12 +35,13 @@ _TOKENS_LIKE_ONE = 40  # stored tokens whose reading costs what reading one new 
 
 @dataclass(slots=True)
 class Counts:
-    """What a scheduler has done so far; tokens count when their step is launched."""
+    """What a scheduler has done so far; tokens count when their step is launched, but for the generated ones."""
 
     steps: int = 0
     prefill_tokens: int = 0  # prompt tokens read by the model, those read again after a preemption included
     reused_tokens: int = 0  # prompt tokens that were in the pages already
     drawn_tokens: int = 0
+    generated_tokens: int = 0  # taken by the host: those that are part of a result, or will be
     preemptions: int = 0
     evictions: int = 0  # idle conversations that lost their pages
 
@@ -142,6 +143,7 @@ class Scheduler:
             sequence = row.sequence
             if sequence.is_over:  # noticed one step late: what was drawn behind the end is nobody's
                 continue
+            self.counts.generated_tokens += not sequence.num_best  # scores make no tokens
             if sequence.add_token(token):
                 self._finish(sequence)
                 ended.append(sequence)
