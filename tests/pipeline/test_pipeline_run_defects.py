@@ -226,8 +226,9 @@ def test_d23_toolgen_is_told_every_setting(world, tmp_path, monkeypatch):
         options = parse_options(world.flags(tmp_path, model_path=world.data, **changes))
         rapidapi_multithread.pipeline_runner(options, server=True).get_backbone_model()
 
-    load(max_sequence_length=2048, num_gpus=3, max_gpu_memory="20GiB")
+    load(max_sequence_length=2048, num_gpus=3, max_gpu_memory="20GiB", generation_config="ignore")
     assert (told["max_sequence_length"], told["num_gpus"], told["max_gpu_memory"]) == (2048, 3, "20GiB")
+    assert told["generation_config"] == "ignore"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
     load()
     assert told["num_gpus"] == 5
@@ -352,6 +353,16 @@ def test_run_json_is_true_while_the_run_goes_on(runner_of, tmp_path, monkeypatch
     assert record.layout[0].num_conversations == 2
     ended = read_run_record(tmp_path / "answers")
     assert (ended.status, ended.counts) == ("finished", Counts(queries=len(CITIES), answered=len(CITIES)))
+
+
+def test_run_json_says_how_the_model_was_drawn_from(world, runner_of, tmp_path):
+    settings = {"repetition_penalty": 1.05, "top_k": 20}
+    (world.data / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    for flag, sampling in (("checkpoint", {**settings, "top_p": 1.0}), ("ignore", {"top_k": 0, "top_p": 1.0})):
+        runner_of(FewSteps(), generation_config=flag, overwrite=True).run()
+        configuration = read_run_record(tmp_path / "answers").configuration
+        assert configuration["generation_config"] == flag
+        assert configuration["sampling"] == {"repetition_penalty": 1.0, **sampling}
 
 
 def test_a_generation_that_never_ends_does_not_hold_up_a_ctrl_c(world, runner_of, tmp_path):

@@ -7,7 +7,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from evaluation.toolbench.inference.Downstream_tasks.config import CheckoutConfig, RunConfig
+from evaluation.toolbench.inference.Downstream_tasks.config import CheckoutConfig, ModelConfig, RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.options import server_settings
 from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import ConfigError
@@ -119,6 +119,19 @@ def device_map_of(backbone: Any) -> dict[str, Any]:
     return dict(getattr(getattr(backbone, "model", None), "hf_device_map", None) or {})
 
 
+def sampling_of(model: ModelConfig) -> dict[str, float]:
+    """Return what the checkpoint's generation settings make hold of every generation; `{}` for the checkout's models.
+
+    `top_k` (0: off) and `top_p` matter at temperatures above 0 only.
+    """
+    if not model.is_toolgen:
+        return {}
+    from evaluation.toolbench.inference.toolgen.checkpoint_sampling import checkpoint_sampling
+
+    sampling = checkpoint_sampling(model.model_path, model.generation_config, warns=False)
+    return {name: getattr(sampling, name) for name in ("repetition_penalty", "top_k", "top_p")}
+
+
 def checkout_class(module: str, name: str) -> Any:
     """Import a class of the checkout's `LLM/<module>.py`. ConfigError without a checkout or one of its packages."""
     path = f"{_LLM}.{module}"
@@ -158,5 +171,6 @@ def _toolgen_settings(config: RunConfig, num_gpus: int, serving: Serving | None)
         "restrict_actions": model.restrict_actions,
         "max_new_tokens": model.max_new_tokens,
         "seed": model.seed,
+        "generation_config": model.generation_config,
         "serving": serving,
     }

@@ -16,7 +16,7 @@ from evaluation.toolbench.inference.engine import ENGINES, SERVER_WAIT_S
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, AutoOr, GpuConfig
 from evaluation.toolbench.inference.replicas.limits import Patience, TimeLimits
-from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, Restriction
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, GenerationSettings, Restriction
 from evaluation.toolbench.inference.toolgen.catalog import default_data_dir
 
 BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama", "chatgpt_function", "davinci")
@@ -43,6 +43,7 @@ class ModelConfig:
     prompt_layout: str = AgentOptions.prompt_layout
     system_prompt_file: str | None = None
     seed: int = AgentOptions.seed
+    generation_config: GenerationSettings = AgentOptions.generation_config
     engine: str = AUTO
     engine_url: str | None = None  # of the engine "server", as the other three
     engine_model: str | None = None

@@ -170,6 +170,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--restrict_actions", choices=("off", "all", "truth"),
         help="what may be generated as an action: off: anything; all: tools of the catalog; "
         "truth: tools of the query's own list")
+    add("--generation_config", choices=("checkpoint", "ignore"),
+        help="checkpoint: repetition_penalty, top_k and top_p of its generation_config.json hold, as with "
+        "transformers' generate; ignore: they do not")
     add("--prompt_layout", choices=("upstream", "trained"),
         help="upstream: prompts as ToolGen's inference writes them; trained: as in its training data")
     add("--system_prompt_file", metavar="FILE",

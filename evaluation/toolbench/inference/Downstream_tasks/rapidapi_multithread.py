@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.toolbench.inference.Algorithms.base_search import base_search_method
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller
-from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of, layout_for
+from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of, layout_for, sampling_of
 from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.functions import (
@@ -233,7 +233,7 @@ class pipeline_runner:
             progress=self._progress,
             start=start,
             patience=Patience(config.replica_timeout, config.generation_timeout, call_s=VIRTUAL_TIMEOUT_S),
-            configuration={**vars(self.args), **config.flags()},
+            configuration={**vars(self.args), **config.flags(), "sampling": sampling_of(config.model)},
             seed=config.model.seed,
             load_s=self._load_s,
             replaces_answers=config.overwrite,

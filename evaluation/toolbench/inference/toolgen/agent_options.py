@@ -13,6 +13,7 @@ from evaluation.toolbench.inference.toolgen.chat_format import chat_format
 from evaluation.toolbench.inference.toolgen.prompts import prompt_layout
 
 Restriction = Literal["off", "all", "truth"]
+GenerationSettings = Literal["checkpoint", "ignore"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +30,18 @@ class AgentOptions:
     restrict_actions: Restriction = "off"
     max_new_tokens: int = 512  # of a thought, an action that is not restricted, or arguments
     seed: int = 42  # of what is drawn at temperatures above 0
+    # Whether the repetition penalty, top_k and top_p of the checkpoint's generation_config.json hold, or "ignore".
+    generation_config: GenerationSettings = "checkpoint"
 
     def __post_init__(self) -> None:
         chat_format(self.template)
         prompt_layout(self.prompt_layout)
         if self.indexing not in FINISH_ACTIONS:
             raise ConfigError(f"unknown indexing {self.indexing!r}: use {', '.join(FINISH_ACTIONS)}")
-        if self.restrict_actions not in get_args(Restriction):
-            known = ", ".join(get_args(Restriction))
-            raise ConfigError(f"unknown restrict_actions {self.restrict_actions!r}: use one of {known}")
+        for name, choices in (("restrict_actions", Restriction), ("generation_config", GenerationSettings)):
+            value, known = getattr(self, name), get_args(choices)
+            if value not in known:
+                raise ConfigError(f"unknown {name} {value!r}: use one of {', '.join(known)}")
         for name in ("max_sequence_length", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")

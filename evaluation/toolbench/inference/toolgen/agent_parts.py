@@ -13,14 +13,15 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.remote.handshake import Needs
-from evaluation.toolbench.inference.engine.request import Engine
+from evaluation.toolbench.inference.engine.request import Engine, Sampling
 from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import read_config
 from evaluation.toolbench.inference.multi_gpu.loading import gpu_budgets, load_model, load_replica
 from evaluation.toolbench.inference.multi_gpu.model_files import find_model, has_tokenizer
 from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
-from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, Restriction
+from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, GenerationSettings, Restriction
 from evaluation.toolbench.inference.toolgen.checkout import repository_root
+from evaluation.toolbench.inference.toolgen.checkpoint_sampling import checkpoint_sampling
 from evaluation.toolbench.inference.toolgen.language import ToolLanguage
 from evaluation.toolbench.inference.toolgen.server_needs import needs_of
 
@@ -37,7 +38,7 @@ class Serving:
 
 
 class MoreOptions(TypedDict, total=False):
-    """What both agents take beside ToolGen's own arguments. The first six are fields of AgentOptions."""
+    """What both agents take beside ToolGen's own arguments. The first seven are fields of AgentOptions."""
 
     data_dir: str | Path | None
     system_prompt_file: str | Path | None
@@ -45,6 +46,7 @@ class MoreOptions(TypedDict, total=False):
     restrict_actions: Restriction
     max_new_tokens: int
     seed: int
+    generation_config: GenerationSettings
     engine: str  # "auto", "paged", "generate" or "server"
     dtype: str  # "auto": bfloat16 on a GPU, float32 on the CPU
     serving: Serving | None
@@ -62,13 +64,14 @@ def load_agent_parts(
     dtype: str = "auto",
     serving: Serving | None = None,
     **agent_options: Any,
-) -> tuple[ToolLanguage, PreTrainedModel | None, Engine]:
-    """Load the language, and the model with its engine as `load_engine` makes them.
+) -> tuple[ToolLanguage, PreTrainedModel | None, Engine, Sampling]:
+    """Load the language, the model with its engine as `load_engine` makes them, and the checkpoint's sampling.
 
     `agent_options` are fields of AgentOptions.
     """
     options = AgentOptions(**agent_options)
     config = read_config(model_path)
+    sampling = checkpoint_sampling(model_path, options.generation_config)
     language = ToolLanguage(load_tokenizer(model_path), options, indented_prompt=indented_prompt)
     language.actions.check_rows(config.get_text_config().vocab_size)
     if language.texts.own and not is_bundled(model_path):
@@ -87,7 +90,7 @@ def load_agent_parts(
         max_gpu_memory=max_gpu_memory,
         serving=serving or Serving(),
     )
-    return language, model, made
+    return language, model, made, sampling
 
 
 def load_engine(

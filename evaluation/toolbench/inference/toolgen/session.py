@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,13 +48,20 @@ class AgentSession:
     conversation_history: list[Message]
 
     def __init__(
-        self, language: ToolLanguage, model: PreTrainedModel | None, engine: Engine, *, model_name: str = ""
+        self,
+        language: ToolLanguage,
+        model: PreTrainedModel | None,
+        engine: Engine,
+        sampling: Sampling | None = None,
+        *,
+        model_name: str = "",
     ) -> None:
         language.actions.check_rows(engine.vocab_size)
         options = language.options
         self.language = language
         self.model = model
         self.engine = engine
+        self.sampling = sampling or Sampling()  # of every generation, but for its temperature and seed
         self.model_name = model_name
         self.template = options.template
         self.indexing = options.indexing
@@ -191,4 +198,4 @@ class AgentSession:
     def _sampling(self, temperature: float, phase: Phase) -> Sampling:
         progress = self._progress
         seed = draw_seed(self.language.options.seed, progress.query_id, progress.step, phase, progress.attempt)
-        return Sampling(temperature=temperature, seed=seed)
+        return replace(self.sampling, temperature=temperature, seed=seed)
