@@ -60,10 +60,15 @@ class MaskOutsideTrie(LogitsProcessor):
         return masked
 
 
-def transformers_search(model, prompt, rules, width, sequences=None):
-    """[(ids up to the end token, score)] of `generate`, best first, without its fillers."""
+def transformers_search(model, prompt, rules, width, sequences=None, processor=None):
+    """[(ids up to the end token, score)] of `generate`, best first, without its fillers.
+
+    It is held to the trie of `sequences`, or by a `processor` of another kind.
+    """
     prompt_ids = torch.tensor([prompt])
-    processors = [] if sequences is None else [MaskOutsideTrie(sequences, rules.end_id, len(prompt))]
+    processors = [] if processor is None else [processor]
+    if sequences is not None:
+        processors = [MaskOutsideTrie(sequences, rules.end_id, len(prompt))]
     model.generation_config = GenerationConfig()
     output = model.generate(
         prompt_ids,

@@ -100,7 +100,9 @@ class Searches:
         )
 
     def _start(self, spec: ReplicaSpec) -> Handle:
-        if self.layout.is_in_parent:
+        # A GPU's replica has a process of its own, also where it is the only one: texts and files of the results, which
+        # are the parent's work, would take turns with what the engine has to do on the host.
+        if not spec.gpus and self.layout.is_in_parent:
             replica = Replica(spec)
             return ThreadHandle(replica, lambda: load(replica, self.job))
         return ProcessHandle(Setup(spec, LOADER, self.job, logging.getLogger().getEffectiveLevel()))

@@ -23,7 +23,7 @@ WIDTH, WIDER = 5, 10  # of the beam searches for each query: ToolGen's, and the 
 
 # Branches of many queries fill a step beside the prompts that are read: ten of one token each a query. Nobody waits for
 # a single token here, so steps may be larger than those of conversations.
-_GPU_OPTIONS = {"max_running": 256, "max_prefill_tokens": 1024}
+GPU_OPTIONS = {"max_running": 256, "max_prefill_tokens": 1024}
 _GPU_QUERIES = 64  # at once: enough that a step's worth of prompts always waits
 _CPU_QUERIES = 16
 _UNBATCHED_QUERIES = 2  # with an engine that serves one request at a time: one, and the next in line
@@ -80,7 +80,7 @@ def load(replica: Replica, job: RetrievalJob) -> Iterator[Work]:
 
 def _engine_options(config: RunConfig, spec: ReplicaSpec) -> dict[str, Any]:
     found = engine_options(config, spec)
-    return {**found, **_GPU_OPTIONS} if "max_running" in found and spec.gpus else found
+    return {**found, **GPU_OPTIONS} if "max_running" in found and spec.gpus else found
 
 
 def _queries_at_once(config: RunConfig, replica: Replica) -> int:

@@ -13,6 +13,8 @@ from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult, ScoringRequest
 from evaluation.toolbench.inference.errors import EngineError
 
+_NO_STOPS = TokenSet([])
+
 
 def vocabulary_of(model: PreTrainedModel) -> int:
     """Rows of the model's output embedding."""
@@ -60,7 +62,7 @@ def check_request(request: GenerationRequest, *, vocab_size: int, max_length: in
 def check_scoring(request: ScoringRequest, *, vocab_size: int, max_length: int) -> GenerationRequest:
     """The generation of the one best token that finds the scores on its way; EngineError if it cannot be served."""
     generation = GenerationRequest(
-        request.prompt_ids, 1, TokenSet([]), constraint=request.constraint, conversation_id=request.conversation_id
+        request.prompt_ids, 1, _NO_STOPS, constraint=request.constraint, conversation_id=request.conversation_id
     )
     check_request(generation, vocab_size=vocab_size, max_length=max_length)
     num_nodes = len(request.constraint.is_end) if isinstance(request.constraint, TokenTrie) else 1
@@ -93,7 +95,7 @@ class Walk:
             return True
         if self._trie is None:
             return False
-        if token_id == self._trie.end_id and bool(self._trie.is_end[self.node]):
+        if token_id == self._trie.end_id and self._trie.ends_at(self.node):
             return True
         try:
             self.node = self._trie.step(self.node, token_id)

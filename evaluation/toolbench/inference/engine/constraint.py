@@ -90,6 +90,8 @@ class TokenTrie:
         self.is_end = torch.zeros(len(children), dtype=torch.bool)
         self.is_end[sorted(ends)] = True
         self._children = children
+        self._ends = frozenset(ends)
+        self._largest = max(int(self.child_token.max()), end_id)
 
     def step(self, node: int, token_id: int) -> int:
         """The node below `node` for `token_id`; KeyError where the trie has no such child."""
@@ -98,16 +100,20 @@ class TokenTrie:
     def allowed(self, node: int) -> list[int]:
         """Ids that may follow at `node`, ascending; empty at a leaf, where the generation has ended."""
         ids = list(self._children[node])
-        if ids and self.is_end[node]:
+        if ids and self.ends_at(node):
             ids.append(self.end_id)
         return sorted(ids)
+
+    def ends_at(self, node: int) -> bool:
+        """Whether a sequence is complete here, though a longer one may continue it."""
+        return node in self._ends
 
     def is_leaf(self, node: int) -> bool:
         return not self._children[node]
 
     def largest(self) -> int:
         """The largest token id, the end token included."""
-        return max(int(self.child_token.max()), self.end_id)
+        return self._largest
 
 
 Constraint = TokenSet | TokenTrie

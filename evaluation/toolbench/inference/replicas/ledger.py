@@ -14,7 +14,7 @@ class Ledger:
 
     max_tries: int = 3
     waiting: deque[str] = field(default_factory=deque)
-    _holder: dict[str, int] = field(default_factory=dict)  # item -> replica
+    _held: dict[int, dict[str, None]] = field(default_factory=dict)  # replica -> its items, the longest held first
     _tries: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -25,11 +25,11 @@ class Ledger:
     @property
     def num_left(self) -> int:
         """Return how many items are not over."""
-        return len(self.waiting) + len(self._holder)
+        return len(self.waiting) + sum(map(len, self._held.values()))
 
     def held_by(self, replica: int) -> list[str]:
         """Return what this replica has in flight, the longest first."""
-        return [item_id for item_id, holder in self._holder.items() if holder == replica]
+        return list(self._held.get(replica, ()))
 
     def num_tries(self, item_id: str) -> int:
         return self._tries.get(item_id, 0)
@@ -39,15 +39,16 @@ class Ledger:
         if not self.waiting:
             return None
         item_id = self.waiting.popleft()
-        self._holder[item_id] = replica
+        self._held.setdefault(replica, {})[item_id] = None
         self._tries[item_id] = self.num_tries(item_id) + 1
         return item_id
 
     def end(self, replica: int, item_id: str) -> bool:
         """Note that the item is over. False, and nothing changes, if that replica does not hold it (any more)."""
-        if self._holder.get(item_id) != replica:
+        held = self._held.get(replica, {})
+        if item_id not in held:
             return False
-        del self._holder[item_id]
+        del held[item_id]
         return True
 
     def give_back(self, replica: int, item_id: str) -> bool:

@@ -20,6 +20,7 @@ always moves on, and since any one sequence fits the pool alone, every sequence 
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
@@ -264,8 +265,7 @@ class Scheduler:
         sequence.slot = self._free_slots[sequence.batch].pop()
         sequence.has_begun = True
         self.waiting.remove(sequence)
-        self.running.append(sequence)
-        self.running.sort(key=lambda s: s.number)  # one that was preempted is older than others
+        insort(self.running, sequence, key=lambda s: s.number)  # one that was preempted is older than others
 
     def _lightest_batch(self) -> int:
         """Of the batches with a free slot, the one whose next steps will take the least time."""
