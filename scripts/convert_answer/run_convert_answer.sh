@@ -27,7 +27,7 @@ if [[ -z $model ]]; then
     echo "Set MODEL_NAME to the folder of the model's answers below $answers." >&2
     exit 2
 fi
-use_python_with "$ROOT/requirements.txt"
+use_python_with "$REQUIREMENTS"
 worst=0
 for set in ${TEST_SET:-G3_instruction}; do
     status=0

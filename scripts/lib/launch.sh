@@ -1,7 +1,7 @@
 # Sourced by the scripts of this tree after python_env.sh. `launch COMMAND ...` becomes the launcher, in a Python that has what it
 # needs. What can be said without packages (help, the version, a typo) is said before any are installed.
 launch() {
-    local launcher=$ROOT/evaluation/toolbench/launcher/__main__.py requirements=$ROOT/requirements.txt status=0 base
+    local launcher=$ROOT/evaluation/toolbench/launcher/__main__.py requirements=$REQUIREMENTS status=0 base
     if ! find_python_with "$requirements"; then
         base=$(new_enough_python) || exit 2
         "$base" "$launcher" --first_look "$@" || status=$?

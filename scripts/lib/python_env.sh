@@ -1,5 +1,9 @@
 # Sourced by the scripts of this tree, which set ROOT to the tree's folder first. Everything it says goes to stderr.
 
+# Our requirements: in a ToolGen checkout, which has a requirements.txt of its own, under another name.
+REQUIREMENTS=$ROOT/requirements-multi-gpu.txt
+if [[ ! -f $REQUIREMENTS ]]; then REQUIREMENTS=$ROOT/requirements.txt; fi
+
 # The comment at a script's beginning, which is its help text.
 help_of() { sed -n '2,/^set -/{/^set -/!s/^# \{0,1\}//p}' "$1"; }
 
@@ -74,7 +78,7 @@ _install() {
     for file in "$@"; do files+=(-r "$file"); done
     torch_index=$("$PYTHON" "$ROOT/scripts/lib/torch_index.py") || return 1
     if [[ -n $torch_index ]]; then
-        _pip_install --index-url "$torch_index" "$(sed -n 's/^\(torch[><=][^ #]*\).*/\1/p' "$ROOT/requirements.txt")" || return 1
+        _pip_install --index-url "$torch_index" "$(sed -n 's/^\(torch[><=][^ #]*\).*/\1/p' "$REQUIREMENTS")" || return 1
     fi
     _pip_install "${files[@]}"
 }

@@ -25,7 +25,7 @@ if [[ ${1:-} == -h || ${1:-} == --help ]]; then
     exit 0
 fi
 
-use_python_with "$ROOT/requirements.txt"
+use_python_with "$REQUIREMENTS"
 use_openai_model gpt-4-turbo-2024-04-09
 model=${CANDIDATE_MODEL:-test}
 read -r -a sets <<<"${TEST_SET:-G2_instruction}"

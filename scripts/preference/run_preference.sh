@@ -27,7 +27,7 @@ if [[ ${1:-} == -h || ${1:-} == --help ]]; then
     exit 0
 fi
 
-use_python_with "$ROOT/requirements.txt"
+use_python_with "$REQUIREMENTS"
 use_openai_model gpt-4o-2024-05-13
 read -r -a sets <<<"${TEST_SET:-G2_instruction}"
 run_tooleval eval_preference \

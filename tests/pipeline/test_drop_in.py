@@ -96,8 +96,12 @@ def checkout(world, tmp_path_factory):
         path.write_text(text, encoding="utf-8")
     (folder / "data").symlink_to(world.data)
     readme = (ROOT / "README_multi_gpu.md").read_text(encoding="utf-8")
-    [command] = re.findall(r"^cp -r .* /path/to/ToolGen/$", readme, re.MULTILINE)
-    subprocess.run(["bash", "-c", command.replace("/path/to/ToolGen/", '"$1"'), "-", str(folder)], cwd=ROOT, check=True)
+    commands = re.findall(r"^ *(cp .* )/path/to/ToolGen/(.*)$", readme, re.MULTILINE)
+    assert len(commands) == 2
+    (folder / "requirements.txt").write_text("of ToolGen's own\n")
+    for command, name in commands:
+        subprocess.run(["bash", "-c", f'{command} "$1"/{name}', "-", str(folder)], cwd=ROOT, check=True)
+    assert (folder / "requirements.txt").read_text() == "of ToolGen's own\n"
     return folder
 
 

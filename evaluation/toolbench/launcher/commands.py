@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import platform
 import sys
 import textwrap
@@ -40,6 +41,7 @@ class Command:
 
 
 _INFERENCE = "evaluation.toolbench.inference"
+_TOOLEVAL = "evaluation.toolbench.tooleval"
 COMMANDS = (
     Command(
         "run",
@@ -72,6 +74,24 @@ COMMANDS = (
         "evaluation.toolbench.demo.score:main",
     ),
     Command(
+        "convert",
+        "convert answers for ToolEval",
+        f"{_TOOLEVAL}.convert_to_answer_format:make_parser",
+        f"{_TOOLEVAL}.convert_to_answer_format:main",
+    ),
+    Command(
+        "pass_rate",
+        "tell how many queries a model solves, by a judge",
+        f"{_TOOLEVAL}.eval_pass_rate:make_parser",
+        f"{_TOOLEVAL}.eval_pass_rate:main",
+    ),
+    Command(
+        "preference",
+        "tell which of two models answers better, by a judge",
+        f"{_TOOLEVAL}.eval_preference:make_parser",
+        f"{_TOOLEVAL}.eval_preference:main",
+    ),
+    Command(
         "api",
         "serve recorded API replies, as `run` does by itself",
         "evaluation.toolbench.virtual_api.__main__:make_parser",
@@ -98,9 +118,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("-V", "--version", "version"):
         print(version())
         return 0
+    if name == "python":
+        if is_first_look:
+            return READY
+        os.execv(sys.executable, [sys.executable, *rest])
     command = next((command for command in COMMANDS if command.name == name), None)
     if command is None:
-        near = difflib.get_close_matches(name, [command.name for command in COMMANDS], 1)
+        near = difflib.get_close_matches(name, [*(command.name for command in COMMANDS), "python"], 1)
         guess = f"; did you mean {near[0]}?" if near else ""
         print(f"toolgen: no command {name!r}{guess} (--help lists them)", file=sys.stderr)
         return _USAGE_ERROR
@@ -125,7 +149,9 @@ def version() -> str:
 
 def _help() -> str:
     width = max(len(command.name) for command in COMMANDS)
-    lines = [f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS]
+    commands = [(command.name, command.summary) for command in COMMANDS]
+    commands.append(("python", "run Python with everything installed: python FILE, python -m benchmarks.demo_engines"))
+    lines = [f"  {name:<{width}}  {summary}" for name, summary in commands]
     return textwrap.dedent(
         """\
         usage: {how} COMMAND [FLAGS]

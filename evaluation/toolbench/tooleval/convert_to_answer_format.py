@@ -91,6 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog=called_as("python -m evaluation.toolbench.tooleval.convert_to_answer_format"),
         description="Convert a folder of answers to the form that eval_pass_rate and eval_preference read.",
+        examples="toolgen convert --answer_dir outputs/demo/demo_queries --method CoT@1 --output converted.json",
         epilog="Exit codes: 0 done, 1 some file could not be converted (it is named, the others are written), 2 "
         "nothing to convert.",
     )

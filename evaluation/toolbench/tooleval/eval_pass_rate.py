@@ -68,6 +68,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog=called_as("python -m evaluation.toolbench.tooleval.eval_pass_rate"),
         description="Tell how many queries of a set a model solves, by a judge.",
+        examples="JUDGE_URL=http://localhost:8000/v1 toolgen pass_rate --reference_model ToolGen-Llama-3-8B "
+        "--test_set G3_instruction "
+        "--converted_answer_path data/model_predictions_converted --test_ids data/solvable_queries/test_query_ids",
         epilog=ENVIRONMENT_HELP,
     )
     parser.add_argument(

@@ -80,6 +80,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog=called_as("python -m evaluation.toolbench.tooleval.eval_preference"),
         description="Tell which of two models answers the queries of a set better, by a judge.",
+        examples="JUDGE_URL=http://localhost:8000/v1 toolgen preference --reference_model A --output_model B "
+        "--converted_answer_path data/model_predictions_converted --test_ids data/solvable_queries/test_query_ids "
+        "--pass_rate_result_path data/results/pass_rate --test_set G3_instruction",
         epilog=ENVIRONMENT_HELP,
     )
     parser.add_argument(
