@@ -8,6 +8,8 @@ import logging
 
 import torch
 
+from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,7 +28,8 @@ def triton_works(device: torch.device) -> bool:
 
         tokens = torch.zeros(1, 1, 16, device=device)
         pages = torch.zeros(2, 1, 16, 1, 16, device=device)
-        triton_write.write_kv(tokens, tokens, pages[0], pages[1], torch.zeros(1, dtype=torch.int64, device=device))
+        slots = torch.zeros(1, dtype=torch.int64, device=device)
+        launch(lambda: triton_write.write_kv(tokens, tokens, pages[0], pages[1], slots))
     except Exception as error:
         why = str(error).partition("\n")[0]
         logger.warning("attention on %s will be slow, without kernels and CUDA graphs: Triton fails: %s", device, why)

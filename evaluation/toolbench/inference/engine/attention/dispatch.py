@@ -8,6 +8,7 @@ import torch
 
 from evaluation.toolbench.inference.engine.attention import reference, varlen
 from evaluation.toolbench.inference.engine.attention.availability import triton_works
+from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
 from evaluation.toolbench.inference.errors import EngineError
 
 Implementation = Literal["reference", "triton", "varlen"]
@@ -70,11 +71,11 @@ def paged_attention(
     if max_q == 1:
         from evaluation.toolbench.inference.engine.attention.triton_decode import paged_decode
 
-        paged_decode(q, k_cache, v_cache, block_tables, context_lens, scale, out)
+        launch(lambda: paged_decode(q, k_cache, v_cache, block_tables, context_lens, scale, out))
     else:
         from evaluation.toolbench.inference.engine.attention.triton_prefill import paged_prefill
 
-        paged_prefill(q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, scale, out)
+        launch(lambda: paged_prefill(q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, scale, out))
     return out
 
 
@@ -96,7 +97,7 @@ def write_kv(
     else:
         from evaluation.toolbench.inference.engine.attention import triton_write
 
-        triton_write.write_kv(k, v, k_cache, v_cache, slots)
+        launch(lambda: triton_write.write_kv(k, v, k_cache, v_cache, slots))
 
 
 def choose(q: torch.Tensor, max_q: int, has_new_kv: bool) -> Implementation:

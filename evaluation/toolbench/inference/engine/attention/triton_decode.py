@@ -19,12 +19,13 @@ whole tokens, and rows that share the pages of a prefix find them in the L2 cach
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
+
+from evaluation.toolbench.inference.engine.attention.hardware import is_old, num_multiprocessors
 
 _LOG2_E = 1.4426950408889634
 _MAX_SPLITS = 32
@@ -59,10 +60,10 @@ def paged_decode(
     page_size, num_kv_heads = k_cache.shape[1:3]
     group = num_heads // num_kv_heads
     if tile is None:
-        tile = choose_tile(head_dim, q.element_size())
+        tile = choose_tile(head_dim, q.element_size(), is_old(q.device))
     if num_splits is None:
         longest = block_tables.shape[1] * page_size
-        num_splits = choose_num_splits(batch * num_kv_heads, longest, tile.tokens, _num_multiprocessors(q.device))
+        num_splits = choose_num_splits(batch * num_kv_heads, longest, tile.tokens, num_multiprocessors(q.device))
     if num_splits == 1:
         partial, log_sum = out, out  # the first kernel writes the result; the second is not needed
     else:
@@ -121,20 +122,17 @@ def choose_num_splits(pairs: int, longest: int, block: int, num_multiprocessors:
     return max(1, min(wanted, _MAX_SPLITS, -(-longest // block)))
 
 
-def choose_tile(head_dim: int, element_size: int) -> Tile:
+def choose_tile(head_dim: int, element_size: int, on_old_card: bool = False) -> Tile:
     """Blocks of at most 16 KiB of K and as much of V.
 
     The next block is on its way while one is worked on (three stages: pages, K and V, arithmetic), and
     the 38 KiB of shared memory that it takes let five programs run on a multiprocessor of an H200.
+    On an old card (see `hardware`) blocks are half as large, so that two programs fit its 64 KiB.
     """
     tokens = 2**14 // (triton.next_power_of_2(head_dim) * element_size)
+    if on_old_card:
+        return Tile(tokens=max(16, min(32, tokens // 2)), num_warps=4, num_stages=1)
     return Tile(tokens=max(16, min(64, tokens)), num_warps=4, num_stages=3)
-
-
-@functools.cache
-def _num_multiprocessors(device: torch.device) -> int:
-    """Multiprocessors of a GPU; 1 for the CPU of Triton's interpreter."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 # Not specialised: what differs from step to step, or with the row at which a slice begins. Otherwise a

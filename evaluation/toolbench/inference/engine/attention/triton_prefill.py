@@ -22,6 +22,8 @@ import torch
 import triton
 import triton.language as tl
 
+from evaluation.toolbench.inference.engine.attention.hardware import is_old
+
 _LOG2_E = 1.4426950408889634
 
 
@@ -56,7 +58,7 @@ def paged_prefill(
     group = num_heads // num_kv_heads
     group_tile = triton.next_power_of_2(group)
     if tile is None:
-        tile = choose_tile(total, head_dim, q.element_size())
+        tile = choose_tile(total, head_dim, q.element_size(), is_old(q.device))
     block_q = max(1, tile.rows // group_tile)
     batch = len(context_lens)
     with torch.cuda.device_of(q):  # Triton launches on the current device; a model may be spread over several
@@ -87,8 +89,14 @@ def paged_prefill(
         )
 
 
-def choose_tile(total: int, head_dim: int, element_size: int) -> Tile:
-    """Large tiles where there is work for them; half-precision ones feed the matrix units, float32 is held small."""
+def choose_tile(total: int, head_dim: int, element_size: int, on_old_card: bool = False) -> Tile:
+    """Large tiles where there is work for them; half-precision ones feed the matrix units, float32 is held small.
+
+    An old card (see `hardware`) multiplies element by element: a large tile would be a program of megabytes there,
+    and need more shared memory than there is.
+    """
+    if on_old_card:
+        return Tile(rows=32, tokens=16, num_warps=4, num_stages=1)
     if element_size > 2:
         return Tile(rows=32, tokens=16, num_warps=8, num_stages=1)  # more would spill registers
     if head_dim > 128:

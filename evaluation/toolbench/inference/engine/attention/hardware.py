@@ -1,0 +1,29 @@
+"""What the kernels need to know of a card, read once."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+# The first with matrix instructions that load from shared memory without waiting (mma.sync on copies that run
+# ahead). Before it Triton multiplies element by element, and keeps whole operands in shared memory, of which there
+# are 64 KiB: such cards get small tiles and no copies ahead.
+_FIRST_WITH_ASYNC_COPIES = (8, 0)
+
+
+@functools.cache
+def num_multiprocessors(device: torch.device) -> int:
+    """Multiprocessors of a GPU; 1 for the CPU of Triton's interpreter."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+@functools.cache
+def is_old(device: torch.device) -> bool:
+    """Whether the card is older than Ampere (T4, RTX 2080 Ti, V100)."""
+    return device.type == "cuda" and is_old_capability(torch.cuda.get_device_capability(device))
+
+
+def is_old_capability(capability: tuple[int, int]) -> bool:
+    """The same, of a compute capability."""
+    return capability < _FIRST_WITH_ASYNC_COPIES

@@ -1,0 +1,142 @@
+"""Every Triton kernel compiles for every generation of cards, within the shared memory that the card has. No GPU is
+needed: Triton compiles for any target, and brings its own assembler."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from evaluation.toolbench.inference.engine.attention import triton_decode, triton_prefill, triton_write
+from evaluation.toolbench.inference.engine.attention.hardware import is_old_capability
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+# Bytes of shared memory that one block may use, by compute capability (CUDA C++ Programming Guide, "Compute
+# Capabilities", maximum amount per thread block).
+LIMITS = {
+    (7, 5): 65_536,
+    (8, 0): 166_912,
+    (8, 6): 101_376,
+    (8, 9): 101_376,
+    (9, 0): 232_448,
+    (10, 0): 232_448,
+    (12, 0): 101_376,
+}
+NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
+POINTERS_TO_INT32 = ("block_tables", "context_lens", "cu_seqlens_q")
+POINTERS_TO_FLOAT32 = ("partial", "log_sum")
+PAGE_SIZE = 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    """What is compiled here is compiled, not remembered."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
+        yield
+
+
+def shared_bytes(kernel: Any, capability: tuple[int, int], dtype: torch.dtype, constants: dict, **options: int) -> int:
+    """Compile `kernel` as its launch would, and what it needs of shared memory."""
+    signature = {}
+    for name in kernel.arg_names:
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name in POINTERS_TO_INT32:
+            signature[name] = "*i32"
+        elif name in POINTERS_TO_FLOAT32:
+            signature[name] = "*fp32"
+        elif name == "slots":
+            signature[name] = "*i64"
+        elif name in ("q", "k", "v", "k_cache", "v_cache", "out"):
+            signature[name] = f"*{NAMES[dtype]}"
+        else:
+            signature[name] = "fp32" if name == "scale_log2" else "i32"
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    target = GPUTarget("cuda", 10 * capability[0] + capability[1], 32)
+    return int(triton.compile(source, target=target, options=options).metadata.shared)
+
+
+def prefill_bytes(capability, dtype, head_dim, group=4, total=512):
+    tile = triton_prefill.choose_tile(total, head_dim, dtype.itemsize, is_old_capability(capability))
+    group_tile = triton.next_power_of_2(group)
+    constants = {
+        "PAGE_SIZE": PAGE_SIZE,
+        "GROUP": group,
+        "GROUP_TILE": group_tile,
+        "HEAD_DIM": head_dim,
+        "HEAD_TILE": triton.next_power_of_2(head_dim),
+        "BLOCK_Q": max(1, tile.rows // group_tile),
+        "BLOCK": tile.tokens,
+    }
+    options = {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
+    return shared_bytes(triton_prefill._attend_tile, capability, dtype, constants, **options)
+
+
+def decode_bytes(capability, dtype, head_dim, group=4):
+    tile = triton_decode.choose_tile(head_dim, dtype.itemsize, is_old_capability(capability))
+    constants = {
+        "SPLIT": True,
+        "PAGE_SIZE": PAGE_SIZE,
+        "GROUP": group,
+        "GROUP_TILE": 16,
+        "HEAD_DIM": head_dim,
+        "HEAD_TILE": triton.next_power_of_2(head_dim),
+        "BLOCK": tile.tokens,
+    }
+    options = {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
+    return shared_bytes(triton_decode._attend_part, capability, dtype, constants, **options)
+
+
+def join_bytes(capability, dtype, head_dim):
+    tile = triton_decode.choose_tile(head_dim, dtype.itemsize, is_old_capability(capability))
+    constants = {"SPLIT_TILE": 32, "HEAD_DIM": head_dim, "HEAD_TILE": head_dim, "BLOCK": tile.tokens}
+    return shared_bytes(triton_decode._join_parts, capability, dtype, constants, num_warps=2)
+
+
+def write_bytes(capability, dtype, head_dim):
+    constants = {"PAGE_SIZE": PAGE_SIZE, "NUM_HEADS": 8, "HEAD_DIM": head_dim, "TILE": 8 * head_dim}
+    return shared_bytes(triton_write._write_token, capability, dtype, constants, num_warps=4)
+
+
+# The largest of each form: smaller heads and fewer tokens take less.
+LARGEST = [
+    (prefill_bytes, torch.float16, 128),
+    (prefill_bytes, torch.bfloat16, 128),
+    (prefill_bytes, torch.bfloat16, 256),
+    (prefill_bytes, torch.float32, 256),
+    (decode_bytes, torch.float16, 128),
+    (decode_bytes, torch.bfloat16, 256),
+    (decode_bytes, torch.float32, 256),
+    (join_bytes, torch.bfloat16, 256),
+    (write_bytes, torch.float32, 256),
+]
+
+
+@pytest.mark.parametrize("capability", LIMITS, ids=lambda pair: f"{pair[0]}.{pair[1]}")
+@pytest.mark.parametrize(("needed", "dtype", "head_dim"), LARGEST)
+def test_a_kernel_compiles_and_fits_the_card(needed, dtype, head_dim, capability):
+    assert needed(capability, dtype, head_dim) <= LIMITS[capability]
+
+
+def test_every_kernel_of_the_package_is_among_them():
+    kernels = {
+        name
+        for module in (triton_decode, triton_prefill, triton_write)
+        for name, value in vars(module).items()
+        if isinstance(value, triton.runtime.JITFunction)
+    }
+    compiled_here = "".join(
+        inspect.getsource(function) for function in (prefill_bytes, decode_bytes, join_bytes, write_bytes)
+    )
+    inlined = {"_attend_blocks"}  # part of _attend_tile
+    assert all(name in compiled_here for name in kernels - inlined), kernels
