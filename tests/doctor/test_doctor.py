@@ -12,12 +12,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from evaluation.toolbench.inference.doctor import command, peer_copies
+from evaluation.toolbench.inference.doctor import command, machine_checks, peer_copies
 from evaluation.toolbench.inference.doctor import machine as machine_module
 from evaluation.toolbench.inference.doctor.command import main, verdict
 from evaluation.toolbench.inference.doctor.machine import Machine, Options
 from evaluation.toolbench.inference.doctor.machine_checks import (
+    check_cards,
     check_gpus,
+    check_main_memory,
     check_versions,
     check_visible_devices,
 )
@@ -33,7 +35,7 @@ from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 from tests.helpers.checkpoint import save_tiny_llama
 from tests.helpers.engine import tiny_llama
-from tests.helpers.fake_nvml import FakeGpu, FakeNvml
+from tests.helpers.fake_nvml import BrokenNvml, FakeGpu, FakeNvml
 
 ROOT = Path(__file__).resolve().parents[2]
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -61,6 +63,48 @@ def torch_sees(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
     return pretend
+
+
+# ---- real machines
+
+
+def test_a_driver_that_does_not_work_fails_in_nvmls_words():
+    machine = Machine(Options())
+    machine.__dict__["found"] = inspect_gpus(BrokenNvml("Driver/library version mismatch"), {})
+    [finding] = check_versions(machine)
+    assert finding.status == "fail"
+    assert finding.measured.startswith("Driver/library version mismatch; ")
+    assert "restart the machine" in finding.advice
+
+
+def test_cards_say_what_they_compute_in(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_90"])
+    [old_and_new] = check_cards(machine_with(FakeGpu("GPU-0", capability=(7, 5)), FakeGpu("GPU-1", capability=(9, 0))))
+    assert old_and_new.status == "ok"
+    assert "7.5" in old_and_new.measured
+    assert "dtype auto is float16" in old_and_new.measured
+    [too_old] = check_cards(machine_with(FakeGpu("GPU-0", capability=(6, 1))))
+    assert (too_old.status, "compute capability 6.1" in too_old.advice) == ("fail", True)
+
+
+def test_a_compute_mode_that_keeps_us_off_fails(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_arch_list", list)
+    [open_to_one] = check_cards(machine_with(FakeGpu("GPU-0", compute_mode=3)))
+    assert (open_to_one.status, "cuda:0 is exclusive" in open_to_one.measured) == ("ok", True)
+    [closed] = check_cards(machine_with(FakeGpu("GPU-0", compute_mode=2)))
+    assert (closed.status, "PROHIBITED" in closed.advice) == ("fail", True)
+
+
+def test_a_containers_limit_on_main_memory_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine_checks, "memory_limit", lambda: 16 * GIB)
+    monkeypatch.setattr(machine_checks, "available_bytes", lambda: 12 * GIB)
+    [finding] = check_main_memory(Machine(Options()))
+    assert finding.measured == "12.0 GiB can be used, of the 16.0 GiB that this container or job may use"
+    monkeypatch.setattr(machine_checks, "available_bytes", lambda: 1000)
+    machine = Machine(Options(model_path=save_checkpoint(tmp_path)))
+    machine.__dict__["found"] = inspect_gpus(FakeNvml(), {})
+    [finding] = check_main_memory(machine)
+    assert (finding.status, "do not fit" in finding.advice) == ("fail", True)
 
 
 # ---- the command

@@ -25,6 +25,7 @@ class FakeGpu:
     mig: Sequence[FakeGpu] = ()
     capability: tuple[int, int] = (8, 9)
     compute_mode: int = 0  # 3: one process at a time
+    is_forbidden: bool = False  # by the cgroup of a job: the driver lists it and gives no handle
     is_broken: bool = False  # it fell off the bus: every call about it fails
 
 
@@ -84,6 +85,8 @@ class FakeNvml:
         return len(self._gpus)
 
     def nvmlDeviceGetHandleByIndex(self, index):
+        if self._gpus[index].is_forbidden:
+            raise NVMLError("Insufficient Permissions")
         return self._gpus[index]
 
     def nvmlDeviceGetUUID(self, gpu):

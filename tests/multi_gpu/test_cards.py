@@ -11,16 +11,16 @@ import torch
 
 from evaluation.toolbench.inference.errors import ConfigError, PlacementError
 from evaluation.toolbench.inference.multi_gpu import gpus as gpus_module
-from evaluation.toolbench.inference.multi_gpu import loading
+from evaluation.toolbench.inference.multi_gpu import loading, usability
 from evaluation.toolbench.inference.multi_gpu.dtypes import keep_fp8, resolve_dtype
-from evaluation.toolbench.inference.multi_gpu.gpus import (
-    inspect_gpus,
-    refuse_large_on_cpu,
-    refuse_unknown_cards,
-)
+from evaluation.toolbench.inference.multi_gpu.gpu_config import GpuConfig
+from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
 from evaluation.toolbench.inference.multi_gpu.loading import load_model
 from evaluation.toolbench.inference.multi_gpu.placement import budgets_of, plan_placement
+from evaluation.toolbench.inference.multi_gpu.planning import plan_for
+from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.multi_gpu.units import GIB
+from evaluation.toolbench.inference.multi_gpu.usability import refuse_closed, refuse_large_on_cpu, refuse_unknown_cards
 from tests.helpers.checkpoint import save_tiny_llama
 from tests.helpers.fake_nvml import BrokenNvml, FakeGpu, FakeNvml
 from tests.helpers.pipeline import ROOT
@@ -148,7 +148,7 @@ def test_cards_on_the_bus_without_a_driver_are_seen(tmp_path):
 def test_a_large_model_is_not_silently_loaded_on_the_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "inspect_gpus", lambda: broken(MISMATCH))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(gpus_module, "_LARGE_BYTES", 1000)
+    monkeypatch.setattr(usability, "_LARGE_BYTES", 1000)
     folder = str(save_tiny_llama(tmp_path))
     with pytest.raises(PlacementError, match=MISMATCH):
         load_model(folder)
@@ -172,3 +172,51 @@ print(len(visible_gpus()), len(visible_gpus()))
     )
     assert run.stdout.split() == ["1", "1"], run.stderr
     assert run.stderr.count("CUDA reads '0;1' as 0 and leaves out ';1', for only commas separate GPUs") == 1
+
+
+# ---- clusters
+
+
+def test_a_jobs_cards_are_numbered_among_those_that_its_cgroup_allows():
+    """SLURM gives a job the second pair of four cards as CUDA_VISIBLE_DEVICES=0,1."""
+    nvml = FakeNvml(*(FakeGpu(f"GPU-{i}", is_forbidden=i < 2, bus_id=f"00000000:0{i}:00.0") for i in range(4)))
+    found = inspect_gpus(nvml, {"CUDA_VISIBLE_DEVICES": "0,1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
+    assert [(gpu.uuid, gpu.cuda_index) for gpu in found.visible] == [("GPU-2", 0), ("GPU-3", 1)]
+
+
+OTHER = [(977, "python", GIB)]
+
+
+def exclusive(*holders):
+    nvml = FakeNvml(FakeGpu("GPU-0", total=80 * GIB, compute_mode=3, holders=holders))
+    return inspect_gpus(nvml, {}).visible
+
+
+def test_replicas_do_not_share_a_card_that_takes_one_process():
+    with pytest.raises(PlacementError, match=r"EXCLUSIVE_PROCESS.*where 2 replicas would.*lower --num_replicas"):
+        plan_for(TOOLGEN_8B, exclusive(), GpuConfig(num_replicas=2), Workload(conversations=2))
+    assert len(plan_for(TOOLGEN_8B, exclusive(), GpuConfig(num_replicas=1)).replicas) == 1
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        (
+            FakeGpu("GPU-0", compute_mode=3, holders=OTHER),
+            r"EXCLUSIVE_PROCESS.*another one \(1.0 GiB by pid 977, python\)",
+        ),
+        (FakeGpu("GPU-0", compute_mode=2), "PROHIBITED, which lets no process compute on it"),
+    ],
+)
+def test_a_card_that_is_closed_to_this_process_is_named(card, words):
+    with pytest.raises(PlacementError, match=words):
+        refuse_closed(inspect_gpus(FakeNvml(card), {}).visible)
+
+
+def test_the_planner_leaves_a_closed_card_to_others():
+    nvml = FakeNvml(
+        FakeGpu("GPU-0", total=80 * GIB, compute_mode=3, holders=OTHER, bus_id="00000000:01:00.0"),
+        FakeGpu("GPU-1", total=80 * GIB, bus_id="00000000:02:00.0"),
+    )
+    [replica] = plan_for(TOOLGEN_8B, inspect_gpus(nvml, {}).visible, GpuConfig(num_replicas=1)).replicas
+    assert replica.gpus == (1,)

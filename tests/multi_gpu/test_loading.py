@@ -13,7 +13,7 @@ from evaluation.toolbench.inference.errors import ConfigError, DataError, Placem
 from evaluation.toolbench.inference.multi_gpu import loading
 from evaluation.toolbench.inference.multi_gpu.device_maps import auto_device_map, unevenness, weights_by_place
 from evaluation.toolbench.inference.multi_gpu.footprint import toolgen_8b_config
-from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus, require_usable
+from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus
 from evaluation.toolbench.inference.multi_gpu.loading import (
     check_placement,
     load_model,
@@ -25,6 +25,7 @@ from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
 from evaluation.toolbench.inference.multi_gpu.placement import budgets_of, plan_placement
 from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, Workload
 from evaluation.toolbench.inference.multi_gpu.units import GIB
+from evaluation.toolbench.inference.multi_gpu.usability import require_usable
 from tests.helpers.checkpoint import save_tiny_llama
 from tests.helpers.engine import plain_greedy, tiny_llama
 from tests.helpers.fake_nvml import FakeGpu, FakeNvml

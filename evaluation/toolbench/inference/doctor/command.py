@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from evaluation.toolbench.inference.doctor.machine import Machine, Options
 from evaluation.toolbench.inference.doctor.machine_checks import (
+    check_cards,
     check_gpus,
+    check_main_memory,
     check_versions,
     check_visible_devices,
 )
@@ -36,6 +38,8 @@ from evaluation.toolbench.inference.multi_gpu.tables import WIDTH, device_map_li
 CHECKS: dict[str, Callable[[Machine], list[Finding]]] = {
     "versions": check_versions,
     "gpus": check_gpus,
+    "cards": check_cards,
+    "main_memory": check_main_memory,
     "visible_devices": check_visible_devices,
     "peer_copies": check_peer_copies,
     "layout": check_layout,

@@ -10,9 +10,12 @@ import torch
 from evaluation.toolbench.inference.doctor.machine import Machine
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.finding import Finding, needs
-from evaluation.toolbench.inference.multi_gpu.gpus import require_usable
+from evaluation.toolbench.inference.host_memory import available_bytes, memory_limit
+from evaluation.toolbench.inference.multi_gpu.dtypes import resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.tables import gpu_table
+from evaluation.toolbench.inference.multi_gpu.units import gib
+from evaluation.toolbench.inference.multi_gpu.usability import refuse_closed, refuse_unknown_cards, require_usable
 
 _OLDEST = {"torch": (2, 11), "transformers": (5, 17), "accelerate": (1, 15)}  # what the tests have run with
 
@@ -39,6 +42,9 @@ def check_versions(machine: Machine) -> list[Finding]:
     if outdated:
         advice = f"pip install -r requirements.txt: {', '.join(outdated)} older than tested"
         return [Finding("versions", "fail", measured, advice, facts=facts)]
+    if found.problem is not None:
+        advice = "restart the machine after an update of the driver, or install it again; nvidia-smi has to work first"
+        return [Finding("versions", "fail", f"{found.problem}; {measured}", advice, facts=facts)]
     try:
         require_usable(found)
     except PlacementError as error:
@@ -54,6 +60,46 @@ def check_gpus(machine: Machine) -> list[Finding]:
     measured = f"{len(found.visible)} visible of {len(found.gpus)}"
     facts = {"gpus": [_facts(gpu) for gpu in found.gpus], "visible": [gpu.uuid for gpu in found.visible]}
     return [Finding("GPUs", "ok", measured, details=(*gpu_table(found), *found.notes), facts=facts)]
+
+
+def check_cards(machine: Machine) -> list[Finding]:
+    """Whether torch has kernels for every card, in which dtype they compute, and whether their mode lets us."""
+    name = "cards"
+    visible = machine.found.visible
+    if not visible:
+        return [needs(name, 1, 0)]
+    said = [
+        f"cuda:{gpu.cuda_index} "
+        + (".".join(map(str, gpu.compute_capability)) if gpu.compute_capability else "unknown")
+        for gpu in visible
+    ]
+    dtype = str(resolve_dtype("auto", visible)).removeprefix("torch.")
+    modes = {str(gpu.uuid): gpu.compute_mode for gpu in visible}
+    architectures = torch.cuda.get_arch_list()
+    measured = f"compute capability: {', '.join(said)}; dtype auto is {dtype}" + "".join(
+        f"; cuda:{gpu.cuda_index} is {gpu.compute_mode}" for gpu in visible if gpu.compute_mode != "default"
+    )
+    facts = {"dtype": dtype, "compute_modes": modes, "torch_architectures": architectures}
+    try:
+        refuse_unknown_cards(visible, architectures)
+        refuse_closed(visible)
+    except PlacementError as error:
+        return [Finding(name, "fail", measured, str(error), facts=facts)]
+    return [Finding(name, "ok", measured, facts=facts)]
+
+
+def check_main_memory(machine: Machine) -> list[Finding]:
+    """What is free of main memory, within the limit of a container or job; without a GPU the weights have to fit."""
+    name = "main memory"
+    free_bytes, limit_bytes = available_bytes(), memory_limit()
+    limited = f", of the {gib(limit_bytes)} that this container or job may use" if limit_bytes else ""
+    measured = f"{gib(free_bytes)} can be used{limited}"
+    facts = {"available_bytes": free_bytes, "limit_bytes": limit_bytes}
+    if not machine.gpus and machine.options.model_path and machine.footprint.weight_bytes > free_bytes:
+        weights = gib(machine.footprint.weight_bytes)
+        advice = f"the model's {weights} of weights do not fit: raise the limit, or use a GPU"
+        return [Finding(name, "fail", measured, advice, facts=facts)]
+    return [Finding(name, "ok", measured, facts=facts)]
 
 
 def check_visible_devices(machine: Machine) -> list[Finding]:

@@ -21,12 +21,7 @@ from evaluation.toolbench.inference.multi_gpu.footprint import (
     footprint_of_checkpoint,
     footprint_of_config,
 )
-from evaluation.toolbench.inference.multi_gpu.gpus import (
-    inspect_gpus,
-    refuse_large_on_cpu,
-    require_usable,
-    visible_gpus,
-)
+from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, visible_gpus
 from evaluation.toolbench.inference.multi_gpu.lora import merged_model
 from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
 from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
@@ -35,6 +30,7 @@ from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import capped_budgets
 from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Workload
 from evaluation.toolbench.inference.multi_gpu.units import format_exact, gib
+from evaluation.toolbench.inference.multi_gpu.usability import refuse_closed, refuse_large_on_cpu, require_usable
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -224,6 +220,7 @@ def _device_arguments(
     else:
         budgets = _budgets(gpus, num_gpus, max_gpu_memory)
     cards = [budget.gpu for budget in budgets]
+    refuse_closed(cards)
     on_gpus = resolve_dtype(dtype, cards)
     cpu_bytes = int(available_bytes() * HOST_SHARE) if cpu_offloading else 0
     config = read_config(model_path)

@@ -11,13 +11,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evaluation.toolbench.inference.multi_gpu.units import gib
 
 _DATA_RATE = 2  # both edges of the memory clock; for GDDR6X NVML reports the clock that makes this true
 _NO_DRIVER = ("driver not loaded", "library not found")  # what NVML says where nothing is installed
 _UNLISTED_BYTES = 2**30  # memory in use that no listed process explains, above which we look in /proc
+
+
+ComputeMode = Literal["default", "exclusive", "prohibited"]  # how many processes may use a card: all, one, none
+_COMPUTE_MODES: dict[int, ComputeMode] = {1: "exclusive", 2: "prohibited", 3: "exclusive"}
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,16 @@ class Gpu:
     pci_bus_id: str | None = None
     links: Mapping[str, str] = field(default_factory=dict)  # other GPU's UUID -> how it is reached
     mig_instances: tuple[Gpu, ...] = ()
+    compute_mode: ComputeMode = "default"
 
     @property
     def used_bytes(self) -> int:
         return self.total_bytes - self.free_bytes
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its compute mode keeps this process off: no process may use it, or one and another does."""
+        return self.compute_mode == "prohibited" or (self.compute_mode == "exclusive" and bool(self.processes))
 
     @property
     def held_by(self) -> str:
@@ -142,6 +152,7 @@ def _read_gpu(nvml: Any, handle: Any, index: int) -> Gpu:
         compute_capability=tuple(capability) if capability else None,
         bandwidth=_bandwidth(nvml, handle),
         speed=_speed(nvml, handle),
+        compute_mode=_COMPUTE_MODES.get(ask("nvmlDeviceGetComputeMode", handle), "default"),
         pci_bus_id=_text(getattr(ask("nvmlDeviceGetPciInfo", handle), "busId", None)),
         mig_instances=instances,
     )

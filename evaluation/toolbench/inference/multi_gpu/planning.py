@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,10 +11,11 @@ from evaluation.toolbench.inference.memory_shares import HOST_SHARE
 from evaluation.toolbench.inference.multi_gpu.dtypes import keep_fp8, resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint, footprint_of_checkpoint
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
-from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, require_usable, visible_gpus
+from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, visible_gpus
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import Placement, budgets_of, plan_placement
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
+from evaluation.toolbench.inference.multi_gpu.usability import refuse_closed, require_usable
 
 PLANNED = GpuConfig(num_replicas=AUTO)  # everything is left to the planner
 
@@ -38,7 +40,7 @@ def plan_for(
 ) -> Placement:
     """As `plan_run`, for a footprint and GPUs that have been read; conversations no longer than the model's context."""
     workload = workload or Workload()
-    return plan_placement(
+    placement = plan_placement(
         footprint,
         budgets_of(gpus, config.max_gpu_memory, config.num_gpus),
         replace(workload, max_tokens=min(workload.max_tokens, footprint.max_length)),
@@ -46,3 +48,7 @@ def plan_for(
         num_replicas=None if config.num_replicas == AUTO else config.num_replicas,
         cpu_bytes=int(available_bytes() * HOST_SHARE) if config.cpu_offloading else 0,
     )
+    by_uuid = {gpu.uuid: gpu for gpu in gpus}
+    used = Counter(shard.budget.gpu.uuid for replica in placement.replicas for shard in replica.shards)
+    refuse_closed([by_uuid[uuid] for uuid in used], used)
+    return placement

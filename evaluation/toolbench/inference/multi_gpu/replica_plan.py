@@ -36,8 +36,8 @@ class GpuBudget:
 
     @property
     def is_busy(self) -> bool:
-        """Whether others hold so much of it that it is better left alone."""
-        return self.gpu.used_bytes > self.gpu.total_bytes * _BUSY_SHARE
+        """Whether others hold so much of it that it is better left alone, or its compute mode keeps us off."""
+        return self.gpu.is_closed or self.gpu.used_bytes > self.gpu.total_bytes * _BUSY_SHARE
 
     @cached_property
     def card(self) -> Card:
