@@ -35,7 +35,7 @@ _PREFILL_TILES = ((64, 32, 4, 3), (64, 64, 4, 3), (128, 32, 8, 3), (128, 64, 8, 
 
 
 class Layers:
-    """The tensors of `work` on the GPU: pages and queries for every layer, tables for all of them."""
+    """Holds the tensors of `work` on the GPU: pages and queries for every layer, tables for all of them."""
 
     def __init__(self, work: Work, shape: Shape, page_size: int, device: torch.device) -> None:
         self.work, self.shape, self.device = work, shape, device
@@ -70,7 +70,7 @@ class Layers:
         self.q = torch.randn(q_size, dtype=_DTYPE, device=device)
 
     def arguments(self, layer: int) -> tuple[Any, ...]:
-        """The arguments of `paged_attention`."""
+        """Return the arguments of `paged_attention`."""
         tables = self.block_tables, self.context_lens, self.starts_q, self.max_q, self.scale
         return self.q[layer], self.k[layer], self.v[layer], *tables
 
@@ -165,7 +165,7 @@ def _sdpa(layers: Layers, i: int) -> torch.Tensor:
 
 
 def layer_seconds(layers: Layers, attend: Attention) -> float:
-    """Seconds of one layer, with all layers in one CUDA graph."""
+    """Return seconds of one layer, with all layers in one CUDA graph."""
     count = layers.shape.num_layers
 
     def attend_all() -> None:
@@ -183,7 +183,7 @@ def relative_error(layers: Layers) -> float:
 
 
 def other_cuts(work: Work) -> Iterator[tuple[str, Attention]]:
-    """The kernels with other tiles, and decode with other numbers of parts, than they choose."""
+    """Yield the kernels with other tiles, and decode with other numbers of parts, than they choose."""
     from evaluation.toolbench.inference.engine.attention import triton_decode, triton_prefill
 
     if work.is_decode:
@@ -238,7 +238,7 @@ def show(row: dict[str, Any]) -> None:
 
 
 def benchmark_write(shape: Shape, page_size: int, device: torch.device) -> float:
-    """Seconds of storing the new keys and values of 64 decodes in one layer."""
+    """Return seconds of storing the new keys and values of 64 decodes in one layer."""
     work = Work("write 64", (1800,) * 64, (1,) * 64)
     layers = Layers(work, shape, page_size, device)
     new = torch.randn(2, 64, shape.num_kv_heads, shape.head_dim, dtype=_DTYPE, device=device)

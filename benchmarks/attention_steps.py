@@ -11,7 +11,7 @@ _ELEMENT_SIZE = 2  # bfloat16
 
 @dataclass(frozen=True)
 class Shape:
-    """The attention of a model."""
+    """Describes the attention of a model."""
 
     num_heads: int
     num_kv_heads: int

@@ -30,7 +30,7 @@ class Ceilings:
 
 
 def measure_ceilings(device: torch.device) -> Ceilings:
-    """A large copy and a large matrix product: a fraction of a second, and 4 GiB of a GPU's memory meanwhile."""
+    """Return a large copy and a large matrix product: a fraction of a second, and 4 GiB of a GPU's memory meanwhile."""
     ceilings = Ceilings(_copy_rate(device), _product_rate(device))
     if device.type == "cuda":
         torch.cuda.empty_cache()  # what comes next may size itself by the memory that is free
@@ -90,7 +90,7 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def describe_machine(device: torch.device) -> str:
-    """The GPU and the versions that results depend on."""
+    """Return the GPU and the versions that results depend on."""
     from importlib.metadata import PackageNotFoundError, version
 
     versions = [f"torch {torch.__version__}"]

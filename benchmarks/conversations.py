@@ -1,4 +1,4 @@
-"""The workload of the engine benchmark: agent conversations of fixed lengths and random tokens. Pure.
+"""Makes the workload of the engine benchmark: agent conversations of fixed lengths and random tokens. Pure.
 
 A query is a conversation of 5 steps over a system prompt that all queries share and a question. A step is
 three generations, each with the whole conversation so far as its prompt: a thought, then a hint is
@@ -29,7 +29,7 @@ NEW_PROMPT_TOKENS_PER_QUERY = QUESTION + STEPS * (HINT + DOCUMENTATION) + (STEPS
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What others than the model say in a step. Once it is history its hint may be worded differently."""
+    """Holds what others than the model say in a step. Once it is history its hint may be worded differently."""
 
     hint: tuple[int, ...]
     documentation: tuple[int, ...]
@@ -88,12 +88,12 @@ def play(conversation: Conversation, generate: Callable[[Generation], Sequence[i
 
 
 def longest_conversation() -> int:
-    """Tokens of a whole query."""
+    """Return tokens of a whole query."""
     return SYSTEM_PROMPT + QUESTION + STEPS * (HINT + DOCUMENTATION + OBSERVATION) + TOKENS_PER_QUERY
 
 
 def mean_context() -> float:
-    """Tokens of the conversation that a decoded token attends to, on average over a query."""
+    """Return tokens of the conversation that a decoded token attends to, on average over a query."""
     seen: list[int] = []
     position = SYSTEM_PROMPT + QUESTION
     for _ in range(STEPS):

@@ -1,4 +1,4 @@
-"""The demo through `paged` and through `generate`, with 1 conversation at a time and with 8: two minutes, JSON last.
+"""Runs the demo through `paged` and `generate`, with 1 conversation at a time and with 8: two minutes, JSON last.
 
     python -m benchmarks.demo_engines [--num_queries 75]
 

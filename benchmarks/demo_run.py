@@ -23,14 +23,14 @@ _START_S = 60.0
 
 
 def write_queries(path: Path, num_queries: int) -> None:
-    """The demo's queries, over and over, each with an id of its own."""
+    """Write the demo's queries, over and over, each with an id of its own."""
     demo = json.loads((DEMO / "assets/solvable_queries/test_instruction/demo_queries.json").read_text())
     path.write_text(json.dumps([{**demo[i % len(demo)], "query_id": i} for i in range(num_queries)]))
 
 
 @contextmanager
 def slow_api(folder: Path, *, latency_s: float, failure_rate: float = 0.0) -> Iterator[str]:
-    """The URL of the demo's API server, which answers after `latency_s`."""
+    """Yield the URL of the demo's API server, which answers after `latency_s`."""
     ready = folder / "api_url"
     ready.unlink(missing_ok=True)
     flags = ["--ready_file", str(ready), "--latency_s", str(latency_s), "--failure_rate", str(failure_rate)]
@@ -50,7 +50,7 @@ def slow_api(folder: Path, *, latency_s: float, failure_rate: float = 0.0) -> It
 def start_pipeline(
     queries: Path, output: Path, service_url: str, environment: Mapping[str, str], **flags: Any
 ) -> subprocess.Popen[str]:
-    """The command line over the demo's model and tools."""
+    """Return the command line over the demo's model and tools."""
     settings = {
         "backbone_model": "toolgen_atomic",
         "model_path": DEMO / "model",
@@ -105,7 +105,7 @@ def queries_per_minute(output: Path) -> tuple[float, int]:
 
 
 def answers_per_query(output: Path) -> dict[str, int]:
-    """How many tries at each query came to an answer file, by the event logs."""
+    """Return how many tries at each query came to an answer file, by the event logs."""
     counts: dict[str, int] = {}
     for (query_id, _), attempts in read_history(output).attempts().items():
         counts[query_id] = sum(attempt.outcome in ("answered", "gave_up", "no_answer") for attempt in attempts)

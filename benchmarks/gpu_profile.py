@@ -58,7 +58,7 @@ class Kernel:
 
 
 def gpu_lines(index: int, kernels: Sequence[Kernel], seconds: float, num_steps: int) -> Iterator[str]:
-    """The table of one GPU that ran these within `seconds`."""
+    """Yield the table of one GPU that ran these within `seconds`."""
     kinds: dict[str, float] = {}
     names: dict[str, list[float]] = {}
     for kernel in kernels:

@@ -21,7 +21,7 @@ class GpuUse:
 
     @property
     def busy_gpus(self) -> float | None:
-        """GPUs busy at the same time, on average: 1.0 for two that take turns, 2.0 for two that never wait."""
+        """Return GPUs busy at the same time, on average: 1.0 for two that take turns, 2.0 for two that never wait."""
         return round(sum(map(statistics.fmean, self.samples)), 2) if all(self.samples) and self.samples else None
 
     @property

@@ -67,7 +67,7 @@ class PretendGraph:
 
 
 class PretendRecorder:
-    """Of graphs that compute nothing, for a model of this hidden size."""
+    """Gives graphs that compute nothing, for a model of this hidden size."""
 
     def __init__(self, hidden_size: int) -> None:
         self._hidden_size = hidden_size
@@ -81,7 +81,7 @@ class PretendRecorder:
 
 @dataclass
 class Times:
-    """Seconds of each step by part, and the tensor operations of some."""
+    """Holds the seconds of each step by part, and the tensor operations of some."""
 
     parts: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     operations: list[int] = field(default_factory=list)
@@ -178,7 +178,7 @@ class Bench:
             self._ask(conversation_id, sequence.token_ids + [sequence.number % _VOCAB_SIZE] * _APPENDED)
 
     def _ask(self, conversation_id: str, prompt_ids: list[int]) -> None:
-        """As `PagedEngine.submit` does it; the caller's thread pays for that."""
+        """Submit as `PagedEngine.submit` does it; the caller's thread pays for that."""
         max_new_tokens = _DRAWN if self._goes_on else _CONTEXT // 2 - _PROMPT - 1
         request = GenerationRequest(
             prompt_ids, max_new_tokens, _NO_STOP, self._sampling, self._constraint, conversation_id

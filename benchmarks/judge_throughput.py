@@ -1,4 +1,4 @@
-"""How much of a judge's time scoring wastes: `python -m benchmarks.judge_throughput --help`.
+"""Measures how much of a judge's time scoring wastes: `python -m benchmarks.judge_throughput --help`.
 
 What to expect: a judge that takes 50 ms for a reply and is asked 64 questions at a time gives 1,280 verdicts a second,
 so that 10,000 take 7.8 s. Scoring has 0.78 ms of processor time for each: to write its request, to read its reply and
@@ -135,7 +135,7 @@ async def _bare_s(url: str, num_requests: int, in_flight: int) -> float:
 
 
 def _answer(query_id: str) -> ConvertedAnswer:
-    """An answer of the usual length: 2,000 characters."""
+    """Return an answer of the usual length: 2,000 characters."""
     arguments = json.dumps({"return_type": "give_answer", "final_answer": f"Answer {query_id}. " * 110})
     message = {"name": "Finish", "arguments": arguments, "response": ""}
     details = [{"role": "tool", "message": message, "next": []}]

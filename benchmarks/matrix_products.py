@@ -1,4 +1,4 @@
-"""What the matrix products of a step cost, by the number of its rows: each layer's by themselves, and joined.
+"""Measures what the matrix products of a step cost, by the number of its rows: each layer's by themselves, and joined.
 
     python -m benchmarks.matrix_products          # ToolGen-Llama-3-8B's shape on a GPU: half a minute
     python -m benchmarks.matrix_products --tiny   # tries the command on the CPU
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _layer(hidden: int, kv: int, wide: int, device: torch.device) -> list[list[nn.Linear]]:
-    """The linear layers of a decoder layer: those in one list are given the same tensor."""
+    """Return the linear layers of a decoder layer: those in one list are given the same tensor."""
     attention = [[(hidden, hidden), (hidden, kv), (hidden, kv)], [(hidden, hidden)]]
     shapes = [*attention, [(hidden, wide)] * 2, [(wide, hidden)]]
     return [[_linear(inputs, outputs, device) for inputs, outputs in group] for group in shapes]

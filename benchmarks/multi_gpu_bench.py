@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Load:
-    """`in_flight` conversations at once, `queries` in all; both for each replica."""
+    """Is a load: `in_flight` conversations at once, `queries` in all; both for each replica."""
 
     in_flight: int
     queries: int
@@ -73,12 +73,12 @@ def budget_of(gpus: Sequence[Gpu], sharers: int) -> int:
 
 
 def ask(workers: Sequence[Worker], load: Load, deadline: Deadline) -> list[dict[str, Any]]:
-    """All of `workers` under `load` at the same time."""
+    """Put all of `workers` under `load` at the same time."""
     for worker in workers:
         worker.tell({"conversations": load.in_flight, "queries": load.queries})
     return [worker.answer(deadline) for worker in workers]
 
 
 def warm_up(workers: Sequence[Worker], load: Load, deadline: Deadline) -> None:
-    """One unmeasured round: kernels are compiled, caches filled."""
+    """Run one unmeasured round: kernels are compiled, caches filled."""
     ask(workers, Load(load.in_flight, load.in_flight), deadline)

@@ -78,7 +78,9 @@ def forms_of(uuids: Sequence[str]) -> dict[str, list[str]]:
 
 
 def judge_cards(form: str, expected: Sequence[str], answer: Mapping[str, Any]) -> Row:
-    """cuda:i is the i-th card expected, which alone gained what was put there; the map begins on cuda:0 and goes up."""
+    """Check that cuda:i is the i-th card expected, which alone gained what was put there; the map begins on cuda:0 and
+    goes up.
+    """
     gained = answer.get("gained_bytes", {})
     said = ", ".join(f"{uuid[:8]} +{gib(gained[uuid])}" for uuid in expected if uuid in gained)
     wrong = []
@@ -125,7 +127,7 @@ def layout_of(answers: Path) -> str:
 
 
 def run_demo(bench: Bench, deadline: Deadline, query_file: Path, output: Path, replicas: str) -> str:
-    """What the main script prints. PartError, with the last thing it said, when it fails or is late."""
+    """Return what the main script prints. PartError, with the last thing it said, when it fails or is late."""
     environment = environment_of(
         bench,
         PYTHON=sys.executable,

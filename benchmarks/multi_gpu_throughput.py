@@ -1,4 +1,4 @@
-"""The parts of `multi_gpu` that measure throughput: replicas beside each other, and one replica over several GPUs."""
+"""Measures throughput, as parts of `multi_gpu`: replicas beside each other, and one replica over several GPUs."""
 
 from __future__ import annotations
 

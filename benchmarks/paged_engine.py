@@ -116,13 +116,13 @@ class Bench:
         return [make_conversation(n, vocab_size=self._vocab_size, seed=self._seed) for n in numbers]
 
     def _actions(self) -> TokenSet:
-        """All tool tokens and the end token."""
+        """Return all tool tokens and the end token."""
         return TokenSet(range(self._vocab_size - TOOL_TOKENS - 1, self._vocab_size))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table."""
+    """Is a line of the table."""
 
     name: str
     conversations: int
@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _within(variant: Variant, budget_bytes: int, num_gpus: int) -> Variant:
-    """The variant with so much of each GPU, weights included."""
+    """Return the variant with so much of each GPU, weights included."""
     if variant.engine != "paged":
         return variant
     limits = dict.fromkeys(range(num_gpus), budget_bytes)

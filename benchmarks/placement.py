@@ -1,4 +1,4 @@
-"""What placement promises, held against a real GPU: about two minutes, the table last, then a JSON line.
+"""Holds what placement promises against a real GPU: about two minutes, the table last, then a JSON line.
 
     python -m benchmarks.placement [--folder /tmp/toolgen_8b]
 
@@ -52,7 +52,7 @@ _SMALL_KV_BYTES = GIB // 4
 
 @dataclass(frozen=True)
 class Row:
-    """One promise: what was measured, what it should be."""
+    """Is one promise: what was measured, what it should be."""
 
     promise: str
     measured: str
@@ -108,7 +108,7 @@ def start_python(module: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def finished_row(process: subprocess.Popen[str]) -> Row:
-    """The row that `process` prints as JSON."""
+    """Return the row that `process` prints as JSON."""
     try:
         printed = process.communicate(timeout=TIME_LIMIT_S)[0]
         return Row(**json.loads(printed.splitlines()[-1]))
@@ -118,7 +118,7 @@ def finished_row(process: subprocess.Popen[str]) -> Row:
 
 
 def visible_devices_rows(uuid: str) -> list[Row]:
-    """Our reading of CUDA_VISIBLE_DEVICES against cudaGetDeviceCount, each in a process of its own."""
+    """Return our reading of CUDA_VISIBLE_DEVICES against cudaGetDeviceCount, each in a process of its own."""
     forms = [None, "0", "", "-1", "0,-1", "7", "0,7", "0,0", " 0", "0x", uuid, uuid[:12], f"{uuid},{uuid}", "GPU-none"]
     code = """
 import torch

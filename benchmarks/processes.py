@@ -23,7 +23,7 @@ class PartError(Exception):
 
 
 class Deadline:
-    """Seconds left until a moment."""
+    """Counts the seconds left until a moment."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -33,7 +33,7 @@ class Deadline:
         return self._end - time.monotonic()
 
     def require(self) -> float:
-        """Seconds left. PartError when there are none."""
+        """Return seconds left. PartError when there are none."""
         if self.left <= 0:
             raise PartError("out of time")
         return self.left
@@ -78,7 +78,7 @@ def run_json(
     codes: Sequence[int] = (0,),
     whole_output: bool = False,
 ) -> dict[str, Any]:
-    """What Python with `arguments` prints: its last line as JSON, or all of it."""
+    """Return what Python with `arguments` prints: its last line as JSON, or all of it."""
     process = start(*arguments, environment=environment)
     printed = printed_by(process, deadline)
     if printed is None:

@@ -44,13 +44,15 @@ def save_random_checkpoint(data_dir: Path, output_dir: Path, *, seed: int = 0) -
 
 
 def tool_tokens(data_dir: Path) -> list[str]:
-    """The tokens of `virtual_tokens.txt` as vocabularies spell them: in ASCII."""
+    """Return the tokens of `virtual_tokens.txt` as vocabularies spell them: in ASCII."""
     text = (data_dir / "virtual_tokens.txt").read_text(encoding="utf-8")
     return [unidecode(line.strip()) for line in text.split("\n") if line.strip()]
 
 
 def build_tokenizer(corpus: Iterator[str], tokens: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer learnt from `corpus`, with the chat markers and `tokens` added, in this order."""
+    """Return a byte-level BPE tokenizer learnt from `corpus`, with the chat markers and `tokens` added, in this
+    order.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -69,7 +71,7 @@ def build_tokenizer(corpus: Iterator[str], tokens: Sequence[str]) -> PreTrainedT
 
 
 def random_llama(vocab_size: int, *, seed: int) -> LlamaForCausalLM:
-    """Two layers, 64 wide, with room for the conversations of real queries."""
+    """Return two layers, 64 wide, with room for the conversations of real queries."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocab_size,
@@ -88,7 +90,7 @@ def random_llama(vocab_size: int, *, seed: int) -> LlamaForCausalLM:
 
 
 def _documentation(data_dir: Path) -> Iterator[str]:
-    """The beginning of tools.json as it is: prompts quote it."""
+    """Yield the beginning of tools.json as it is: prompts quote it."""
     text = (data_dir / "toolenv" / "tools" / "tools.json").read_text(encoding="utf-8")[:_CORPUS_CHARACTERS]
     yield text
 

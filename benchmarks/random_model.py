@@ -82,7 +82,7 @@ def costs_of(config: PreTrainedConfig, dtype: torch.dtype) -> ModelCosts:
 
 
 def make_model(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, *, seed: int = 0) -> PreTrainedModel:
-    """The model on `device`, with random weights made there."""
+    """Return the model on `device`, with random weights made there."""
     torch.manual_seed(seed)
     with device:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)

@@ -134,7 +134,7 @@ def _move(rng: random.Random, api: Mapping[str, Any], words: list[str]) -> Move:
 
 
 def _response(rng: random.Random, template: Any, words: list[str]) -> Any:
-    """A response of the template's shape: {"name": "str", "n": "int"}, lists with one item as a template."""
+    """Return a response of the template's shape: {"name": "str", "n": "int"}, lists with one item as a template."""
     if isinstance(template, dict):
         return {key: _response(rng, value, words) for key, value in template.items() if key != "_list_length"}
     if isinstance(template, list):

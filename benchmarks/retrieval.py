@@ -97,7 +97,7 @@ def prompt_of(model: PreTrainedModel, job: Job, item_id: str) -> list[int]:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table."""
+    """Is a line of the table."""
 
     name: str
     replicas: int

@@ -1,4 +1,4 @@
-"""A random model over several GPUs, by the planner's map."""
+"""Lays a random model over several GPUs, by the planner's map."""
 
 from __future__ import annotations
 

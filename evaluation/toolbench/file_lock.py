@@ -57,7 +57,7 @@ def lock(descriptor: int, path: Path, *, wait: bool) -> Outcome:
 
 
 def _ask(descriptor: int, patience_s: float) -> OSError | None:
-    """None for a lock, else the error that came instead. TimeoutError when nothing came."""
+    """Return None for a lock, else the error that came instead. TimeoutError when nothing came."""
     # The thread's own: the number may have passed to another file when the answer comes at last. The lock belongs
     # to the open file, which both share, so closing this one leaves it to the caller.
     own = os.dup(descriptor)

@@ -28,7 +28,7 @@ class JsonError(ValueError):
 def parse_json(
     content: bytes | str, *, strict: bool = True, finite: bool = False, max_depth: int | None = MAX_DEPTH
 ) -> Any:
-    """The data in `content`, of any JSON type. JsonError for what is no JSON or is nested too deep.
+    """Return the data in `content`, of any JSON type. JsonError for what is no JSON or is nested too deep.
 
     Bytes are UTF-8, or what their byte order mark says. `strict` False allows control characters in strings;
     `finite` refuses NaN, infinities and what float makes of 1e999. Without `max_depth` data may be as deep as this
@@ -51,7 +51,7 @@ def parse_json(
 
 
 def parse_object(content: bytes | str) -> dict[str, Any]:
-    """The JSON object in `content`. JsonError for anything else."""
+    """Return the JSON object in `content`. JsonError for anything else."""
     data = parse_json(content)
     if not isinstance(data, dict):
         raise JsonError(f"a JSON {type(data).__name__} where an object is expected")
@@ -59,17 +59,17 @@ def parse_object(content: bytes | str) -> dict[str, Any]:
 
 
 def read_json(path: Path, *, max_depth: int | None = MAX_DEPTH) -> Any:
-    """The data in the file at `path`. OSError where there is no such file, JsonError as `parse_json`."""
+    """Return the data in the file at `path`. OSError where there is no such file, JsonError as `parse_json`."""
     return parse_json(read_file(path), max_depth=max_depth)
 
 
 def read_text(path: Path) -> str:
-    """The text in the file at `path`, without its byte order mark. OSError, UnicodeDecodeError."""
+    """Return the text in the file at `path`, without its byte order mark. OSError, UnicodeDecodeError."""
     return decode(read_file(path)).removeprefix("\ufeff")
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of the file at `path`. OSError also for a pipe or a device, which could block for ever."""
+    """Return the bytes of the file at `path`. OSError also for a pipe or a device, which could block for ever."""
     try:
         # Opening a pipe waits for its writer, unless told not to.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -90,7 +90,7 @@ def check_regular(descriptor: int, path: Path) -> None:
 
 
 def decode(content: bytes | str, errors: str = "strict") -> str:
-    """Bytes as text: UTF-8 unless a byte order mark says UTF-16. UnicodeDecodeError."""
+    """Return bytes as text: UTF-8 unless a byte order mark says UTF-16. UnicodeDecodeError."""
     if isinstance(content, str):
         return content
     return content.decode("utf-16" if content.startswith(_UTF_16_MARKS) else "utf-8-sig", errors)

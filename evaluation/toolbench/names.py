@@ -13,7 +13,7 @@ _LONGEST_NAME = 64  # characters; OpenAI's limit on function names, and ToolBenc
 
 
 def standardize(name: str) -> str:
-    """`name` in lower case with everything but letters, digits, CJK, `_` and `^` folded into single `_`.
+    """Return `name` in lower case with everything but letters, digits, CJK, `_` and `^` folded into single `_`.
 
     >>> standardize("Driver's  License"), standardize("7 Leagues"), standardize("A^B"), standardize("///")
     ('driver_s_license', 'get_7_leagues', 'a^b', '')
@@ -44,7 +44,7 @@ def change_name(name: str) -> str:
 
 
 def get_toolbench_name(tool_name: str, api_name: str) -> str:
-    """The function name of an API: the last 64 characters of `<api>_for_<tool>`.
+    """Return the function name of an API: the last 64 characters of `<api>_for_<tool>`.
 
     Not unique: of the 46,984 published APIs, 406 share 154 names (see `ActionName`).
 
@@ -55,7 +55,7 @@ def get_toolbench_name(tool_name: str, api_name: str) -> str:
 
 
 def standardize_category(category: str) -> str:
-    """The folder name of a category. Three underscores become two: each pair is replaced once.
+    """Return the folder name of a category. Three underscores become two: each pair is replaced once.
 
     >>> standardize_category("News, Media")
     'News_Media'
@@ -81,7 +81,7 @@ class ActionName(str):
 
     @classmethod
     def of(cls, tool_name: str, api_name: str) -> ActionName:
-        """The name of this API."""
+        """Return the name of this API."""
         return cls(get_toolbench_name(tool_name, api_name), tool_name, api_name)
 
     def __getnewargs__(self) -> tuple[str, str, str]:  # type: ignore[override]  # copy and pickle call __new__ with it

@@ -40,7 +40,7 @@ class Renderer:
         return cls(catalog, PromptEncoder(tokenizer, chat_format(TEMPLATE)), PromptTexts())
 
     def history(self, question: str, turns: Sequence[Turn], layout: PromptStyle) -> Conversation:
-        """The conversation before a step."""
+        """Return the conversation before a step."""
         messages: list[dict[str, Any]] = [
             {"role": "system", "content": ""},  # stands for the system prompt
             {"role": "user", "content": f"\n{question}\nBegin!\n"},

@@ -1,4 +1,4 @@
-"""The training set: rendered samples as batches of arrays, made by worker processes while the GPU trains.
+"""Makes the training set: rendered samples as batches of arrays, made by worker processes while the GPU trains.
 
 A chunk depends on the seed and its number alone, so the batches are the same for any number of workers.
 """
@@ -45,7 +45,7 @@ class Corpus:
     batch_size: int
 
     def batches(self, num_batches: int, num_workers: int) -> Generator[Batch, None, None]:
-        """The first `num_batches` batches, made by `num_workers` processes."""
+        """Return the first `num_batches` batches, made by `num_workers` processes."""
         context = multiprocessing.get_context("spawn")
         numbers = iter(range(-(-num_batches // _CHUNK_BATCHES)))
         with context.Pool(num_workers, initializer=_start_worker, initargs=(self,)) as pool:
@@ -59,7 +59,7 @@ class Corpus:
                 left -= len(chunk[:left])
 
     def chunk(self, renderer: Renderer, number: int) -> list[Batch]:
-        """The batches with the numbers from `number * 16` on."""
+        """Return the batches with the numbers from `number * 16` on."""
         rng = Random(f"{self.seed} chunk {number}")
         size = self.batch_size
         rows = [sample_row(renderer, rng) for _ in range(_CHUNK_BATCHES * size)]
@@ -70,12 +70,14 @@ class Corpus:
 
 
 def demo_catalog(data_dir: Path) -> ToolCatalog:
-    """The demo's catalog with the package's own text for Finish."""
+    """Return the demo's catalog with the package's own text for Finish."""
     return load_catalog(data_dir, "Atomic", PromptTexts().finish_description)
 
 
 def sample_row(renderer: Renderer, rng: Random) -> Row:
-    """A fresh sample in one of the layouts, up to its end; of the upstream layout often up to an earlier step."""
+    """Return a fresh sample in one of the layouts, up to its end; of the upstream layout often up to an earlier
+    step.
+    """
     sample = training_sample(rng)
     layout = LAYOUTS["trained" if rng.random() < _TRAINED_SHARE else "upstream"]
     step = len(sample.turns) - 1

@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def write_data(out: Path, queries: list[DemoQuery]) -> None:
-    """All files of the data folder, as UTF-8 with a newline at the end."""
+    """Write all files of the data folder, as UTF-8 with a newline at the end."""
     _write(out / "virtual_tokens.txt", "\n".join(_tokens()))
     _write_json(out / "toolenv/tools/tools.json", [_tool_json(tool) for tool in TOOLS.values()])
     for tool in TOOLS.values():
@@ -94,7 +94,7 @@ def _query_json(query: DemoQuery) -> dict[str, Any]:
 
 
 def _expectation(query: DemoQuery) -> dict[str, Any]:
-    """What `score.py` compares an answer with."""
+    """Return what `score.py` compares an answer with."""
     return {
         "split": query.split,
         "calls": [

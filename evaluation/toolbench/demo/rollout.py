@@ -23,7 +23,7 @@ _EXTRA_STEPS = 1  # beyond the expected ones, Finish included
 
 @dataclass
 class _Attempt:
-    """One query on its way."""
+    """Holds one query on its way."""
 
     query: DemoQuery
     turns: list[Turn] = field(default_factory=list)

@@ -59,7 +59,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class DemoQuery:
-    """A query of the demo with its right trajectory."""
+    """Describes a query of the demo with its right trajectory."""
 
     query_id: int
     split: Split
@@ -67,7 +67,7 @@ class DemoQuery:
 
 
 def training_sample(rng: Random) -> Sample:
-    """A fresh sample; now and then one of the seen demo queries, or one whose API fails for a while."""
+    """Return a fresh sample; now and then one of the seen demo queries, or one whose API fails for a while."""
     if rng.random() < _SEEN_QUERY_SHARE:
         return as_sample(_seen_trajectory(rng.randrange(_SEEN_QUERIES)))
     trajectory = _training_trajectory(rng.choice(TASKS), rng)
@@ -77,7 +77,7 @@ def training_sample(rng: Random) -> Sample:
 
 
 def demo_queries() -> list[DemoQuery]:
-    """The demo's queries: some of the training set, then every held-out wording with held-out values."""
+    """Return the demo's queries: some of the training set, then every held-out wording with held-out values."""
     seen = [_seen_trajectory(position) for position in range(_SEEN_QUERIES)]
     rng = Random(_HELD_OUT_SEED)
     held_out = [_held_out_trajectory(task, line, rng) for task in TASKS for line in task.lines("held_out")]
@@ -88,7 +88,7 @@ def demo_queries() -> list[DemoQuery]:
 
 
 def as_sample(trajectory: Trajectory) -> Sample:
-    """The conversation in which every call succeeds."""
+    """Return the conversation in which every call succeeds."""
     turns = [
         Turn(step.thought, action_token(step.call), json.dumps(step.arguments), observation(step.answer))
         for step in trajectory.steps
@@ -97,7 +97,7 @@ def as_sample(trajectory: Trajectory) -> Sample:
 
 
 def action_token(call: Call) -> str:
-    """The tool token of a call, in ASCII as in the vocabulary."""
+    """Return the tool token of a call, in ASCII as in the vocabulary."""
     return ascii_folded(f"<<{call.tool}&&{call.api}>>")
 
 
@@ -154,7 +154,7 @@ def _held_out_trajectory(task: Task, line: str, rng: Random) -> Trajectory:
 
 
 def _distinct(kinds: Mapping[str, str], draw: Callable[[str], Value]) -> dict[str, Value]:
-    """A value for every slot, no two with a word in common: nobody travels from a city to the same city."""
+    """Return a value for every slot, no two with a word in common: nobody travels from a city to the same city."""
     slots: dict[str, Value] = {}
     words: set[str] = set()
     for name, kind in kinds.items():
@@ -167,7 +167,7 @@ def _distinct(kinds: Mapping[str, str], draw: Callable[[str], Value]) -> dict[st
 
 
 def _with_failures(trajectory: Trajectory, rng: Random) -> Sample:
-    """One call fails: once, and the second try succeeds; or twice, and the model gives up."""
+    """Make one call fail: once, and the second try succeeds; or twice, and the model gives up."""
     turns = list(as_sample(trajectory).turns)
     position = rng.randrange(len(trajectory.steps))
     good = turns[position]

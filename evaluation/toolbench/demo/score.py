@@ -169,7 +169,7 @@ def _parsed(text: str) -> Any:
 
 
 def _brief(value: Any) -> str:
-    """`value` on one line, cut: a model that is lost writes without end."""
+    """Return `value` on one line, cut: a model that is lost writes without end."""
     return textwrap.shorten(repr(value), _LONGEST_QUOTE, placeholder="...")
 
 

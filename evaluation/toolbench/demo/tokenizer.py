@@ -1,4 +1,4 @@
-"""The demo model's tokenizer: byte-level BPE with Llama-3's chat markers and one token per API.
+"""Makes the demo model's tokenizer: byte-level BPE with Llama-3's chat markers and one token per API.
 
 A value is cut into the same few tokens in a question, in JSON and in an answer: a model this small learns to copy
 tokens, not to respell them. What stands between two parts of a value goes with the first one ("Amber " and "Falls",
@@ -45,7 +45,8 @@ _PIECES = Regex(
 def train_tokenizer(
     fixed: Iterable[str], varied: Iterable[str], tool_tokens: Sequence[str], vocab_size: int
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer of at most `vocab_size` entries, markers and bytes included, and after them one per tool token.
+    """Return a tokenizer of at most `vocab_size` entries, markers and bytes included, and after them one per tool
+    token.
 
     Every piece of the `fixed` texts is one token, and so are the most frequent ones of the `varied` texts. The few
     merges are for what is in neither.

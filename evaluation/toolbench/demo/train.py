@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def _be_deterministic(seed: int) -> None:
-    """The same weights for the same seed, on the same kind of machine."""
+    """Make the same seed give the same weights, on the same kind of machine."""
     set_seed(seed)
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS reads it when it is first used
     torch.use_deterministic_algorithms(True, warn_only=True)

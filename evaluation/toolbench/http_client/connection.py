@@ -27,7 +27,7 @@ class ConnectionFailed(Exception):
 
 
 class ConnectionLost(Exception):
-    """The connection ended in the middle. `is_unread`: it was an old one, closed before any of the reply came."""
+    """Says that the connection ended. `is_unread`: it was an old one, closed before any of the reply came."""
 
     def __init__(self, words: str, *, is_unread: bool = False) -> None:
         super().__init__(words)
@@ -49,7 +49,7 @@ def connection_to(url: httpx.URL, *, connect_timeout_s: float, max_response_byte
 
 
 class HttpConnection:
-    """One connection to the server of `url`, opened by its first request. For one event loop."""
+    """Keeps one connection to the server of `url`, opened by its first request. For one event loop."""
 
     def __init__(self, url: httpx.URL, *, connect_timeout_s: float, max_response_bytes: int) -> None:
         self._host = url.host
@@ -65,7 +65,7 @@ class HttpConnection:
         return self._streams is not None
 
     async def request(self, method: str, path: str, headers: dict[str, str], content: bytes = b"") -> HttpReply:
-        """The reply to one request. ConnectionFailed, ConnectionLost or ResponseTooLarge; then it is closed.
+        """Return the reply to one request. ConnectionFailed, ConnectionLost or ResponseTooLarge; then it is closed.
 
         It is closed as well when the caller stops waiting.
         """
@@ -207,7 +207,7 @@ _contexts: list[ssl.SSLContext] = []
 
 
 def _tls_context() -> ssl.SSLContext:
-    """One for all connections: loading the authorities takes tens of milliseconds."""
+    """Return the one for all connections: loading the authorities takes tens of milliseconds."""
     if not _contexts:
         _contexts.append(httpx.create_ssl_context())
     return _contexts[0]

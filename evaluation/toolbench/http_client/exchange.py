@@ -74,7 +74,7 @@ async def post_json(
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """The seconds of a retry-after header. None for its other form, a date: the caller's back-off serves."""
+    """Return the seconds of a retry-after header. None for its other form, a date: the caller's back-off serves."""
     return float(header) if header and header.isascii() and header.isdigit() else None
 
 

@@ -89,7 +89,7 @@ def explain(error: BaseException) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """`error` and everything that led to it, the outermost first."""
+    """Yield `error` and everything that led to it, the outermost first."""
     while error is not None:
         yield error
         for other in getattr(error, "exceptions", ()):  # one for each address of a host name

@@ -23,7 +23,7 @@ def parse_http_url(text: str, setting: str) -> httpx.URL:
 
 
 def is_loopback(url: httpx.URL) -> bool:
-    """Whether requests to `url` stay on this machine."""
+    """Return whether requests to `url` stay on this machine."""
     if url.host == "localhost" or url.host.endswith(".localhost"):
         return True
     try:
@@ -35,10 +35,10 @@ def is_loopback(url: httpx.URL) -> bool:
 
 
 def would_leak_key(url: httpx.URL) -> bool:
-    """Whether a key sent to `url` crosses a network unencrypted."""
+    """Return whether a key sent to `url` crosses a network unencrypted."""
     return url.scheme == "http" and not is_loopback(url)
 
 
 def without_secrets(url: httpx.URL) -> str:
-    """`url` for messages: no user name, no password, no query."""
+    """Return `url` for messages: no user name, no password, no query."""
     return str(url.copy_with(username=None, password=None, query=None, fragment=None))

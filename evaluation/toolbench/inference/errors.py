@@ -44,7 +44,7 @@ class PlacementError(ToolGenError):
 
 
 class EngineError(ToolGenError):
-    """A generation request that cannot be served."""
+    """Says that a generation request cannot be served."""
 
 
 class EngineStoppedError(EngineError):
@@ -52,11 +52,11 @@ class EngineStoppedError(EngineError):
 
 
 class ServerError(EngineStoppedError):
-    """No usable generation server."""
+    """Says that there is no usable generation server."""
 
 
 class ApiError(ToolGenError):
-    """No usable API server."""
+    """Says that there is no usable API server."""
 
 
 class JudgeError(ToolGenError):
@@ -64,7 +64,7 @@ class JudgeError(ToolGenError):
 
 
 class OutputError(ToolGenError):
-    """An answer that cannot be written."""
+    """Says that an answer cannot be written."""
 
 
 class StopRequested(BaseException):

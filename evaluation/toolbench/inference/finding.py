@@ -1,4 +1,4 @@
-"""What a check reports: a line for people, the same facts as JSON."""
+"""Holds what a check reports: a line for people, the same facts as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Finding:
     facts: Mapping[str, Any] = field(default_factory=dict)  # for JSON alone
 
     def lines(self) -> list[str]:
-        """For the terminal: the check, then `ok ...`, `FAIL ...` or `skip (...)`, and what belongs to it below."""
+        """Return lines: the check, then `ok ...`, `FAIL ...` or `skip (...)`, and below it what belongs to it."""
         said = {"ok": f"ok    {self.measured}", "fail": f"FAIL  {self.measured}", "skip": f"skip ({self.measured})"}
         lines = [f"{self.check:<20} {said[self.status]}"]
         if self.advice:
@@ -38,5 +38,5 @@ def needs(check: str, wanted: int, found: int) -> Finding:
 
 
 def exit_code(findings: list[Finding]) -> int:
-    """0 when nothing failed, 1 otherwise."""
+    """Return 0 when nothing failed, 1 otherwise."""
     return int(any(finding.status == "fail" for finding in findings))

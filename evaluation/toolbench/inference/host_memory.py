@@ -27,13 +27,13 @@ def available_bytes(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/p
 
 
 def memory_limit(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """The lowest limit that a container or a job sets for this process, in bytes; None without one."""
+    """Return the lowest limit that a container or a job sets for this process, in bytes; None without one."""
     limits = [_number(folder / limit_file) for folder, limit_file, _ in _controllers(cgroups, own)]
     return min((limit for limit in limits if limit is not None and limit < _UNLIMITED), default=None)
 
 
 def _controllers(cgroups: Path, own: Path) -> list[tuple[Path, str, str]]:
-    """(folder, file of the limit, file of the use) of this process's cgroup and all above it, both versions.
+    """Return (folder, file of the limit, file of the use) of this process's cgroup and all above it, both versions.
 
     Inside a container the group's own path may not be there; its files then lie at the top.
     """

@@ -15,7 +15,7 @@ _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def die_with_parent() -> None:
-    """On Linux: let the kernel kill this process when the thread that started it has ended.
+    """Let the kernel, on Linux, kill this process when the thread that started it has ended.
 
     That also ends a process which is stopped, or in which no Python can run.
     """

@@ -1,4 +1,4 @@
-"""The server's HTTP interface: POST /virtual and GET /health, nothing else."""
+"""Offers the server's HTTP interface: POST /virtual and GET /health, nothing else."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class VirtualApi:
 
 
 def make_app(api: VirtualApi, *, max_body_bytes: int) -> FastAPI:
-    """The application around `api`; closes its forwarder when the server stops."""
+    """Return the application around `api`; closes its forwarder when the server stops."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""ASGI middleware that refuses large request bodies before anything parses them."""
+"""Refuses, as ASGI middleware, large request bodies before anything parses them."""
 
 from __future__ import annotations
 

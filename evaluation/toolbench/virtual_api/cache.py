@@ -1,4 +1,4 @@
-"""A StableToolBench response cache: a folder of `<category>/<tool>/<api>.json`, each a map from key to answer.
+"""Reads a StableToolBench response cache: a folder of `<category>/<tool>/<api>.json`, each a map from key to answer.
 
 Files are read when first asked for and kept in memory up to a bound, least recently used first out.
 A file changed by somebody else is read again. Storing is safe against other threads and other
@@ -56,7 +56,7 @@ class _Record:
 
 
 class ResponseCache:
-    """The recorded answers below `root`.
+    """Finds the recorded answers below `root`.
 
     `fuzzy` lets arguments that mean the same find their answer (`KeyIndex`); the exact key always comes
     first. `max_memory_bytes` bounds the files held in memory, counted by their size on disk.
@@ -84,12 +84,12 @@ class ResponseCache:
         return path is not None and path.is_file()
 
     def in_memory(self) -> tuple[int, int]:
-        """(files, answers) held in memory at this moment."""
+        """Return (files, answers) held in memory at this moment."""
         with self._lock:
             return len(self._records), sum(len(record.answers) for record in self._records.values())
 
     def find(self, name: RecordName, arguments: Any) -> Found | None:
-        """The recorded answer, or None. A file that is missing or unreadable holds none."""
+        """Return the recorded answer, or None. A file that is missing or unreadable holds none."""
         path = self._path(name)
         record = self._read(path) if path else None
         if record is None:

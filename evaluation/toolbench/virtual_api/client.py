@@ -72,7 +72,7 @@ class RetryPolicy:
             raise ConfigError(f"retries and waits must be 0 or above: {self}")
 
     def wait_s(self, reply: Reply, num_retries: int, waited_s: float, rng: random.Random) -> float | None:
-        """Seconds to wait before asking again after `num_retries` retries for the same reason, the first of them
+        """Return seconds to wait before asking again after `num_retries` retries for the same reason, the first of them
         `waited_s` seconds ago; None: give up."""
         if reply.retry == "unreachable":
             if waited_s >= self.unreachable_s:
@@ -89,7 +89,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class ApiStats:
-    """A snapshot. Latency is per call, its retries and waits included."""
+    """Is a snapshot. Latency is per call, its retries and waits included."""
 
     calls: int
     calls_by_code: Mapping[int, int]  # the contract's status codes
@@ -99,7 +99,7 @@ class ApiStats:
 
     @property
     def errors(self) -> int:
-        """Calls that ended with any code but 0."""
+        """Return calls that ended with any code but 0."""
         return self.calls - self.calls_by_code.get(SUCCESS, 0)
 
 
@@ -166,7 +166,7 @@ class ApiClient:
         strip: str,
         timeout_s: float | None = None,
     ) -> tuple[str, int]:
-        """(observation, status code) of one API call; `replies.py` has the table.
+        """Return (observation, status code) of one API call; `replies.py` has the table.
 
         A server that answers, whatever that is, and one that takes too long is an observation and a code.
         ApiError for one that cannot be reached at all, for as long as the retry policy or `timeout_s`, which may
@@ -209,7 +209,7 @@ class ApiClient:
             )
 
     def stats(self) -> ApiStats:
-        """What happened so far."""
+        """Return what happened so far."""
         with self._lock:
             return ApiStats(
                 calls=self._codes.total(),
@@ -250,7 +250,7 @@ class ApiClient:
             raise
 
     async def _ask(self, content: bytes, timeout_s: float) -> tuple[Reply, int]:
-        """The reply to one call, and how many retries it took."""
+        """Return the reply to one call, and how many retries it took."""
         deadline = self._loop.time() + timeout_s
         retries: Counter[RetryReason] = Counter()
         first_met: dict[RetryReason, float] = {}
@@ -374,7 +374,7 @@ class ApiClient:
 
 
 def _header_value(key: str) -> str:
-    """`key` without surrounding white space; ConfigError, not quoting it, if HTTP cannot carry it."""
+    """Return `key` without surrounding white space; ConfigError, not quoting it, if HTTP cannot carry it."""
     key = key.strip()
     if not (key.isascii() and key.isprintable()):
         raise ConfigError("The ToolBench key has characters that an HTTP header cannot carry. Check TOOLBENCH_KEY.")

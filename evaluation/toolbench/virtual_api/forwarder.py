@@ -27,7 +27,7 @@ _MAX_RESPONSE_BYTES = 8 * 2**20
 
 
 class Forwarder:
-    """A client of the server at `url`. Each request is one attempt: retrying is up to whoever asked us."""
+    """Asks the server at `url`. Each request is one attempt: retrying is up to whoever asked us."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self.url = parse_http_url(url, "--forward_url")

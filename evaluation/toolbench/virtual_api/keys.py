@@ -15,7 +15,7 @@ from evaluation.toolbench.json_input import parse_json
 
 
 def parse_tool_input(tool_input: str | dict[str, Any]) -> Any:
-    """The arguments as a value: an object as it is, a text as the JSON it holds, "" as {}.
+    """Return the arguments as a value: an object as it is, a text as the JSON it holds, "" as {}.
 
     Raises ValueError for text that is not JSON, or nested too deeply to be handled.
     """
@@ -57,7 +57,7 @@ class KeyIndex:
                 continue  # not the str() of a JSON value: only its exact text can find it
 
     def find(self, arguments: Any) -> str | None:
-        """The recorded key, or None."""
+        """Return the recorded key, or None."""
         try:
             same_value = self._key_of_value.get(_canonical(arguments))
             return same_value or self._key_of_text.get(_canonical(_with_text_leaves(arguments)))

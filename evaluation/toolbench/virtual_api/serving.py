@@ -1,4 +1,4 @@
-"""The server as a process: its port, its ready file, its logs, its end."""
+"""Runs the server as a process: its port, its ready file, its logs, its end."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def serve(config: ServerConfig) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, with a call when it listens and an end without noise."""
+    """Is uvicorn's server, with a call when it listens and an end without noise."""
 
     def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -136,7 +136,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _own_url(listener: socket.socket) -> str:
-    """Where a client on this machine reaches us."""
+    """Return where a client on this machine reaches us."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}/virtual" if ":" in host else f"http://{host}:{port}/virtual"

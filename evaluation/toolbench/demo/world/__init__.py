@@ -1,4 +1,4 @@
-"""The demo's world: every tool and every task, in the order of their tool tokens."""
+"""Lists the demo's world: every tool and every task, in the order of their tool tokens."""
 
 from evaluation.toolbench.demo.world import food, leisure, services, travel
 from evaluation.toolbench.demo.world.schema import Task, Tool

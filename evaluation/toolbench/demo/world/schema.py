@@ -59,7 +59,7 @@ def number(name: str, description: str) -> Parameter:
 
 @dataclass(frozen=True)
 class Api:
-    """One API. `answer` maps each field to a kind of `values.py`."""
+    """Describes one API. `answer` maps each field to a kind of `values.py`."""
 
     name: str
     description: str
@@ -68,13 +68,13 @@ class Api:
     optional: tuple[Parameter, ...] = ()
 
     def respond(self, arguments: Mapping[str, Value]) -> dict[str, Value]:
-        """The answer to `arguments`: the same for the same arguments, whenever and wherever it is asked for."""
+        """Return the answer to `arguments`: the same for the same arguments, whenever and wherever it is asked for."""
         seed = hashlib.sha256(f"{self.name} {json.dumps(arguments, sort_keys=True)}".encode()).hexdigest()
         rng = Random(seed)
         return {name: sample_value(kind, rng) for name, kind in self.answer.items()}
 
     def as_json(self) -> dict[str, Any]:
-        """The API in the layout of `tools.json`."""
+        """Return the API in the layout of `tools.json`."""
         return {
             "name": self.name,
             "description": self.description,
@@ -97,7 +97,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class Call:
-    """One step of the right trajectory: the thought that leads to it, and its arguments as templates."""
+    """Describes one step of the right trajectory: the thought that leads to it, and its arguments as templates."""
 
     tool: str
     api: str
@@ -107,7 +107,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Task:
-    """A family of questions.
+    """Describes a family of questions.
 
     `slots` maps slot names to kinds of `values.py`. `wordings` are trained on, one a line; `(a|b)` stands for
     either, `<tell>` for any of the frames of that name. `held_out` wordings are not trained on. `answer` is the
@@ -128,14 +128,14 @@ class Task:
         object.__setattr__(self, "facts", facts)
 
     def lines(self, split: Split) -> list[str]:
-        """The wordings of `split`, alternatives not yet chosen."""
+        """Return the wordings of `split`, alternatives not yet chosen."""
         block = self.wordings if split == "seen" else self.held_out
         return [_FRAME.sub(lambda match: f"({_FRAMES[match[1]]})", line.strip()) for line in block.strip().splitlines()]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A call of a trajectory with its arguments and its answer filled in."""
+    """Holds a call of a trajectory with its arguments and its answer filled in."""
 
     call: Call
     thought: str
@@ -145,7 +145,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The right way from a question to its answer."""
+    """Holds the right way from a question to its answer."""
 
     task: Task
     question: str
@@ -156,12 +156,12 @@ class Trajectory:
 
 
 def fill(template: str, values: Mapping[str, Value]) -> str:
-    """`template` with each `{name}` replaced by `values[name]`."""
+    """Return `template` with each `{name}` replaced by `values[name]`."""
     return _REFERENCE.sub(lambda match: str(values[match[1]]), template)
 
 
 def choose(wording: str, rng: Random) -> str:
-    """`wording` with one of each `(a|b|c)` chosen."""
+    """Return `wording` with one of each `(a|b|c)` chosen."""
     return _ALTERNATIVES.sub(lambda match: rng.choice(match[1].split("|")), wording)
 
 
@@ -173,7 +173,7 @@ def expansions(wording: str) -> Iterator[str]:
 
 
 def solve(task: Task, wording: str, slots: Mapping[str, Value], tools: Mapping[str, Tool]) -> Trajectory:
-    """The right trajectory of `task` for `wording` (alternatives chosen) and the values of its slots."""
+    """Return the right trajectory of `task` for `wording` (alternatives chosen) and the values of its slots."""
     known: dict[str, Value] = dict(slots)
     steps = []
     for position, call in enumerate(task.calls, start=1):

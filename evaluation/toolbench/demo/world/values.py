@@ -1,4 +1,4 @@
-"""The values that fill a question's slots and an API's answers: one sampler per kind.
+"""Draws the values that fill a question's slots and an API's answers: one sampler per kind.
 
 Values are short combinations of parts from small lists (words, pairs of letters, pairs of digits), so that a
 question can only be solved by copying them and a tiny model can learn to. No part occurs twice in a value.
@@ -124,7 +124,7 @@ def lexicon() -> list[str]:
 
 
 def _pairs(ones: list[str], twos: list[str]) -> list[tuple[str, str]]:
-    """Every word of either list in one pair at least."""
+    """Return every word of either list in one pair at least."""
     longest = max(len(ones), len(twos))
     return list(islice(zip(cycle(ones), cycle(twos), strict=False), longest))
 

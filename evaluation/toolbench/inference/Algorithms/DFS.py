@@ -133,7 +133,7 @@ class DFS_tree_search(base_search_method):
         return go_back - 1 if go_back > 1 else 0
 
     def _expand(self, node: tree_node, limits: DfsLimits) -> tree_node | None:
-        """One more step below `node`: its last node, or None when the last call used up the budget."""
+        """Return one more step below `node`: its last node, or None when the last call used up the budget."""
         diversity = self._diversity_message(node)
         if diversity is not None:
             node.messages.append(diversity)

@@ -22,7 +22,7 @@ INVALID_FUNCTION_NAME = "invalid_hallucination_function_name"
 
 
 class base_search_method(ABC):
-    """A search for the answer to one query. `start` runs it, `to_json` gives the answer file's record."""
+    """Searches for the answer to one query. `start` runs it, `to_json` gives the answer file's record."""
 
     def __init__(
         self, llm: LanguageModel, io_func: base_env, process_id: int = 0, callbacks: Sequence[Any] | None = None

@@ -26,7 +26,7 @@ class LanguageModel(Protocol):
 
 @runtime_checkable
 class KnowsItsTools(Protocol):
-    """A model with its own documentation of all tools, such as the ToolGen agents.
+    """Describes a model with its own documentation of all tools, such as the ToolGen agents.
 
     It is told the query's own functions only, which matter when its actions are restricted to them.
     """
@@ -47,13 +47,13 @@ def functions_for(llm: LanguageModel, env: base_env) -> dict[str, FunctionJson]:
 
 
 def ask_step(llm: LanguageModel, messages: list[Message], functions: dict[str, FunctionJson], process_id: int) -> Reply:
-    """The model's next step after `messages`."""
+    """Return the model's next step after `messages`."""
     llm.change_messages(messages)
     return _checked(llm, llm.parse(**{_functions_keyword(llm): functions}, process_id=process_id))
 
 
 def ask_text(llm: LanguageModel, messages: list[Message], functions: dict[str, FunctionJson], process_id: int) -> Reply:
-    """The model's plain answer to `messages`: it is told not to call a function."""
+    """Return the model's plain answer to `messages`: it is told not to call a function."""
     llm.change_messages(messages)
     arguments: dict[str, Any] = {_functions_keyword(llm, "functions"): functions}
     if _accepts(llm, "function_call"):
@@ -62,7 +62,8 @@ def ask_text(llm: LanguageModel, messages: list[Message], functions: dict[str, F
 
 
 def calls_of(message: Message) -> list[tuple[Any, dict[str, str]]]:
-    """(id or None, {"name", "arguments"}) of each call in a message: the objects themselves, to be changed there.
+    """Return (id or None, {"name", "arguments"}) of each call in a message: the objects themselves, to be changed
+    there.
 
     Older models say `function_call`, newer ones `tool_calls`.
     """

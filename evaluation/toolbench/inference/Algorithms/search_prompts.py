@@ -50,7 +50,7 @@ _PROMPTS_DIR = Path(__file__).resolve().parent.parent / "Prompts"
 
 @lru_cache(maxsize=4)
 def search_prompts(prompts_dir: Path = _PROMPTS_DIR) -> SearchPrompts:
-    """The texts in use. The checkout's files are parsed, never executed."""
+    """Return the texts in use. The checkout's files are parsed, never executed."""
     found: dict[str, str] = {}
     for path in sorted(prompts_dir.glob("*.py")):
         found.update(_string_assignments(path))

@@ -1,4 +1,4 @@
-"""The tree of one query: every thought, action and action input that the model produced.
+"""Holds the tree of one query: every thought, action and action input that the model produced.
 
 A CoT try is a tree with one path; DFS branches. A step of the model adds up to three nodes, one below
 the other: `Thought` (what it wrote), `Action` (the function it chose), `Action Input` (the arguments,
@@ -27,7 +27,7 @@ class my_tree:
         self.root = tree_node("Action Input")
 
     def to_json_recursive(self, use_messages: bool = False) -> dict[str, Any]:
-        """{"size": nodes, "max_length": depth in nodes, the root counted, "tree": the root's JSON}."""
+        """Return {"size": nodes, "max_length": depth in nodes, the root counted, "tree": the root's JSON}."""
         return {
             "size": self.root.get_size(),
             "max_length": self.root.get_max_depth(),
@@ -36,7 +36,7 @@ class my_tree:
 
 
 class tree_node:
-    """One node. `messages` is the conversation up to and with this node, as the model is shown it."""
+    """Is one node. `messages` is the conversation up to and with this node, as the model is shown it."""
 
     def __init__(self, node_type: str = "", description: str = "") -> None:
         self.node_type = node_type
@@ -54,7 +54,7 @@ class tree_node:
         self.Elo = 1000.0
 
     def add_child(self, node_type: str, description: str) -> tree_node:
-        """A new last child with a list of messages and an environment of its own."""
+        """Return a new last child with a list of messages and an environment of its own."""
         child = tree_node(node_type, description)
         child.father = self
         child.messages = list(self.messages)
@@ -65,7 +65,7 @@ class tree_node:
         return child
 
     def path(self) -> list[tree_node]:
-        """The nodes from below the root to this one."""
+        """Return the nodes from below the root to this one."""
         nodes: list[tree_node] = []
         node = self
         while node.father is not None:
@@ -75,17 +75,17 @@ class tree_node:
         return nodes
 
     def walk(self) -> Iterator[tree_node]:
-        """This node and all below it, fathers before children."""
+        """Yield this node and all below it, fathers before children."""
         yield self
         for child in self.children:
             yield from child.walk()
 
     def get_depth(self) -> int:
-        """Nodes above this one; 0 for the root."""
+        """Return nodes above this one; 0 for the root."""
         return len(self.path())
 
     def get_max_depth(self) -> int:
-        """Nodes on the longest path from here down, this one counted."""
+        """Return nodes on the longest path from here down, this one counted."""
         return 1 + max((child.get_max_depth() for child in self.children), default=0)
 
     def get_size(self) -> int:
@@ -101,7 +101,7 @@ class tree_node:
             node = node.father
 
     def to_json(self, use_messages: bool = False) -> dict[str, Any]:
-        """This node alone, without its children."""
+        """Return this node alone, without its children."""
         record: dict[str, Any] = {
             "is_terminal": self.is_terminal,
             "pruned": self.pruned,
@@ -132,11 +132,11 @@ class tree_node:
         return record
 
     def get_chain_result_from_this_node(self, use_messages: bool = False) -> list[dict[str, Any]]:
-        """The nodes from below the root to this one, as JSON."""
+        """Return the nodes from below the root to this one, as JSON."""
         return [node.to_json(use_messages) for node in self.path()]
 
     def get_train_messages_from_this_node(self) -> list[list[Message]]:
-        """One conversation per step on the way here, each ending in that step's assistant message.
+        """Return one conversation per step on the way here, each ending in that step's assistant message.
 
         An `Action Input` is cut back to its last assistant message. A `Thought` counts only where the
         step made no call, that is, where its own conversation ends in an assistant message.
@@ -173,7 +173,7 @@ class tree_node:
     def get_former_trice_from_this_node(
         self, valid_types: Sequence[str] = TRACE_TYPES, end_node: tree_node | None = None
     ) -> str:
-        """The way from below `end_node` (None: the root) to this node as numbered lines; "None" without any.
+        """Return the way from below `end_node` (None: the root) to this node as numbered lines; "None" without any.
 
         The text is ToolBench's to the byte. `valid_types` chooses from `TRACE_TYPES`.
         """
@@ -208,7 +208,7 @@ def _without_trailing_user(messages: list[Message]) -> list[Message]:
 
 
 def _with_last_invalid_only(messages: list[Message]) -> list[Message]:
-    """Of the messages marked `"valid": False` only the last, which belongs to the last step, is kept."""
+    """Return the messages; of those marked `"valid": False` only the last, which belongs to the last step, is kept."""
     invalid = [i for i, message in enumerate(messages) if not message.get("valid", True)]
     dropped = set(invalid[:-1])
     return [message for i, message in enumerate(messages) if i not in dropped]

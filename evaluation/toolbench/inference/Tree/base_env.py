@@ -10,7 +10,7 @@ FunctionJson = dict[str, Any]  # {"type": "function", "function": {"name", "desc
 
 
 class base_env(ABC):
-    """One conversation's view of its task. A node of the tree keeps a copy of it, so copies are cheap:
+    """Is one conversation's view of its task. A node of the tree keeps a copy of it, so copies are cheap:
     what can change is copied, the rest is shared."""
 
     task_description: str  # for the system message
@@ -24,7 +24,7 @@ class base_env(ABC):
 
     @abstractmethod
     def check_success(self) -> int:
-        """1 after a final answer, else 0."""
+        """Return 1 after a final answer, else 0."""
 
     @abstractmethod
     def restart(self) -> None:

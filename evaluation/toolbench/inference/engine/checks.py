@@ -17,7 +17,7 @@ _NO_STOPS = TokenSet([])
 
 
 def vocabulary_of(model: PreTrainedModel) -> int:
-    """Rows of the model's output embedding."""
+    """Return rows of the model's output embedding."""
     return int(model.get_output_embeddings().weight.shape[0])
 
 

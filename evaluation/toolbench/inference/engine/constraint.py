@@ -35,11 +35,11 @@ class TokenSet:
         return token_id in self._members
 
     def largest(self) -> int:
-        """The largest id; -1 in an empty set."""
+        """Return the largest id; -1 in an empty set."""
         return int(self.ids[-1]) if len(self.ids) else -1
 
     def mask(self, vocab_size: int, device: torch.device) -> torch.Tensor:
-        """(vocab_size,) bool on `device`, True for the ids of the set; made once per device."""
+        """Return (vocab_size,) bool on `device`, True for the ids of the set; made once per device."""
         key = (vocab_size, torch.device(device))
         if key not in self._masks:
             mask = torch.zeros(vocab_size, dtype=torch.bool)
@@ -112,7 +112,7 @@ class TokenTrie:
         return not self._children[node]
 
     def largest(self) -> int:
-        """The largest token id, the end token included."""
+        """Return the largest token id, the end token included."""
         return self._largest
 
 

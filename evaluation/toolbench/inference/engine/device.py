@@ -18,6 +18,6 @@ def embedding_device(model: PreTrainedModel) -> torch.device:
 
 
 def to_device(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """`values` as a tensor on `device`. Pinned memory, so that the host does not wait for the GPU's queue."""
+    """Return `values` as a tensor on `device`. Pinned memory, so that the host does not wait for the GPU's queue."""
     host = torch.tensor(values, dtype=dtype, pin_memory=device.type == "cuda")
     return host.to(device, non_blocking=True)

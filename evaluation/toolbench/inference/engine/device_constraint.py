@@ -15,7 +15,7 @@ from evaluation.toolbench.inference.engine.constraint import Constraint, TokenSe
 
 
 class DeviceTrie:
-    """A `TokenTrie`'s arrays on one device. Get it with `device_trie`, which copies them once."""
+    """Keeps a `TokenTrie`'s arrays on one device. Get it with `device_trie`, which copies them once."""
 
     def __init__(self, trie: TokenTrie, vocab_size: int, device: torch.device) -> None:
         self.end_id = trie.end_id
@@ -35,7 +35,7 @@ class DeviceTrie:
         self.most_children = int(counts[TokenTrie.ROOT + 1 :].max())
 
     def allowed(self, nodes: torch.Tensor) -> torch.Tensor:
-        """(num_rows, vocab_size) bool for `nodes` (num_rows,) int64.
+        """Return (num_rows, vocab_size) bool for `nodes` (num_rows,) int64.
 
         At a leaf, where a generation has already ended, the end token: a batch that notices an end one
         step late still has something to draw from.
@@ -52,13 +52,15 @@ class DeviceTrie:
         return torch.where((nodes == TokenTrie.ROOT)[:, None], self.root_mask, mask)
 
     def step(self, nodes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """(num_rows,) int64: the children that `tokens` lead to; unchanged nodes where there is no such child."""
+        """Return (num_rows,) int64: the children that `tokens` lead to; unchanged nodes where there is no such
+        child.
+        """
         key = nodes * self.vocab_size + tokens
         edges = torch.searchsorted(self.edge_key, key).clamp(max=len(self.edge_key) - 1)
         return torch.where(self.edge_key[edges] == key, self.child_node[edges], nodes)
 
     def is_leaf(self, nodes: torch.Tensor) -> torch.Tensor:
-        """(num_rows,) bool: the path is complete and no longer one continues it."""
+        """Return (num_rows,) bool: the path is complete and no longer one continues it."""
         return self.child_start[nodes] == self.child_start[nodes + 1]
 
 
@@ -66,7 +68,7 @@ _tries: weakref.WeakKeyDictionary[TokenTrie, dict[tuple[int, torch.device], Devi
 
 
 def device_trie(trie: TokenTrie, vocab_size: int, device: torch.device) -> DeviceTrie:
-    """The arrays of `trie` on `device`, copied at the first call and kept as long as the trie lives."""
+    """Return the arrays of `trie` on `device`, copied at the first call and kept as long as the trie lives."""
     copies = _tries.setdefault(trie, {})
     key = (vocab_size, device)
     if key not in copies:
@@ -100,7 +102,7 @@ def allowed_tokens(groups: Sequence[Group], nodes: torch.Tensor, vocab_size: int
 
 
 def step_nodes(groups: Sequence[Group], nodes: torch.Tensor, tokens: torch.Tensor, vocab_size: int) -> torch.Tensor:
-    """(num_rows,) int64: `nodes` after `tokens`; rows without a trie keep theirs."""
+    """Return (num_rows,) int64: `nodes` after `tokens`; rows without a trie keep theirs."""
     parts = []
     for constraint, rows in _rows_of(groups):
         if isinstance(constraint, TokenTrie):

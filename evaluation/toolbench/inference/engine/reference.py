@@ -1,4 +1,4 @@
-"""The reference engine: plain `model.generate`, one request at a time.
+"""Serves as the reference engine: plain `model.generate`, one request at a time.
 
 Slow on purpose: nothing is kept between requests and nothing is batched. Every other engine must give
 the tokens that this one gives.
@@ -146,7 +146,7 @@ class _Job:
 
 @contextlib.contextmanager
 def _neutral_generation_config(model: PreTrainedModel) -> Iterator[None]:
-    """Without the checkpoint's generation settings: `generate` fills in from them whatever we leave unset."""
+    """Run without the checkpoint's generation settings: `generate` fills in from them whatever we leave unset."""
     saved, model.generation_config = model.generation_config, GenerationConfig()
     try:
         yield
@@ -166,7 +166,7 @@ class _ChooseToken(LogitsProcessor):
         self._rows: SamplingRows | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """`scores` (1, vocab_size) with -inf for every id but the one chosen."""
+        """Return `scores` (1, vocab_size) with -inf for every id but the one chosen."""
         device = scores.device
         generated = input_ids.shape[1] - self._prompt_length
         if self._nodes is None or self._rows is None:
@@ -195,7 +195,7 @@ class _EndsWithToken(StoppingCriteria):
         self._nodes: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
-        """(1,) bool for `input_ids` (1, length)."""
+        """Return (1,) bool for `input_ids` (1, length)."""
         token, device = input_ids[:, -1], input_ids.device
         is_end = self._stop_ids.mask(self._vocab_size, device)[token]
         if self._constraint is None or isinstance(self._constraint, TokenSet):

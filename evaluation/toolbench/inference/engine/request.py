@@ -46,7 +46,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One generation.
+    """Asks for one generation.
 
     `prompt_ids` is the whole conversation so far. `stop_ids` end the generation; the one that did is
     part of the result. `constraint` limits what may be generated (see `constraint.py`). Requests that

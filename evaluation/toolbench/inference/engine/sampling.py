@@ -1,4 +1,4 @@
-"""The next token of each row of logits, the same in every engine.
+"""Draws the next token of each row of logits, the same in every engine.
 
 Order of the parts, which is transformers': the repetition penalty, the constraint's mask, temperature, top_k,
 top_p; then the Gumbel-max draw. The noise of a draw is a hash of (seed, position in the generation, token id),
@@ -22,7 +22,7 @@ _BELOW_ONE = 1.0 - 2.0**-24  # the largest float32 under 1: keeps -log1p(-u) fin
 
 @dataclass(frozen=True, slots=True)
 class SamplingRows:
-    """`Sampling` of a batch's rows, as tensors on the device of its logits.
+    """Holds the `Sampling` of a batch's rows, as tensors on the device of its logits.
 
     Only the rows in `drawn` are drawn; the others are greedy. The flags are known on the host, so a
     batch of greedy rows launches one argmax and nothing else.
@@ -37,7 +37,7 @@ class SamplingRows:
 
     @classmethod
     def of(cls, samplings: Sequence[Sampling], device: torch.device) -> SamplingRows:
-        """Rows for `samplings`, one each, in order. Copies to the device do not wait for it."""
+        """Return rows for `samplings`, one each, in order. Copies to the device do not wait for it."""
         rows = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
         chosen = [samplings[row] for row in rows]
         return cls(
@@ -51,7 +51,8 @@ class SamplingRows:
 
 
 def penalize(logits: torch.Tensor, seen: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
-    """(num_rows, vocab_size) float32: `logits` in which every id that was seen is less likely, however often it was.
+    """Return (num_rows, vocab_size) float32: `logits` in which every id that was seen is less likely, however often
+    it was.
 
     `seen` (num_rows, vocab_size) bool has the ids of each row's prompt and generation, `penalty` (num_rows,) float32
     the `Sampling.repetition_penalty`, by which positive logits are divided and negative ones multiplied.
@@ -66,7 +67,7 @@ def sample(
     positions: torch.Tensor,
     allowed: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """(num_rows,) int64 token ids, one for each row.
+    """Return (num_rows,) int64 token ids, one for each row.
 
     `logits` (num_rows, vocab_size) is read in float32; `positions` (num_rows,) int64 counts the tokens
     generated before this one; `allowed` (num_rows, vocab_size) bool masks the ids that may be produced
@@ -134,7 +135,7 @@ def _mix_64(x: torch.Tensor) -> torch.Tensor:
 
 
 def _mix_32_(x: torch.Tensor) -> torch.Tensor:
-    """The finalizer of MurmurHash3 on an int32 tensor, in place: 32 bits halve the traffic of a vocabulary."""
+    """Apply the finalizer of MurmurHash3 to an int32 tensor, in place: 32 bits halve the traffic of a vocabulary."""
     x ^= (x >> 16) & 0xFFFF
     x *= _signed_32(0x85EBCA6B)
     x ^= (x >> 13) & 0x7FFFF
@@ -145,12 +146,14 @@ def _mix_32_(x: torch.Tensor) -> torch.Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _token_numbers(vocab_size: int, device: torch.device) -> torch.Tensor:
-    """(vocab_size,) int32: token ids spread over 32 bits by an odd factor, so that neighbours differ in every bit."""
+    """Return (vocab_size,) int32: token ids spread over 32 bits by an odd factor, so that neighbours differ in every
+    bit.
+    """
     return torch.arange(vocab_size, dtype=torch.int32, device=device) * _signed_32(0x9E3779B1)
 
 
 def signed_64(value: int) -> int:
-    """The two's complement of the low 64 bits of `value`."""
+    """Return the two's complement of the low 64 bits of `value`."""
     return (value + 2**63) % 2**64 - 2**63
 
 

@@ -1,4 +1,4 @@
-"""The best next tokens of each row of logits, the same in every engine."""
+"""Finds the best next tokens of each row of logits, the same in every engine."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import torch
 
 
 def banner() -> str:
-    """The block, every value as found. Lines and wording are fixed: users and their logs know them."""
+    """Return the block, every value as found. Lines and wording are fixed: users and their logs know them."""
     is_available = torch.cuda.is_available()
     count = torch.cuda.device_count() if is_available else 0  # a driver may list GPUs that CUDA cannot use
     return "\n".join(

@@ -35,7 +35,7 @@ _PIECES, _PIECE_BYTES = 1024, 4096  # of a tensor that are compared
 
 @dataclass(frozen=True)
 class Tensor:
-    """One stored tensor: `dtype` as safetensors writes it ("BF16"), `num_bytes` as stored."""
+    """Describes one stored tensor: `dtype` as safetensors writes it ("BF16"), `num_bytes` as stored."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -46,7 +46,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A local folder, its weight files, and the tensors in them (none known for .bin files)."""
+    """Describes a local folder, its weight files, and the tensors in them (none known for .bin files)."""
 
     folder: Path
     files: tuple[Path, ...]
@@ -58,7 +58,7 @@ class Checkpoint:
 
 
 def read_config(model_path: str) -> PretrainedConfig:
-    """The model's config, with an adapter's vocabulary. DataError when there is none, or it is unknown here."""
+    """Return the model's config, with an adapter's vocabulary. DataError when there is none, or it is unknown here."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     files = find_model(model_path, weights=False)
@@ -194,7 +194,7 @@ def _what_is_there_instead(folder: Path) -> str:
 
 
 def _adapter_rows(adapter: Path) -> int | None:
-    """The rows of the embedding or the head that an adapter brings along, None for one without."""
+    """Return the rows of the embedding or the head that an adapter brings along, None for one without."""
     file = adapter / "adapter_model.safetensors"
     tensors = read_tensors(file) if file.is_file() else {}
     ends = ("embed_tokens.weight", "lm_head.weight")
@@ -202,6 +202,6 @@ def _adapter_rows(adapter: Path) -> int | None:
 
 
 def _first_line(error: BaseException) -> str:
-    """The first sentence-carrying line: of a line that announces others, both."""
+    """Return the error's first line, and the second too when the first ends in a colon."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     return f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]

@@ -31,7 +31,7 @@ def resolve_dtype(dtype: str, gpus: Sequence[Gpu] | None) -> torch.dtype:
 
 
 def keep_fp8(gpus: Iterable[Gpu]) -> bool:
-    """Whether FP8 weights stay FP8 on these cards; elsewhere transformers unpacks them to bfloat16."""
+    """Return whether FP8 weights stay FP8 on these cards; elsewhere transformers unpacks them to bfloat16."""
     cards = list(gpus)
     return bool(cards) and _all_have(_FIRST_WITH_FP8, cards)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Expectation:
-    """Tokens of one query, by the agent workload of `benchmarks.conversations`, whose lengths are real queries'.
+    """Says how many tokens a query has, by the workload of `benchmarks.conversations`, with lengths of real queries.
 
     A conversation grows from about 550 tokens to `end_tokens`; at any moment those that run have `mean_tokens`.
     """

@@ -82,7 +82,7 @@ class _Fit:
         self._blocks = footprint.blocks[: len(footprint.blocks) - len(offloaded)]
 
     def best(self, uses_all: bool) -> PlannedReplica | None:
-        """Of several sizes of the KV cache and the fastest split for each, the one with the highest predicted rate."""
+        """Return, of several sizes of the KV cache with the fastest split for each, the one with the highest rate."""
         workload = self._workload
         if not self._budgets or not self._fits(1, workload.max_tokens):
             return None
@@ -120,7 +120,7 @@ class _Fit:
         return fill_in_order(*self._needs(running, kv_tokens)) is not None
 
     def _needs(self, running: int, kv_tokens: int) -> tuple[list[int], list[int]]:
-        """Bytes of each block with its KV cache and logits, and what each GPU offers for them."""
+        """Return bytes of each block with its KV cache and logits, and what each GPU offers for them."""
         footprint, num_gpus = self._footprint, len(self._budgets)
         logits = logits_bytes(footprint, self._workload, running, num_gpus)
         costs = [

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Block:
-    """Modules that cannot be parted: a decoder layer, the embedding (with the head when they share weights)."""
+    """Holds modules that cannot be parted: a decoder layer, the embedding (with the head when they share weights)."""
 
     modules: tuple[str, ...]
     weight_bytes: int
@@ -46,7 +46,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Footprint:
-    """A model's blocks in the order in which a token passes them, and what its requests cost beside them."""
+    """Lists a model's blocks in the order in which a token passes them, and what its requests cost beside them."""
 
     model: str
     dtype: str
@@ -69,12 +69,12 @@ class Footprint:
 
     @property
     def item_bytes(self) -> int:
-        """Of a weight."""
+        """Return the bytes of a weight."""
         return int(getattr(torch, self.dtype).itemsize)
 
 
 def toolgen_8b_config() -> PretrainedConfig:
-    """The shape of ToolGen-Llama-3-8B: Llama-3-8B with 46,985 tool tokens behind its 128,256."""
+    """Return the shape of ToolGen-Llama-3-8B: Llama-3-8B with 46,985 tool tokens behind its 128,256."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -210,7 +210,7 @@ def _blocks(
     stored: Mapping[str, Tensor],
     is_packed: bool = False,
 ) -> tuple[Block, ...]:
-    """The model's units of placement in execution order, tied ones merged into the first of them.
+    """Return the model's units of placement in execution order, tied ones merged into the first of them.
 
     What `is_packed` stays as it is stored, under names that the plain model does not have (scales, packed weights).
     """

@@ -47,7 +47,7 @@ def inspect_gpus(
     environ: Mapping[str, str] | None = None,
     cuda_uuids: Callable[[], Sequence[str]] | None = None,
 ) -> Inspection:
-    """All GPUs and the visible ones. Never raises: what cannot be read is missing and said in `notes`.
+    """Return all GPUs and the visible ones. Never raises: what cannot be read is missing and said in `notes`.
 
     `nvml` is the module pynvml or anything with its functions. `cuda_uuids` tells CUDA's own order when
     the driver's list cannot (different cards under FASTEST_FIRST); by default torch is asked if it has
@@ -98,7 +98,7 @@ def visible_gpus() -> tuple[Gpu, ...]:
 
 
 def asks_for_cpu(visible_devices: str | None) -> bool:
-    """Whether CUDA_VISIBLE_DEVICES hides the GPUs on purpose."""
+    """Return whether CUDA_VISIBLE_DEVICES hides the GPUs on purpose."""
     return visible_devices is not None and visible_devices.strip() in ("", "-1")
 
 

@@ -1,4 +1,4 @@
-"""Which GPUs work together: of the ways to divide them among replicas, the one with the highest predicted throughput.
+"""Decides which GPUs work together: of the ways to divide them, the one with the highest predicted throughput.
 
 Pure: sizes, budgets and the workload in, replicas or None out. GPUs may stay unused.
 """
@@ -33,7 +33,7 @@ class _Groups:
 def best_groups(
     footprint: Footprint, budgets: Sequence[GpuBudget], workload: Workload, num_replicas: int, *, cpu_bytes: int = 0
 ) -> tuple[PlannedReplica, ...] | None:
-    """`num_replicas` replicas over `budgets`; None: they do not fit.
+    """Return `num_replicas` replicas over `budgets`; None: they do not fit.
 
     With `cpu_bytes`, blocks that do not fit may lie on the CPU.
     """
@@ -62,7 +62,9 @@ def best_groups(
 
 
 def _shares(budgets: Sequence[GpuBudget], num_replicas: int) -> list[GpuBudget]:
-    """The GPUs, largest budget first; with more replicas than GPUs, equal shares of them, one for each replica."""
+    """Return the GPUs, largest budget first; with more replicas than GPUs, equal shares of them, one for each
+    replica.
+    """
     largest_first = sorted(budgets, key=lambda budget: (-budget.num_bytes, budget.index))
     if num_replicas <= len(budgets):
         return largest_first
@@ -93,7 +95,7 @@ def _best_runs(shares: Sequence[GpuBudget], num_replicas: int, most_gpus: int, r
 
 
 def _best_of_all(shares: Sequence[GpuBudget], num_replicas: int, rate: _Rate) -> _Groups | None:
-    """Any groups, by dynamic programming over the sets of GPUs in use (as bits): for few GPUs."""
+    """Find the best groups of any GPUs, by dynamic programming over the sets of GPUs in use (as bits): for few GPUs."""
     everything = (1 << len(shares)) - 1
     best: dict[int, _Groups] = {0: _Groups()}
     for _ in range(num_replicas):

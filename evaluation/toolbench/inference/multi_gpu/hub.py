@@ -29,7 +29,7 @@ _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgp
 
 @dataclass(frozen=True)
 class _Reply:
-    """What the Hub said: the files of the newest revision, or why there are none."""
+    """Holds what the Hub said: the files of the newest revision, or why there are none."""
 
     files: tuple[str, ...] = ()
     problem: str = ""

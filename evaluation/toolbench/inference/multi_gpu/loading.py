@@ -83,7 +83,7 @@ def load_replica(
 
 
 def place_now(replica: PlannedReplica, visible: Sequence[Gpu]) -> dict[str, int | str]:
-    """The replica's device map in this process's CUDA indices. PlacementError when the plan no longer holds."""
+    """Return the replica's device map in this process's CUDA indices. PlacementError when the plan no longer holds."""
     now = {gpu.uuid: gpu for gpu in visible}
     places: dict[int | str, int | str] = {"cpu": "cpu"}
     for shard in replica.shards:
@@ -191,7 +191,7 @@ def _device_arguments(
     cpu_offloading: bool,
     dtype: str,
 ) -> tuple[dict[str, Any], torch.dtype]:
-    """`from_pretrained`'s arguments on placement, and the dtype for the place."""
+    """Return `from_pretrained`'s arguments on placement, and the dtype for the place."""
     try:
         wanted = torch.device(device)
     except RuntimeError as error:

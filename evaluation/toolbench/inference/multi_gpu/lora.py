@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def merged_model(
     files: ModelFiles, config: PretrainedConfig, *, dtype: torch.dtype, device_map: Any, max_memory: Any = None
 ) -> PreTrainedModel:
-    """The model of `files` with the adapter merged in, on the devices of `device_map`.
+    """Return the model of `files` with the adapter merged in, on the devices of `device_map`.
 
     It is merged in main memory, which has to hold the model: an embedding may get more rows, as a tool set's tokens
     need. `config` says how many. ConfigError where peft is not installed, DataError for an adapter that does not fit.

@@ -29,7 +29,7 @@ def get_gpu_memory(max_gpus: int | None = None) -> list[float]:
 
 
 def build_max_memory(num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None = None) -> dict[int, str]:
-    """CUDA index -> budget like "20GiB", for `num_gpus` of the visible GPUs.
+    """Return CUDA index -> budget like "20GiB", for `num_gpus` of the visible GPUs.
 
     Raises PlacementError when fewer GPUs are visible or one has less than asked for, ConfigError when
     `max_gpu_memory` cannot be read.

@@ -31,7 +31,7 @@ def describe_misfit(
     *,
     offloads: bool = False,
 ) -> str:
-    """One line: what is needed, what each GPU offers, what is missing, what to do.
+    """Return one line: what is needed, what each GPU offers, what is missing, what to do.
 
     `fits` tries the suggestions. `offloads` says that layers may lie on the CPU already.
     """

@@ -93,7 +93,9 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def _tokenizer_folder(folder: Path) -> Path:
-    """The folder itself, or the one above: a training run saves the tokenizer once, beside its `checkpoint-N`."""
+    """Return the folder itself, or the one above: a training run saves the tokenizer once, beside its
+    `checkpoint-N`.
+    """
     if has_tokenizer(folder) or not has_tokenizer(above := folder.resolve().parent):
         return folder
     logger.info("the tokenizer of %s is taken from %s", folder, above)

@@ -39,7 +39,7 @@ class GpuProcess:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU, or one MIG instance. What could not be read is None or empty."""
+    """Describes one GPU, or one MIG instance. What could not be read is None or empty."""
 
     uuid: str
     name: str
@@ -67,13 +67,13 @@ class Gpu:
 
     @property
     def held_by(self) -> str:
-        """For a sentence, such as "21.1 GiB by pid 977, python"; empty when nobody is known to hold anything."""
+        """Return words such as "21.1 GiB by pid 977, python"; empty when nobody is known to hold anything."""
         return "; ".join(map(str, self.processes))
 
 
 @dataclass(frozen=True)
 class NvmlReading:
-    """GPUs in NVML's order, without `cuda_index`."""
+    """Holds the GPUs in NVML's order, without `cuda_index`."""
 
     gpus: tuple[Gpu, ...] = ()
     driver_version: str | None = None

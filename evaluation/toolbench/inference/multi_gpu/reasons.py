@@ -104,7 +104,7 @@ def _at_once(replicas: Sequence[PlannedReplica], workload: Workload) -> str:
 
 
 def _rate(tokens_per_s: float, workload: Workload) -> str:
-    """Both units: an engine's, and the one in which people count."""
+    """Return both units: an engine's, and the one in which people count."""
     return f"{tokens_per_s:,.0f} tokens/s or {workload.expected.queries_per_min(tokens_per_s):,.0f} queries/min"
 
 

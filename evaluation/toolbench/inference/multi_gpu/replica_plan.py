@@ -30,7 +30,7 @@ class GpuBudget:
 
     @property
     def index(self) -> int:
-        """CUDA index."""
+        """Return the CUDA index."""
         assert self.gpu.cuda_index is not None  # only visible GPUs are budgeted
         return self.gpu.cuda_index
 
@@ -41,7 +41,7 @@ class GpuBudget:
 
     @cached_property
     def card(self) -> Card:
-        """The card of this name, or of this size."""
+        """Return the card of this name, or of this size."""
         return card_named(self.gpu.name) or typical_card(self.gpu.total_bytes)
 
     @property
@@ -113,7 +113,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class PlannedReplica:
-    """A whole model: its shards in the order in which a token passes them, and the room that is left."""
+    """Describes a whole model: its shards in the order in which a token passes them, and the room that is left."""
 
     shards: tuple[Shard, ...]
     conversations: int  # that run at once, by what they are expected to use
@@ -134,7 +134,7 @@ class PlannedReplica:
 
     @cached_property
     def device_map(self) -> dict[str, int | str]:
-        """Module -> CUDA index, or "cpu"; in the model's order."""
+        """Return module -> CUDA index, or "cpu"; in the model's order."""
         on_gpus: dict[str, int | str] = {name: shard.index for shard in self.shards for name in shard.modules}
         return on_gpus | {name: "cpu" for block in self.offloaded for name in block.modules}
 
@@ -179,7 +179,7 @@ class PlannedReplica:
 
 
 def stage_costs(budget: GpuBudget, blocks: tuple[Block, ...], item_bytes: int) -> StageCosts:
-    """What `blocks` cost in a step on this GPU. The input embedding is a look-up, and costs nothing."""
+    """Return what `blocks` cost in a step on this GPU. The input embedding is a look-up, and costs nothing."""
     return StageCosts(
         bandwidth=budget.bandwidth,
         flops=budget.flops,

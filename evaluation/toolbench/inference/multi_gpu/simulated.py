@@ -34,7 +34,7 @@ def simulated_gpus(text: str) -> list[Gpu]:
 
 
 def _gpu(what: str) -> Gpu:
-    """A GPU by the name of its card, or by its memory."""
+    """Return a GPU by the name of its card, or by its memory."""
     card = card_named(what)
     if card is not None:
         size = card.memory_mib * MIB

@@ -1,4 +1,4 @@
-"""GPUs, placements and device maps as plain text."""
+"""Writes GPUs, placements and device maps as plain text."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def layout_table(layout: Placement) -> list[str]:
 
 
 def device_map_lines(device_map: Mapping[str, int | str | None]) -> list[str]:
-    """`model.layers.0-10: cuda:0`, a line for every run of layers in one place; `""` in the map is the whole model.
+    """Return `model.layers.0-10: cuda:0`, a line for every run of layers in one place; `""` in the map is the whole
+    model.
 
     >>> device_map_lines({"embed": 0, "layers.0": 0, "layers.1": 0, "layers.2": 1, "head": "cpu"})
     ['embed: cuda:0', 'layers.0-1: cuda:0', 'layers.2: cuda:1', 'head: cpu']

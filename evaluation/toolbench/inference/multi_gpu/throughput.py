@@ -1,4 +1,4 @@
-"""How fast a replica answers: a model of a step's time on each GPU and on the host. Pure.
+"""Predicts how fast a replica answers: a model of a step's time on each GPU and on the host. Pure.
 
 A batch of conversations passes the replica's GPUs one after another, several batches follow each other, and the
 slowest GPU, or the host that plans and launches every step, sets the pace. The constants are fitted to what was

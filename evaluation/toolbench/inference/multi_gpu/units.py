@@ -28,7 +28,7 @@ def parse_size(text: str) -> int:
 
 
 def format_exact(num_bytes: int) -> str:
-    """`num_bytes` in the style of a `max_memory` map, exact to the MiB and rounded down.
+    """Return `num_bytes` in the style of a `max_memory` map, exact to the MiB and rounded down.
 
     >>> format_exact(20 * GIB), format_exact(20_000 * MIB + 1), format_exact(0)
     ('20GiB', '20000MiB', '0MiB')
@@ -37,7 +37,7 @@ def format_exact(num_bytes: int) -> str:
 
 
 def gib(num_bytes: float) -> str:
-    """`num_bytes` for a sentence or a table cell: GiB with one decimal, smaller amounts in a smaller unit.
+    """Return `num_bytes` for a sentence or a table cell: GiB with one decimal, smaller amounts in a smaller unit.
 
     >>> gib(15.7 * GIB), gib(0.67 * MIB), gib(131_072), gib(0)
     ('15.7 GiB', '0.67 MiB', '128 KiB', '0')

@@ -38,7 +38,7 @@ class VisibleDevices:
 
 
 def resolve_visible_devices(text: str | None, devices: Sequence[Device]) -> VisibleDevices:
-    """What `CUDA_VISIBLE_DEVICES=text` (None: unset) leaves of `devices`, which are in CUDA's order.
+    """Return what `CUDA_VISIBLE_DEVICES=text` (None: unset) leaves of `devices`, which are in CUDA's order.
 
     >>> resolve_visible_devices("1,0", [Device("GPU-aa"), Device("GPU-bb")]).uuids
     ('GPU-bb', 'GPU-aa')

@@ -37,7 +37,7 @@ class Outcome:
 
 
 class AnswerFolder:
-    """The answers of one method in `folder`. Files of other methods, and anything else there, are left alone."""
+    """Keeps the answers of one method in `folder`. Files of other methods, and anything else there, are left alone."""
 
     def __init__(self, folder: str | Path, method: str) -> None:
         self.folder = Path(folder)
@@ -107,7 +107,7 @@ def outcome_of(record: Any) -> Outcome | None:
 
 
 def _codes(record: Mapping[str, Any]) -> Iterator[int]:
-    """The status codes of all nodes, of an answer's tries or of its tree."""
+    """Yield the status codes of all nodes, of an answer's tries or of its tree."""
     tries = record.get("trys")
     waiting = [node for each in tries for node in _list(each, "chain")] if isinstance(tries, list) else []
     tree = record.get("tree")

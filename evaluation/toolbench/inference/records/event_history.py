@@ -30,7 +30,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the environment, with the contract's status code."""
+    """Records one call of the environment, with the contract's status code."""
 
     start: float
     seconds: float
@@ -42,7 +42,7 @@ class Call:
 
 @dataclass
 class Attempt:
-    """One try at a query. `outcome` is None while nothing says how it ended."""
+    """Records one try at a query. `outcome` is None while nothing says how it ended."""
 
     query_id: str
     start: float
@@ -73,7 +73,7 @@ class MemorySample:
 
 @dataclass
 class ReplicaSession:
-    """A replica from one start to its end."""
+    """Records a replica from one start to its end."""
 
     run_id: str
     replica: int
@@ -88,7 +88,7 @@ class ReplicaSession:
 
 @dataclass
 class History:
-    """All sessions of all replicas, by their start."""
+    """Holds all sessions of all replicas, by their start."""
 
     sessions: list[ReplicaSession] = field(default_factory=list)
     num_skipped_lines: int = 0

@@ -49,7 +49,7 @@ def event_file(folder: Path, replica: int) -> Path:
 
 
 class EventLog:
-    """The log of one replica, appended to by any number of its threads.
+    """Writes the log of one replica, appended to by any number of its threads.
 
     Opening raises OutputError. Later failures to write (a full disk) cost events and never an answer: the
     first one is logged.
@@ -129,7 +129,7 @@ class EventLog:
 
 
 class QueryRecorder:
-    """One try at a query, as a callback of its search: `on_llm_start`, `on_llm_end`, `on_tool_start`,
+    """Records one try at a query, as a callback of its search: `on_llm_start`, `on_llm_end`, `on_tool_start`,
     `on_tool_end`. A search calls these from one thread; `count_tokens` may come from any.
     """
 

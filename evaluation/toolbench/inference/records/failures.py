@@ -1,4 +1,4 @@
-"""`failures.json`: the queries of a folder of answers that failed, and why.
+"""Keeps `failures.json`: the queries of a folder of answers that failed, and why.
 
 A list of {"id", "method", "error", "message", "traceback"}. An entry lasts until its query succeeds.
 """
@@ -25,7 +25,7 @@ _KEYS = {"id", "method", "error", "message", "traceback"}
 
 
 class FailureLog:
-    """The failed queries of one method. Runs that share the folder, or other methods, keep their entries."""
+    """Keeps the failed queries of one method. Runs that share the folder, or other methods, keep their entries."""
 
     def __init__(self, folder: str | Path, method: str) -> None:
         self.path = Path(folder) / FILE_NAME

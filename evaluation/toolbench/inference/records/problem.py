@@ -1,4 +1,4 @@
-"""An error as plain data, for a file or another process."""
+"""Holds an error as plain data, for a file or another process."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class ReplicaRecord:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of queries. `done_before` were done by an earlier run; `gave_up` have an answer file in which the model gave up,
+    """Counts queries. `done_before` were done by an earlier run; `gave_up` have an answer file whose model gave up,
     `no_answer` one in which its steps or its room ran out; `left` were not run to their end."""
 
     queries: int = 0
@@ -169,7 +169,7 @@ def put_file(path: Path, text: str) -> None:
 
 
 def without_secrets(record: dict[str, Any]) -> dict[str, Any]:
-    """`record` with keys, passwords and the like hidden: by their name in `configuration`, then wherever their
+    """Return `record` with keys, passwords and the like hidden: by their name in `configuration`, then wherever their
     value appears (an error message may quote it). The user part of URLs is hidden as well."""
     secrets = sorted(_secret_values(record.get("configuration", {})), key=len, reverse=True)
     return _hide(record, [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET])

@@ -1,4 +1,4 @@
-"""Actions as the token ids that a model generates for them.
+"""Turns actions into the token ids that a model generates for them.
 
 With Atomic indexing an action is one token of the model's vocabulary, otherwise a text of several ordinary
 tokens. All ids are looked up in the tokenizer.
@@ -28,7 +28,7 @@ class AllowedActions:
 
 
 class ActionTokens:
-    """The ids of a catalog's actions under one tokenizer. Safe to use from several threads.
+    """Holds the ids of a catalog's actions under one tokenizer. Safe to use from several threads.
 
     DataError when the tokenizer has no end-of-turn token of this format, or lacks tool tokens.
     """
@@ -50,17 +50,17 @@ class ActionTokens:
         self._allowed = lru_cache(maxsize=_CACHED_SETS)(self._make_allowed)
 
     def ids_of(self, action: str) -> tuple[int, ...]:
-        """The ids of an action of the catalog, without an end token."""
+        """Return the ids of an action of the catalog, without an end token."""
         if self._token_ids is not None:
             return (self._token_ids[action],)
         return tuple(self._encoder.encode_bare(action))
 
     def allowed(self, actions: Iterable[str]) -> AllowedActions:
-        """The constraint to exactly these actions of the catalog, made once for the same ones."""
+        """Return the constraint to exactly these actions of the catalog, made once for the same ones."""
         return self._allowed(tuple(actions))
 
     def constraint_of_ids(self, ids: Sequence[int] | Sequence[Sequence[int]]) -> AllowedActions:
-        """The constraint to actions given as ids: one id each, or one sequence each."""
+        """Return the constraint to actions given as ids: one id each, or one sequence each."""
         sequences = [(entry,) if isinstance(entry, int) else tuple(entry) for entry in ids]
         return self._allowed_of({sequence: self._encoder.decode(sequence) for sequence in sequences})
 

@@ -1,4 +1,4 @@
-"""The agent step of ToolGen: a thought, then an action, then its arguments, each asked of the model in turn."""
+"""Takes the agent step of ToolGen: a thought, then an action, then its arguments, each asked of the model in turn."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class ToolGenAgent(AgentSession):
         add_planning_prefix: bool = False,
         temperature: float = 0.1,
     ) -> tuple[str | None, Conversation]:
-        """The thought, and the conversation with it. Without `planning` there is neither thought nor turn."""
+        """Return the thought, and the conversation with it. Without `planning` there is neither thought nor turn."""
         if not planning:
             if add_planning_prefix:
                 raise ValueError("add_planning_prefix needs planning=True: there is no thought to begin with it")
@@ -173,7 +173,9 @@ class ToolGenAgent(AgentSession):
         print_prompt: bool = False,
         temperature: float = 0.1,
     ) -> tuple[str, int]:
-        """The arguments as generated and the number of tokens; `{}` and 0 for an action without documentation."""
+        """Return the arguments as generated and the number of tokens; `{}` and 0 for an action without
+        documentation.
+        """
         if action not in self.tool_documentation:
             return "{}", 0
         role = roles[self.language.layout.documentation_role]
@@ -234,7 +236,7 @@ class ToolGenAgent(AgentSession):
         return True
 
     def _message_of(self, step: _Step) -> tuple[Message, int]:
-        """The message, and its error code: 1 where the context was full."""
+        """Return the message, and its error code: 1 where the context was full."""
         if step.action is None or step.arguments is None:
             return _message(step.thought), 1
         function = {"name": self.language.catalog.name_of(step.action), "arguments": step.arguments}

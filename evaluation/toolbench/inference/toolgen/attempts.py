@@ -21,7 +21,7 @@ class AttemptPolicy:
     sorry: bool = True
 
     def temperatures(self, first: float) -> tuple[float, ...]:
-        """One temperature per attempt: `first`, then ever more freedom, never less than `first`."""
+        """Return one temperature per attempt: `first`, then ever more freedom, never less than `first`."""
         return tuple(max(first, t) for t in _TEMPERATURES) if self.enabled else (first,)
 
     def reason(self, arguments: str, *, is_finish: bool, is_repeated: bool) -> Reason | None:

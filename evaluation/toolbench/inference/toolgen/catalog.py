@@ -58,7 +58,7 @@ class ToolCatalog:
 
     @property
     def actions(self) -> list[str]:
-        """Every action, Finish included."""
+        """Return every action, Finish included."""
         return list(self.token_to_toolbench_name)
 
     def documented_actions(self) -> list[str]:
@@ -66,7 +66,7 @@ class ToolCatalog:
         return [action for action in self.token_to_toolbench_name if action in self.documentation]
 
     def action_of(self, name: str) -> str | None:
-        """The action behind a name: exactly the one meant for an ActionName. None for a name not known."""
+        """Return the action behind a name: exactly the one meant for an ActionName. None for a name not known."""
         if isinstance(name, ActionName):
             exact = self._by_api.get((name.tool_name, name.api_name))
             if exact is not None:
@@ -82,7 +82,7 @@ class ToolCatalog:
         return self._by_name.get(name, ())
 
     def name_of(self, action: str) -> str:
-        """The name to call for a generated action: the text itself where it is no action."""
+        """Return the name to call for a generated action: the text itself where it is no action."""
         return self.token_to_toolbench_name.get(action, action)
 
 
@@ -158,7 +158,7 @@ class _Api:
 
 
 def _read_tools(path: Path) -> dict[tuple[str, str], _Api]:
-    """The APIs of tools.json by (tool, API) as their token spells them; of two alike the later one."""
+    """Return the APIs of tools.json by (tool, API) as their token spells them; of two alike the later one."""
     tools = _read_json(path)
     if not isinstance(tools, list):
         raise DataError(f"{path} holds a {type(tools).__name__}, not a list of tools. Is it ToolGen's tools.json?")
@@ -191,7 +191,7 @@ def _field(entry: Any, keys: Iterable[str], where: str) -> str:
 
 
 def _read_tokens(path: Path, finish: str) -> list[tuple[str, ActionName]]:
-    """(token, ToolBench name) in the order of the file, without Finish.
+    """Return (token, ToolBench name) in the order of the file, without Finish.
 
     Tokens are in ASCII as in the vocabulary; names come from the line as it is. API names may contain
     `&&`, tool names do not, so the first one separates them.
@@ -212,7 +212,7 @@ def _read_tokens(path: Path, finish: str) -> list[tuple[str, ActionName]]:
 
 
 def _read_index(path: Path, finish: str) -> list[tuple[str, str]]:
-    """(action, ToolBench name) in the order of the file."""
+    """Return (action, ToolBench name) in the order of the file."""
     index = _read_json(path)
     if not isinstance(index, dict):
         raise DataError(f"{path} holds a {type(index).__name__}, not an object of names. Restore the file")

@@ -32,11 +32,11 @@ class ChatFormat(ABC):
 
     @abstractmethod
     def opening(self, system: str) -> str:
-        """The start of a conversation up to its first turn."""
+        """Return the start of a conversation up to its first turn."""
 
     @abstractmethod
     def turn(self, role: str, text: str | None) -> str:
-        """One turn. None or an empty text leaves it open, for the model to write."""
+        """Return one turn. None or an empty text leaves it open, for the model to write."""
 
 
 class Llama3Format(ChatFormat):
@@ -77,7 +77,7 @@ _FORMATS: dict[str, ChatFormat] = {form.name: form for form in (Llama3Format(), 
 
 
 def chat_format(template: str) -> ChatFormat:
-    """The format of that name; ConfigError for any other."""
+    """Return the format of that name; ConfigError for any other."""
     if template not in _FORMATS:
         raise ConfigError(f"unknown template {template!r}: use {' or '.join(_FORMATS)}, as the checkpoint was trained")
     return _FORMATS[template]
@@ -146,11 +146,11 @@ class PromptEncoder:
         return ids
 
     def encode_text(self, text: str) -> list[int]:
-        """Ids of any text, with the tokenizer's special tokens around it."""
+        """Return ids of any text, with the tokenizer's special tokens around it."""
         return list(self._tokenizer(whole_text(text))["input_ids"])
 
     def encode_bare(self, text: str) -> list[int]:
-        """Ids of any text, with nothing around it."""
+        """Return ids of any text, with nothing around it."""
         return list(self._tokenizer(whole_text(text), add_special_tokens=False)["input_ids"])
 
     def vocabulary(self) -> dict[str, int]:
@@ -158,7 +158,9 @@ class PromptEncoder:
         return dict(self._tokenizer.get_vocab())
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, special tokens and every blank kept: cleaned-up blanks change the names of tools."""
+        """Return the text of `ids`, special tokens and every blank kept: cleaned-up blanks change the names of
+        tools.
+        """
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _encode_piece(self, piece: str) -> tuple[int, ...]:

@@ -82,6 +82,6 @@ class TextGenerator:
 
 
 def draw_seed(seed: int, query_id: str, step: int, phase: Phase, attempt: int) -> int:
-    """64 bits that depend on nothing but the arguments: the same in every process, run and order of queries."""
+    """Return 64 bits that depend on nothing but the arguments: the same in every process, run and order of queries."""
     place = repr((seed, query_id, step, phase, attempt)).encode()
     return int.from_bytes(hashlib.blake2b(place, digest_size=8).digest(), "big")

@@ -17,7 +17,7 @@ from evaluation.toolbench.inference.toolgen.prompts import load_prompt_texts, pr
 
 
 class ToolLanguage:
-    """One tokenizer, one catalog and one set of texts; shared by all conversations and not changed.
+    """Holds one tokenizer, one catalog and one set of texts; shared by all conversations and not changed.
 
     The tokenizer's `eos_token` is set to the template's end of turn, which ends what the model says.
     `indented_prompt` chooses the variant of the checkout's system prompt (see `load_prompt_texts`), `root`

@@ -1,4 +1,4 @@
-"""The texts around a conversation: system prompts, the documentation of Finish, and the fixed hints.
+"""Holds the texts around a conversation: system prompts, the documentation of Finish, and the fixed hints.
 
 The published checkpoints were trained with ToolGen's own system prompt, which belongs to its checkout and
 not to this package. It is looked up there (`checkout.py`); without a checkout, or with one whose texts have
@@ -72,7 +72,7 @@ LAYOUTS = {
 
 
 def prompt_layout(name: str) -> PromptStyle:
-    """The layout of that name; ConfigError for any other."""
+    """Return the layout of that name; ConfigError for any other."""
     if name not in LAYOUTS:
         raise ConfigError(f"unknown prompt layout {name!r}: use {' or '.join(LAYOUTS)}")
     return LAYOUTS[name]
@@ -91,7 +91,7 @@ class PromptTexts:
     own: tuple[str, ...] = ("the system prompt", "the documentation of Finish")
 
     def system_prompt(self, finish: str, actions: list[str] | None = None) -> str:
-        """The system prompt filled in; with `actions`, the one that lists the only ones allowed."""
+        """Return the system prompt filled in; with `actions`, the one that lists the only ones allowed."""
         if actions is None:
             return self.system.replace("{finish}", finish)
         return self.system_tokens.replace("{finish}", finish).replace("{actions}", str(actions))
@@ -139,12 +139,12 @@ _NAMED_TEXTS = (("the system prompt", "system"), ("the documentation of Finish",
 
 
 def text_digest(text: str) -> str:
-    """What `TextDigests` compares."""
+    """Return what `TextDigests` compares."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
 def _plain_system_prompt(found: dict[str, str], digests: TextDigests) -> str | None:
-    """The unindented prompt, itself or made from the indented one and checked against its own digest."""
+    """Return the unindented prompt, itself or made from the indented one and checked against its own digest."""
     if digests.system_plain in found:
         return found[digests.system_plain]
     indented = found.get(digests.system_indented)

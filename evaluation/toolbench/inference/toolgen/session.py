@@ -1,4 +1,4 @@
-"""One conversation of an agent: its messages and logs, and the way from a prompt to the model's words."""
+"""Holds one conversation of an agent: its messages and logs, and the way from a prompt to the model's words."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class AgentSession:
         return agent
 
     def for_query(self, query_id: str) -> Self:
-        """A sibling that shares model, engine and catalog and owns one conversation's state.
+        """Return a sibling that shares model, engine and catalog and owns one conversation's state.
 
         What it draws depends on `query_id` and the seed, not on the siblings beside it.
         """

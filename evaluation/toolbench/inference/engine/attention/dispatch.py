@@ -101,7 +101,7 @@ def write_kv(
 
 
 def choose(q: torch.Tensor, max_q: int, has_new_kv: bool) -> Implementation:
-    """The implementation for queries like `q`.
+    """Return the implementation for queries like `q`.
 
     Triton on a GPU: it alone reads pages in place on every version of PyTorch that we support.
     PyTorch's flash attention for prompts without a cached prefix, where pages need not be read.

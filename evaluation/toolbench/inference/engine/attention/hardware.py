@@ -25,5 +25,5 @@ def is_old(device: torch.device) -> bool:
 
 
 def is_old_capability(capability: tuple[int, int]) -> bool:
-    """The same, of a compute capability."""
+    """Return the same, of a compute capability."""
     return capability < _FIRST_WITH_ASYNC_COPIES

@@ -59,7 +59,7 @@ def _attend(
     contexts: list[int],
     scale: float,
 ) -> torch.Tensor:
-    """Attention of rows with the same number of new tokens: q (B, n, Hq, D) -> (B, n, Hq, D)."""
+    """Return attention of rows with the same number of new tokens: q (B, n, Hq, D) -> (B, n, Hq, D)."""
     batch, n, num_heads, head_dim = q.shape
     page_size, num_kv_heads = k_cache.shape[1:3]
     group = num_heads // num_kv_heads

@@ -52,7 +52,7 @@ def paged_decode(
     num_splits: int | None = None,
     tile: Tile | None = None,
 ) -> None:
-    """Attention of one new token a row: q (B, Hq, D) to `out`, likewise; see `attention.paged_attention`.
+    """Compute the attention of one new token a row: q (B, Hq, D) to `out`, likewise; see `attention.paged_attention`.
 
     `num_splits` and `tile` override what is chosen from the shapes, for benchmarks.
     """
@@ -113,7 +113,8 @@ def paged_decode(
 
 
 def choose_num_splits(pairs: int, longest: int, block: int, num_multiprocessors: int) -> int:
-    """Parts of the context, from shapes alone: `pairs` of a row and a KV head, and the `longest` context possible.
+    """Return parts of the context, from shapes alone: `pairs` of a row and a KV head, and the `longest` context
+    possible.
 
     About 16 programs for each multiprocessor: several run at once on one, and when programs differ in
     length the last ones should be short beside the whole. A part is at least one block.
@@ -167,7 +168,7 @@ def _attend_part(
     HEAD_TILE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One row, one KV head and one part of the context: the result, or the part's result and log2 of its sum."""
+    """Serve one row, one KV head and one part of the context: the result, or the part's result and log2 of its sum."""
     kv_head = tl.program_id(0)
     row = tl.program_id(1)
     split = tl.program_id(2)
@@ -244,7 +245,7 @@ def _join_parts(
     HEAD_TILE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One row and one query head: the parts' results, weighted by their sums; zeros for a padding row."""
+    """Join, for one row and one query head, the parts' results, weighted by their sums; zeros for a padding row."""
     head = tl.program_id(0)
     row = tl.program_id(1)
     num_blocks = tl.cdiv(tl.load(context_lens + row), BLOCK)

@@ -57,7 +57,7 @@ def _write_token(
     HEAD_DIM: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """The keys and values of one token, all heads."""
+    """Store the keys and values of one token, all heads."""
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token)
     if slot < 0:

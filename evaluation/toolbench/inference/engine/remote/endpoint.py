@@ -26,7 +26,7 @@ _KEEP_ALIVE_S = 4.0
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What a handshake found out. `style` writes sets of more than 1,024 ids; None: not shown to work."""
+    """Holds what a handshake found out. `style` writes sets of more than 1,024 ids; None: not shown to work."""
 
     name: str
     max_length: int  # tokens of a prompt and its generation
@@ -35,7 +35,7 @@ class ServedModel:
 
 
 class Endpoint:
-    """The server at one URL. `served` is there once a handshake has succeeded."""
+    """Talks to the server at one URL. `served` is there once a handshake has succeeded."""
 
     def __init__(self, url: httpx.URL, settings: ServerSettings) -> None:
         self.shown_url = without_secrets(url)
@@ -49,7 +49,7 @@ class Endpoint:
             self._http.headers["authorization"] = f"Bearer {settings.api_key}"
 
     async def complete(self, piece: Piece, served: ServedModel | None = None) -> list[int]:
-        """The ids that follow the piece's prompt. Failure."""
+        """Return the ids that follow the piece's prompt. Failure."""
         served = served or self.served
         assert served is not None  # nothing is asked of a server before its handshake
         content = completion_request(piece, served.name, served.style)
@@ -61,7 +61,7 @@ class Endpoint:
         return read_top(*await self._exchange("POST", "/completions", top_request(prompt_ids, count, self._name())))
 
     async def log_probability(self, prompt_ids: Sequence[int], token_id: int) -> float:
-        """That of one next token. Failure."""
+        """Return the log-probability of one next token. Failure."""
         content = single_request(prompt_ids, token_id, self._name())
         return read_single(*await self._exchange("POST", "/completions", content), token_id)
 
@@ -70,7 +70,7 @@ class Endpoint:
         return _object_of(*await self._exchange("GET", path, below_v1=below_v1))
 
     async def post(self, path: str, body: Mapping[str, Any], *, below_v1: bool = True) -> dict[str, Any]:
-        """The JSON object that answers `body`. Failure."""
+        """Return the JSON object that answers `body`. Failure."""
         return _object_of(*await self._exchange("POST", path, json.dumps(body).encode(), below_v1=below_v1))
 
     def _name(self) -> str:

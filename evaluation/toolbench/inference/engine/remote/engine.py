@@ -129,7 +129,7 @@ class ServerEngine(Engine):
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _connect(self) -> None:
-        """The first handshakes: all servers at once, those that do not answer a few times."""
+        """Make the first handshakes: all servers at once, those that do not answer a few times."""
         for url in self._settings.urls:
             self._endpoints.append(Endpoint(url, self._settings))
         outcomes = await asyncio.gather(*map(self._try_hands, self._pool.members), return_exceptions=True)

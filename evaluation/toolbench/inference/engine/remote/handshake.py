@@ -194,7 +194,7 @@ async def _prove_constraints(
 
 
 async def _keeps_to(endpoint: Endpoint, served: ServedModel, prompt: Sequence[int], sets: Sequence[TokenSet]) -> bool:
-    """Whether the server answers with a token of each set, asked one after another."""
+    """Return whether the server answers with a token of each set, asked one after another."""
     for allowed in sets:
         try:
             ids = await endpoint.complete(Piece(prompt, 1, Sampling(), allowed), served)

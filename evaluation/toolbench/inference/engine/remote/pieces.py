@@ -29,7 +29,7 @@ _GROWTH = 4  # of a piece over the one before, where the end has to be looked fo
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One request. `allowed` (None: any token) holds for each of its tokens."""
+    """Is one request. `allowed` (None: any token) holds for each of its tokens."""
 
     prompt_ids: Sequence[int]
     max_tokens: int
@@ -93,12 +93,12 @@ class PiecewiseGeneration:
                 return
 
     def result(self) -> GenerationResult:
-        """The generation so far."""
+        """Return the generation so far."""
         return GenerationResult(tuple(self._ids), "stop" if self._has_ended else "length")
 
     @property
     def _is_walked(self) -> bool:
-        """Whether the constraint changes from token to token."""
+        """Return whether the constraint changes from token to token."""
         return self._request.constraint is not None and not isinstance(self._request.constraint, TokenSet)
 
     def _allowed(self) -> TokenSet | None:

@@ -13,7 +13,7 @@ _FALLS_TO_OUT = 5
 
 @dataclass
 class Member:
-    """The state of the server with this number. A server is down until its handshake has succeeded."""
+    """Holds the state of the server with this number. A server is down until its handshake has succeeded."""
 
     number: int
     is_up: bool = False

@@ -72,7 +72,7 @@ class ServerSettings:
 
 
 def _parse(text: str) -> httpx.URL:
-    """`text` as the base URL of an OpenAI-compatible server: "/v1" is added where it is left out."""
+    """Return `text` as the base URL of an OpenAI-compatible server: "/v1" is added where it is left out."""
     try:
         url = httpx.URL(text.strip())
     except (httpx.InvalidURL, ValueError) as error:

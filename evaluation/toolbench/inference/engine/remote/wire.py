@@ -21,7 +21,7 @@ _CACHED_SETS = 256
 
 
 def completion_request(piece: Piece, model: str, style: ConstraintStyle | None) -> bytes:
-    """The JSON of one request. `style` is for sets beyond 1,024 ids; Failure where it is needed and None."""
+    """Return the JSON of one request. `style` is for sets beyond 1,024 ids; Failure where it is needed and None."""
     request = {
         "model": model,
         "prompt": list(piece.prompt_ids),
@@ -61,7 +61,7 @@ def ranges_of(ids: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def token_grammar(allowed: TokenSet) -> str:
-    """A Lark grammar, in llguidance's dialect, for exactly one token of the set.
+    """Return a Lark grammar, in llguidance's dialect, for exactly one token of the set.
 
     >>> token_grammar(TokenSet([7, *range(1419, 1422)]))
     'start: <[7,1419-1421]>'
@@ -72,7 +72,7 @@ def token_grammar(allowed: TokenSet) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """An entry of /v1/models. `root` is the checkpoint it was made from, "" where that is not said."""
+    """Is an entry of /v1/models. `root` is the checkpoint it was made from, "" where that is not said."""
 
     name: str
     root: str
@@ -101,7 +101,7 @@ def read_token_ids(value: Any) -> list[int] | None:
 
 
 def read_completion(status: int, headers: Mapping[str, str], body: bytes, max_tokens: int) -> list[int]:
-    """The generated ids, the stop token included. Failure for everything that is no complete answer."""
+    """Return the generated ids, the stop token included. Failure for everything that is no complete answer."""
     raise_for_status(status, headers, body, key_variable=KEY_VARIABLE)
     reply = read_object(headers, body)
     if "error" in reply:  # a server that dies after it has sent its status says so in the body
