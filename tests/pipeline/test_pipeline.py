@@ -198,6 +198,19 @@ def test_a_pipe_in_place_of_the_runs_record_is_replaced(world, run_here, tmp_pat
     assert json.loads((output / "run.json").read_text())["status"] == "finished"
 
 
+def test_a_model_that_never_ends_its_texts_is_told_of_once(world, tmp_path):
+    """The tiny model draws at random among its tokens, and hardly ever its end token."""
+    output = tmp_path / "answers"
+    with api_server(tmp_path) as service_url:
+        run = run_pipeline(world.flags(output, num_thread=4), service_url)
+    assert run.returncode == 0, run.stderr
+    [line] = [line for line in run.stderr.splitlines() if "of the model's texts" in line]
+    tokens = json.loads((output / "run.json").read_text())["tokens"]
+    assert tokens["cut"] > tokens["texts"] / 2
+    assert "did not end by themselves" in line
+    assert "did not end by themselves" in (output / "report.html").read_text()
+
+
 NO_SERVER = {"engine": "server", "engine_url": "http://127.0.0.1:1/v1"}  # nothing listens on that port
 BAD_INPUT = {
     "no such model folder": ({"model_path": "/no/such/model"}, "no model folder at /no/such/model"),

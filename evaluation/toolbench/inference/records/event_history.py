@@ -26,6 +26,8 @@ class Generation:
     step: str  # fingerprint
     tokens: int | None = None
     prompt_tokens: int | None = None
+    texts: int = 0  # generations without a constraint
+    cut: int = 0  # of them, those that ended at the longest length
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,9 @@ class _FileReader:
             self._open[attempt.query_id] = attempt
         elif event == "generation":
             tokens, prompt_tokens = _count(record["tokens"]), _count(record["prompt_tokens"])
-            generation = Generation(t, float(record["seconds"]), str(record["step"]), tokens, prompt_tokens)
+            texts, cut = int(record.get("texts", 0)), int(record.get("cut", 0))
+            seconds, step = float(record["seconds"]), str(record["step"])
+            generation = Generation(t, seconds, step, tokens, prompt_tokens, texts, cut)
             self._attempt(session, record, t).generations.append(generation)
             t += generation.seconds
         elif event == "call":

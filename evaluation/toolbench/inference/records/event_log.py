@@ -6,7 +6,8 @@ A line is written whole by one system call, so that a killed process leaves at m
     event          further keys
     replica_start  t, run, replica, pid, gpus, num_conversations
     query_start    t, query, method, text
-    generation     t (of its start), query, seconds, tokens, prompt_tokens, step
+    generation     t (of its start), query, seconds, tokens, prompt_tokens, step, texts, cut (see `cut_texts.py`; only
+                   if there were texts)
     call           t (of its start), query, seconds, code, name, step, missed (only if the response cache lacks a reply)
     query_end      t, query, outcome, tokens, error
     memory         t, gpu, used, total (bytes)
@@ -143,25 +144,31 @@ class QueryRecorder:
         self._generated_tokens: int | None = None  # all of this query's; None until some are counted
         self._tokens_at_start = 0  # of the step
         self._prompt_tokens: int | None = None  # of the step's longest prompt
+        self._texts = self._cut = 0  # of the step: generations without a constraint, and those cut at their longest
         log.write("query_start", query=query_id, method=method, text=text)
 
-    def count_tokens(self, generated: int, prompt: int) -> None:
-        """Add one generation of the engine to the step in progress."""
+    def count_tokens(self, generated: int, prompt: int, was_cut: bool | None = None) -> None:
+        """Add one generation of the engine to the step in progress; `was_cut` None is one under a constraint."""
         with self._lock:
             self._generated_tokens = (self._generated_tokens or 0) + generated
             self._prompt_tokens = max(self._prompt_tokens or 0, prompt)
+            self._texts += was_cut is not None
+            self._cut += bool(was_cut)
 
     def on_llm_start(self, depth: int, messages: Sequence[dict[str, Any]]) -> None:
         with self._lock:
             self._generation_start = self._log.now()
             self._tokens_at_start = self._generated_tokens or 0
             self._prompt_tokens = None
+            self._texts = self._cut = 0
 
     def on_llm_end(self, depth: int, response: dict[str, Any]) -> None:
         with self._lock:
             start, prompt_tokens = self._generation_start, self._prompt_tokens
             tokens = (self._generated_tokens or 0) - self._tokens_at_start if prompt_tokens is not None else None
-        self._write_span("generation", start, tokens=tokens, prompt_tokens=prompt_tokens, step=_fingerprint(response))
+            texts = {"texts": self._texts, "cut": self._cut} if self._texts else {}
+        step = _fingerprint(response)
+        self._write_span("generation", start, tokens=tokens, prompt_tokens=prompt_tokens, step=step, **texts)
 
     def on_tool_start(self, depth: int, tool_name: str, tool_input: str) -> None:
         self._call = (tool_name, tool_input)

@@ -66,6 +66,8 @@ class Tokens:
 
     prompt: int = 0
     generated: int = 0
+    texts: int = 0  # generations without a constraint
+    cut: int = 0  # of them, those that ended at the longest length
 
 
 @dataclass(frozen=True)

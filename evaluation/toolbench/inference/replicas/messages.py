@@ -93,6 +93,8 @@ class Beat:
     api_errors: int = 0
     api_misses: int = 0  # calls that the response cache has no reply to
     calls_in_flight: int = 0  # to APIs
+    num_texts: int = 0  # generations without a constraint
+    num_cut: int = 0  # of them, those that ended at the longest length
 
     def __add__(self, other: Beat) -> Beat:
         return Beat(
@@ -102,6 +104,8 @@ class Beat:
             self.api_errors + other.api_errors,
             self.api_misses + other.api_misses,
             self.calls_in_flight + other.calls_in_flight,
+            self.num_texts + other.num_texts,
+            self.num_cut + other.num_cut,
         )
 
 

@@ -410,4 +410,6 @@ class Supervisor:
             api_calls=counts.api_calls,
             api_errors=counts.api_errors,
             api_misses=counts.api_misses,
+            num_texts=counts.num_texts,
+            num_cut=counts.num_cut,
         )

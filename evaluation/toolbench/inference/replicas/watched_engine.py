@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # they import torch, which a replica without an engine of our
 class TokenCounter(Protocol):
     """What is told of every generation; `records.event_log.QueryRecorder` is one."""
 
-    def count_tokens(self, *, generated: int, prompt: int) -> None: ...
+    def count_tokens(self, *, generated: int, prompt: int, was_cut: bool | None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class Meter:
         self._lock = threading.Lock()
         self._events = 0  # generations and calls that have ended
         self._num_tokens = 0
+        self._num_texts = 0
+        self._num_cut = 0
         self._api_calls = 0
         self._api_errors = 0
         self._api_misses = 0
@@ -76,10 +78,13 @@ class Meter:
         self.engine_steps: Callable[[], int] | None = None
         self.engine_tokens: Callable[[], int] | None = None
 
-    def generation_ended(self, num_tokens: int) -> None:
+    def generation_ended(self, num_tokens: int, was_cut: bool | None = None) -> None:
+        """Count one; `was_cut` says whether a text ended at the longest length, None that it was no text."""
         with self._lock:
             self._events += 1
             self._num_tokens += num_tokens
+            self._num_texts += was_cut is not None
+            self._num_cut += bool(was_cut)
 
     def call_began(self) -> None:
         with self._lock:
@@ -103,6 +108,8 @@ class Meter:
                 self._api_errors,
                 self._api_misses,
                 self._calls_in_flight,
+                self._num_texts,
+                self._num_cut,
             )
 
 
@@ -163,9 +170,10 @@ class WatchedEngine:
             self._count(query, request, done.result())
 
     def _count(self, query: _Query | None, request: GenerationRequest, result: GenerationResult) -> None:
-        self._meter.generation_ended(len(result.token_ids))
+        was_cut = result.finish_reason == "length" if request.constraint is None else None
+        self._meter.generation_ended(len(result.token_ids), was_cut)
         if query is not None and query.counter is not None:
-            query.counter.count_tokens(generated=len(result.token_ids), prompt=len(request.prompt_ids))
+            query.counter.count_tokens(generated=len(result.token_ids), prompt=len(request.prompt_ids), was_cut=was_cut)
 
 
 class Watch:

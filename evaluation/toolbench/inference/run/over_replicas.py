@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluation.toolbench.inference.multi_gpu.gpu_memory import GpuMemory
+from evaluation.toolbench.inference.records.cut_texts import warning_of
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.handle import Handle
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
@@ -60,6 +61,7 @@ class _Run:
         self._display = RunDisplay(live=plan.is_live)
         self._interruption = Interruption(says_so=not self._display.is_live)
         self._has_said_that_it_stops = False
+        self._has_warned_of_cuts = False
         hooks = RunHooks(
             start=plan.start,
             done=lambda query_id, _: plan.progress.note_answer(query_id),
@@ -129,9 +131,17 @@ class _Run:
         self._shown_s = elapsed_s
         status = self._status()
         self._display.show(status)
+        self._warn_of_cuts(status)
         if elapsed_s - self._noted_s >= _NOTE_EVERY_S:
             self._noted_s = elapsed_s
             self._files.note(self._supervisor.loaded(), status, self._clock)
+
+    def _warn_of_cuts(self, status: RunStatus) -> None:
+        num_texts = sum(replica.num_texts for replica in status.replicas)
+        warning = warning_of(num_texts, sum(replica.num_cut for replica in status.replicas))
+        if warning is not None and not self._has_warned_of_cuts:
+            self._has_warned_of_cuts = True
+            self._display.print_line(warning)
 
     def _status(self) -> RunStatus:
         replicas = tuple(

@@ -22,6 +22,8 @@ class ReplicaStatus:
     api_calls: int = 0
     api_errors: int = 0
     api_misses: int = 0  # calls that the response cache has no reply to
+    num_texts: int = 0  # generations without a constraint
+    num_cut: int = 0  # of them, those that ended at the longest length
     gpu_memory: tuple[tuple[int, int], ...] = ()  # (used, total) bytes of each of its GPUs
 
 

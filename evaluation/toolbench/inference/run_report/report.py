@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.records.cut_texts import warning_of
 from evaluation.toolbench.inference.records.event_history import Attempt, History, read_history
 from evaluation.toolbench.inference.records.rates import rates_of
 from evaluation.toolbench.inference.records.run_record import RunRecord, put_file, read_run_record
@@ -178,6 +179,7 @@ def _summary(queries: Sequence[_Query], history: History, run: RunRecord | None,
         "median_query_s": quantile(totals.query_seconds, 0.5),
         "p90_query_s": quantile(totals.query_seconds, 0.9),
         "api": asdict(totals.api),
+        "cut_texts": warning_of(totals.tokens.texts, totals.tokens.cut),
     }
 
 

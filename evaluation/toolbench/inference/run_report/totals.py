@@ -37,6 +37,8 @@ def totals_of(history: History, run_id: str | None = None) -> Totals:
         tokens=Tokens(
             prompt=sum(generation.prompt_tokens or 0 for generation in generations),
             generated=sum(_generated(attempt) for attempt in attempts),
+            texts=sum(generation.texts for generation in generations),
+            cut=sum(generation.cut for generation in generations),
         ),
         api=api_statistics([call for attempt in attempts for call in attempt.calls]),
         generation_s=round(sum(generation.seconds for generation in generations), 3),

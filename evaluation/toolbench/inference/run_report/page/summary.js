@@ -68,6 +68,7 @@ function showNotice(report) {
   if (report.summary.skipped_lines) {
     notes.push(`${count(report.summary.skipped_lines, "line")} of the event log could not be read and were left out.`);
   }
+  if (report.summary.cut_texts) notes.push(report.summary.cut_texts);
   byId("notice").hidden = !notes.length;
   byId("notice").textContent = notes.join(" ");
 }
