@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.toolbench.tooleval.preference import Pair, majority, preference_rate, shown_order
+from evaluation.toolbench.inference.records.statuses import majority
+from evaluation.toolbench.tooleval.preference import Pair, preference_rate, shown_order
 from tests.helpers.scoring import finished_answer, judged_answer
 
 MODELS = ("tram-dfs", "tram-cot")  # reference, candidate

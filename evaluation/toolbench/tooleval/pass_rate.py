@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.toolbench.tooleval.judge.checks import SOLVED, UNSOLVED, UNSURE
+from evaluation.toolbench.inference.records.statuses import SCORES
 
-SCORES = {SOLVED: 1.0, UNSURE: 0.5, UNSOLVED: 0.0}
 MISSING = "missing"
 UNDECIDED = "undecided"
 JUDGED = "judged"

@@ -7,14 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from evaluation.toolbench.inference.records.statuses import FILE_PREFIX, parse_statuses
 from evaluation.toolbench.tooleval.converted import ConvertedAnswer
-from evaluation.toolbench.tooleval.judge.checks import SOLVED, UNSOLVED, UNSURE
 from evaluation.toolbench.tooleval.judge.interface import Judge
 from evaluation.toolbench.tooleval.pass_rate import JUDGED, MISSING, UNDECIDED, PassRate, QueryScore
 from evaluation.toolbench.tooleval.result_files import read_object, write_object, write_rows, write_tsv
 from evaluation.toolbench.tooleval.verdict_log import Tokens, VerdictLog
 
-_PREFIX = "AnswerStatus."  # of a status in ToolEval's files
 _CSV_COLUMNS = (
     "query",
     "available_tools",
@@ -82,22 +81,8 @@ def read_statuses(path: Path) -> dict[str, dict[int, str]]:
     return statuses
 
 
-def parse_statuses(is_solved: Mapping[Any, Any]) -> dict[int, str]:
-    """Repeat -> Solved, Unsure or Unsolved.
-
-    >>> parse_statuses({"0": "AnswerStatus.Solved", 1: "AnswerStatus.Unsure", "2": "?"})
-    {0: 'Solved', 1: 'Unsure'}
-    """
-    named = {str(repeat): str(status).removeprefix(_PREFIX) for repeat, status in is_solved.items()}
-    return {
-        int(repeat): status
-        for repeat, status in named.items()
-        if repeat.isdecimal() and status in (SOLVED, UNSURE, UNSOLVED)
-    }
-
-
 def _statuses(query: QueryScore) -> dict[int, str]:
-    return {repeat: _PREFIX + verdict for repeat, verdict in enumerate(query.verdicts) if verdict}
+    return {repeat: FILE_PREFIX + verdict for repeat, verdict in enumerate(query.verdicts) if verdict}
 
 
 def _entry(query: QueryScore, answer: ConvertedAnswer) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from evaluation.toolbench.inference.records.statuses import SCORES
 from evaluation.toolbench.tooleval.converted import ConvertedAnswer
-from evaluation.toolbench.tooleval.judge.checks import UNSURE
-from evaluation.toolbench.tooleval.pass_rate import SCORES, standard_error
+from evaluation.toolbench.tooleval.pass_rate import standard_error
 
 Side = Literal["reference", "candidate"]
 Winner = Literal["reference", "candidate", "tie"]
@@ -104,18 +104,6 @@ def better_status(reference: str, candidate: str) -> Side | None:
     if SCORES[reference] == SCORES[candidate]:
         return None
     return "reference" if SCORES[reference] > SCORES[candidate] else "candidate"
-
-
-def majority(statuses: Iterable[str]) -> str | None:
-    """The most frequent status, Unsure for a tie, None without any.
-
-    >>> majority(["Solved", "Unsolved", "Solved"]), majority(["Solved", "Unsolved"])
-    ('Solved', 'Unsure')
-    """
-    counts = Counter(statuses).most_common()
-    if not counts:
-        return None
-    return UNSURE if len(counts) > 1 and counts[0][1] == counts[1][1] else counts[0][0]
 
 
 def are_equal(reference: ConvertedAnswer, candidate: ConvertedAnswer) -> bool:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.records.statuses import parse_statuses
 from evaluation.toolbench.tooleval.converted import ConvertedAnswer
 from evaluation.toolbench.tooleval.judge.interface import Judge
-from evaluation.toolbench.tooleval.pass_rate_files import parse_statuses, read_statuses
+from evaluation.toolbench.tooleval.pass_rate_files import read_statuses
 from evaluation.toolbench.tooleval.preference import SIDES, Pair, PreferenceRate, Side
 from evaluation.toolbench.tooleval.result_files import read_object, write_object, write_rows
 from evaluation.toolbench.tooleval.verdict_log import VerdictLog

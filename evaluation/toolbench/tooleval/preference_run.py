@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.toolbench.inference.records.statuses import majority
 from evaluation.toolbench.tooleval.asking import Asking
 from evaluation.toolbench.tooleval.converted import ConvertedAnswer
 from evaluation.toolbench.tooleval.judge.examiner import Examiner
@@ -19,7 +20,6 @@ from evaluation.toolbench.tooleval.preference import (
     Winner,
     are_equal,
     better_status,
-    majority,
     preference_rate,
     shown_order,
 )

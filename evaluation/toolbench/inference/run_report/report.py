@@ -29,7 +29,7 @@ _EXCERPT = 160  # characters of an answer in the table
 
 
 @dataclass
-class _Query:
+class Query:
     """One row of the table."""
 
     answer: Answer
@@ -59,13 +59,13 @@ def report_data(folder: Path) -> dict[str, Any]:
     """Collect what the page shows, as JSON values."""
     answers, failures, history = read_answers(folder), read_failures(folder), read_history(folder)
     run = read_run_record(folder)
-    queries = _queries(answers, failures, history)
+    queries = queries_of(answers, failures, history)
     if not queries and run is None:
         raise DataError(
             f"nothing to report in {folder}: no answer (<id>_<method>.json), no events-*.jsonl, no run.json. "
             "Name the folder that --output_answer_file named"
         )
-    details = [_detail(query) for query in queries]
+    details = [detail_of(query) for query in queries]
     runs = timelines(history)
     return {
         "title": folder.resolve().name,
@@ -73,16 +73,16 @@ def report_data(folder: Path) -> dict[str, Any]:
         "run": run.to_json() if run else None,
         "summary": _summary(queries, history, run, sum(each.seconds for each in runs)),
         "timelines": [asdict(each) for each in runs],
-        "rows": [_row(query, position) for position, query in enumerate(queries)],
+        "rows": [row_of(query, position) for position, query in enumerate(queries)],
         "blocks": [
-            _compressed(details[start : start + _QUERIES_PER_BLOCK])
+            compressed(details[start : start + _QUERIES_PER_BLOCK])
             for start in range(0, len(details), _QUERIES_PER_BLOCK)
         ],
         "queries_per_block": _QUERIES_PER_BLOCK,
     }
 
 
-def _queries(answers: Sequence[Answer], failures: Sequence[Failure], history: History) -> list[_Query]:
+def queries_of(answers: Sequence[Answer], failures: Sequence[Failure], history: History) -> list[Query]:
     """Collect everything that has an answer, failed, or was begun."""
     attempts = history.attempts()
     queries = {}
@@ -90,7 +90,7 @@ def _queries(answers: Sequence[Answer], failures: Sequence[Failure], history: Hi
         of_query = attempts.get((answer.query_id, answer.method), [])
         if of_query:
             add_timings(answer.trajectories, of_query[-1])
-        queries[answer.query_id, answer.method] = _Query(answer, of_query)
+        queries[answer.query_id, answer.method] = Query(answer, of_query)
     failed = {(failure.query_id, failure.method): failure for failure in failures}
     for query_id, method in [*failed, *attempts]:
         # Without a method the line of its start is torn; then nothing is known that a later try would not say better.
@@ -104,7 +104,7 @@ def _queries(answers: Sequence[Answer], failures: Sequence[Failure], history: Hi
     return ordered
 
 
-def _unanswered(query_id: str, method: str, attempts: list[Attempt], failure: Failure | None) -> _Query:
+def _unanswered(query_id: str, method: str, attempts: list[Attempt], failure: Failure | None) -> Query:
     last = attempts[-1] if attempts else None
     if failure is None and last is not None and last.outcome == "failed" and last.error is not None:
         failure = Failure(query_id, method, last.error["type"], last.error["message"])
@@ -116,7 +116,7 @@ def _unanswered(query_id: str, method: str, attempts: list[Attempt], failure: Fa
         error=f"{failure.type}: {failure.message}" if failure else "The run ended before this query did.",
         trajectories=[attempt_trajectory(last)] if last and last.generations else [],
     )
-    return _Query(answer, attempts, failure)
+    return Query(answer, attempts, failure)
 
 
 def _natural(query_id: str) -> tuple[int, int, str]:
@@ -124,7 +124,8 @@ def _natural(query_id: str) -> tuple[int, int, str]:
     return (0, int(query_id), "") if query_id.isdecimal() else (1, 0, query_id)
 
 
-def _row(query: _Query, position: int) -> dict[str, Any]:
+def row_of(query: Query, position: int) -> dict[str, Any]:
+    """Return what the table of queries shows of one."""
     answer, attempt = query.answer, query.attempt
     steps = list(answer.steps())
     calls = [step for step in steps if step.action is not None and step.action != FINISH_CALLS]
@@ -150,7 +151,8 @@ def _row(query: _Query, position: int) -> dict[str, Any]:
     }
 
 
-def _detail(query: _Query) -> dict[str, Any]:
+def detail_of(query: Query) -> dict[str, Any]:
+    """Return what a query's own page shows beside its row."""
     attempt = query.attempt
     start = attempt.start if attempt else 0.0
     return {
@@ -161,7 +163,7 @@ def _detail(query: _Query) -> dict[str, Any]:
     }
 
 
-def _summary(queries: Sequence[_Query], history: History, run: RunRecord | None, serving_s: float) -> dict[str, Any]:
+def _summary(queries: Sequence[Query], history: History, run: RunRecord | None, serving_s: float) -> dict[str, Any]:
     outcomes: dict[str, int] = {}
     for query in queries:
         outcomes[query.answer.outcome] = outcomes.get(query.answer.outcome, 0) + 1
@@ -183,7 +185,7 @@ def _summary(queries: Sequence[_Query], history: History, run: RunRecord | None,
     }
 
 
-def _compressed(details: Sequence[dict[str, Any]]) -> str:
+def compressed(details: Sequence[Any]) -> str:
     """Return base64 of the zlib stream of the JSON, which the browser's DecompressionStream("deflate") unpacks."""
     text = json.dumps(details, ensure_ascii=False, separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode("utf-8", "replace"), 9)).decode("ascii")

@@ -7,11 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.toolbench.inference.records.statuses import SOLVED, UNSOLVED, UNSURE
 from evaluation.toolbench.tooleval.converted import ConvertedAnswer
-
-SOLVED = "Solved"
-UNSURE = "Unsure"
-UNSOLVED = "Unsolved"
 
 CHECK_ANSWER = "check_answer_status"
 PARSE_ANSWER = "parse_answer_status"

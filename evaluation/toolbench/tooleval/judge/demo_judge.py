@@ -10,8 +10,8 @@ from evaluation.toolbench.demo import DATA_DIR
 from evaluation.toolbench.demo.score import final_answer_of, judge, load_expected
 from evaluation.toolbench.http_client.server_replies import Failure
 from evaluation.toolbench.inference.records.finish import FINISH_NAME
+from evaluation.toolbench.inference.records.statuses import SOLVED, UNSOLVED
 from evaluation.toolbench.tooleval.converted import ConvertedAnswer
-from evaluation.toolbench.tooleval.judge.checks import SOLVED, UNSOLVED
 from evaluation.toolbench.tooleval.judge.interface import Question, Reply
 from evaluation.toolbench.tooleval.judge.prompts import text_sha256
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from evaluation.toolbench.http_client.server_replies import Failure
 from evaluation.toolbench.inference.errors import JudgeError
+from evaluation.toolbench.inference.records.statuses import UNSOLVED, UNSURE
 from evaluation.toolbench.tooleval.converted import ConvertedAnswer
-from evaluation.toolbench.tooleval.judge.checks import UNSOLVED, UNSURE
 from evaluation.toolbench.tooleval.judge.interface import Judge, Question, Reply
 from evaluation.toolbench.tooleval.verdict_log import EARLIER, VerdictLog
 

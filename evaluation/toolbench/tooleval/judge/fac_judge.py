@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from evaluation.toolbench.inference.records.statuses import SOLVED, UNSOLVED
 from evaluation.toolbench.tooleval.converted import ConvertedAnswer
-from evaluation.toolbench.tooleval.judge.checks import SOLVED, UNSOLVED
 from evaluation.toolbench.tooleval.judge.interface import Question, Reply
 from evaluation.toolbench.tooleval.judge.prompts import FAC_CHECK
 from evaluation.toolbench.tooleval.judge.replies import read_words
