@@ -43,6 +43,34 @@ def test_a_checkout_runs_its_data_with_the_published_model(checkout):
     assert settings.answers(settings.query_set) == checkout / "data/answer/ToolGen-Llama-3-8B/G3_instruction"
 
 
+@pytest.mark.parametrize(
+    ("model_path", "name"),
+    [
+        ("/work/run1/final", "run1-final"),
+        ("/work/run2/final/", "run2-final"),
+        ("run1/checkpoint-1000", "run1-checkpoint-1000"),
+        ("run1/global_step2000/hf", "run1-global_step2000-hf"),
+        ("run1/epoch_3/merged_model", "run1-epoch_3-merged_model"),
+        ("/models/model", "models-model"),
+        ("/final", "final"),
+        ("/cache/models--org--toolgen/snapshots/" + "0f" * 20, "models--org--toolgen-snapshots-" + "0f" * 20),
+        ("/models/toolgen-final", "toolgen-final"),
+        ("org/toolgen", "toolgen"),
+        ("org/final", "org-final"),
+    ],
+)
+def test_two_checkpoints_whose_folders_end_in_the_same_word_have_folders_of_their_own(checkout, model_path, name):
+    settings = settings_of({"MODEL_PATH": model_path}, checkout)
+    assert settings.output_dir == checkout / "data/answer" / name
+
+
+def test_a_checkpoint_named_from_the_folder_that_it_lies_in_is_named_after_that(checkout, tmp_path, monkeypatch):
+    folder = tmp_path / "run7/final"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert settings_of({"MODEL_PATH": "."}, checkout).output_dir.name == "run7-final"
+
+
 def test_variables_that_are_empty_are_not_set(checkout):
     assert flags_of(checkout, MODEL_PATH="", ENGINE="", STAGE="", NUM_THREAD="") == flags_of(checkout)
 

@@ -23,7 +23,7 @@ from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi
 from evaluation.toolbench.inference.Downstream_tasks.functions import api_json_to_openai_json
 from evaluation.toolbench.inference.Downstream_tasks.local_apis import error_in, get_rapidapi_response
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
-from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.errors import ApiError, DataError
 from evaluation.toolbench.inference.records.finish import parse_finish
 from evaluation.toolbench.names import ActionName
 from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
@@ -72,11 +72,15 @@ def test_D1_an_api_error_keeps_its_reply_its_code_and_the_calls_name(tmp_path, e
     assert assistant["tool_calls"][0]["function"]["name"] == FORECAST
 
 
-def test_D2_no_server_is_an_observation_and_the_search_goes_on(tmp_path):
+def test_D2_a_server_that_fails_is_an_observation_and_no_server_at_all_is_none(tmp_path):
+    """What a model makes of nobody's answer is no answer to its query, which a run then tries again."""
     with ApiClient("http://127.0.0.1:9/virtual", retry=RetryPolicy(failures=0, unreachable_s=0)) as client:
-        model = ScriptedModel(LOOK, FINISH)
-        chain = single_chain(model, make_env(tmp_path, api=client))
-        assert chain.start(single_chain_max_step=16) == 1
+        chain = single_chain(ScriptedModel(LOOK, FINISH), make_env(tmp_path, api=client))
+        with pytest.raises(ApiError, match="could not be reached"):
+            chain.start(single_chain_max_step=16)
+    failing = FakeApi((json.dumps({"error": "request invalid, data error. status_code=500", "response": ""}), 12))
+    chain = single_chain(ScriptedModel(LOOK, FINISH), make_env(tmp_path, api=failing))
+    assert chain.start(single_chain_max_step=16) == 1
     assert chain.try_list[0]["chain"][1]["observation_code"] == 12
 
 

@@ -16,8 +16,6 @@ import torch
 
 from evaluation.toolbench.inference.Downstream_tasks import (
     backbones,
-    one_query,
-    query_replica,
     rapidapi_multithread,
 )
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import service_url
@@ -28,13 +26,8 @@ from evaluation.toolbench.inference.records.answers import AnswerFolder
 from evaluation.toolbench.inference.records.lock import RunLock
 from evaluation.toolbench.inference.records.run_record import Counts, read_run_record
 from evaluation.toolbench.inference.run import over_replicas
-from tests.helpers.environment import ANSWER, FORECAST, FakeApi, ScriptedModel, ScriptedToolGen, calls
-from tests.helpers.pipeline import CITIES, ROOT, SCRIPT, World, query, wait_for
-
-
-@pytest.fixture
-def world(tmp_path):
-    return World(tmp_path)
+from tests.helpers.environment import ANSWER, FORECAST, ScriptedModel, ScriptedToolGen, calls
+from tests.helpers.pipeline import CITIES, ROOT, SCRIPT, query, wait_for
 
 
 class FewSteps(ScriptedToolGen):
@@ -68,21 +61,6 @@ class ForQuery(FewSteps):
         sibling = FewSteps(self.failing)
         sibling.finish_query = lambda: self.siblings.append(query_id)
         return sibling
-
-
-@pytest.fixture
-def runner_of(world, monkeypatch, tmp_path):
-    """A runner whose model and API are scripted."""
-    for module in (rapidapi_multithread, one_query, query_replica):
-        monkeypatch.setattr(module, "api_caller", lambda tools: FakeApi())
-
-    def make(model, output=None, args=None, **changes):
-        monkeypatch.setattr(query_replica, "make_backbone", lambda *_, **__: model)
-        changes = {"model_path": world.data, **changes}
-        options = args or parse_options(world.flags(output or tmp_path / "answers", **changes))
-        return rapidapi_multithread.pipeline_runner(options)
-
-    return make
 
 
 def final_answers(world, output):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,11 @@ _AS_FLAGS = {
     "OPENAI_KEY": "--openai_key",
     "TOOLBENCH_KEY": "--toolbench_key",
 }
+# Words of which training programs and caches make folder names that tell nothing of the model in them.
+_EMPTY_WORD = re.compile(
+    "final|last|latest|best|merged|full|hf|pt|exports?|exported|outputs?|results?|models?|weights|checkpoints?|ckpts?|"
+    "global|step|epoch|iter|v|snapshots"
+)
 # What a run over many queries wants where the pipeline, as ToolGen's, has another default.
 _DEFAULTS = {"NUM_THREAD": "auto", "NUM_REPLICAS": "auto"}
 
@@ -67,7 +73,7 @@ def settings_of(environment: Mapping[str, str], root: Path) -> RunSettings:
     asked_model, asked_data = environment.get("MODEL_PATH"), environment.get("DATA_DIR")
     is_demo = not has_data and not asked_data and (not asked_model or _is_same(asked_model, demo / "model"))
     model_path = str(demo / "model") if is_demo else asked_model or PUBLISHED_MODEL
-    model_name = "demo" if is_demo else Path(model_path).name
+    model_name = "demo" if is_demo else model_name_of(model_path)
     output = root / ("data/answer" if has_data else "outputs") / model_name
     stage, group = ("demo", "queries") if is_demo else ("G3", "instruction")
     return RunSettings(
@@ -77,6 +83,20 @@ def settings_of(environment: Mapping[str, str], root: Path) -> RunSettings:
         output_dir=Path(environment.get("OUTPUT_DIR") or output),
         query_set=f"{environment.get('STAGE') or stage}_{environment.get('GROUP') or group}",
     )
+
+
+def model_name_of(model_path: str) -> str:
+    """Return a name for the answers of this model: the last part of its path, with those above where it says nothing.
+
+    >>> model_name_of("/runs/lr5/checkpoint-1000/"), model_name_of("reasonwang/ToolGen-Llama-3-8B")
+    ('lr5-checkpoint-1000', 'ToolGen-Llama-3-8B')
+    """
+    path = Path(model_path).expanduser()
+    parts = [part for part in (path.absolute() if path.is_dir() else path).parts if part != path.anchor]
+    first = len(parts) - 1
+    while first > 0 and _says_nothing(parts[first]):
+        first -= 1
+    return "-".join(parts[first:])
 
 
 def pipeline_flags(settings: RunSettings, environment: Mapping[str, str], query_set: str) -> list[str]:
@@ -98,6 +118,12 @@ def pipeline_flags(settings: RunSettings, environment: Mapping[str, str], query_
     given = {name: environment.get(name) or _DEFAULTS.get(name) for name in _AS_FLAGS}
     flags |= {_AS_FLAGS[name]: value for name, value in given.items() if value}
     return [f"{flag}={value}" for flag, value in flags.items()]
+
+
+def _says_nothing(folder_name: str) -> bool:
+    if re.fullmatch("[0-9a-f]{40}", folder_name):  # a revision of the Hub
+        return True
+    return all(map(_EMPTY_WORD.fullmatch, re.findall("[a-z]+", folder_name.lower())))
 
 
 def _is_same(path: str, folder: Path) -> bool:

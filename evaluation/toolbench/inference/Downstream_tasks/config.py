@@ -112,6 +112,7 @@ class RunConfig:
     limit: int | None = None  # queries of the file, its first ones
     query_ids: str = ""  # separated by commas; "": all
     overwrite: bool = False
+    mix_settings: bool = False
     dry_run: bool = False
     num_thread: AutoOr = 1  # queries at once in each replica
     generation_timeout: float = Patience.generation_s

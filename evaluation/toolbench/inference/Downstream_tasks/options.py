@@ -138,6 +138,8 @@ def _add_query_options(parser: argparse.ArgumentParser) -> None:
         help="check everything that the run needs, print the plan, and run nothing")
     add("--overwrite", action="store_true",
         help="first remove the answers of this method to the queries of this file, and nothing else")
+    add("--mix_settings", action="store_true",
+        help="go on in a folder whose answers were made with other settings or texts, which is refused otherwise")
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from evaluation.toolbench.http_client.urls import parse_http_url, without_secrets
+from evaluation.toolbench.inference.Downstream_tasks.answer_settings import mixed_settings
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller, service_url
 from evaluation.toolbench.inference.Downstream_tasks.backbones import layout_for
 from evaluation.toolbench.inference.Downstream_tasks.config import LOCAL_BACKBONES, RunConfig
@@ -165,6 +166,7 @@ class Preflight:
         lock = RunLock(folder)
         lock.acquire()
         lock.release()
+        self._compare_settings()
         free = shutil.disk_usage(folder).free
         if is_new:
             folder.rmdir()
@@ -172,6 +174,14 @@ class Preflight:
         if free < needed:
             return Finding("output folder", "fail", f"{folder}: {free:,} bytes free, about {needed:,} wanted", "room")
         return Finding("output folder", "ok", f"{folder} can be written, and no other run uses it")
+
+    def _compare_settings(self) -> None:
+        progress, ids = self._progress, [query.query_id for query in self._queries]
+        if self._config.overwrite:
+            mixed_settings(self._config, progress.answers, other_texts=[], replaced=ids)
+            return
+        other_texts = [query.query_id for query in self._queries if progress.has_other_text(query)]
+        mixed_settings(self._config, progress.answers, other_texts)
 
     def _check_plan(self) -> Finding:
         if not self._left:

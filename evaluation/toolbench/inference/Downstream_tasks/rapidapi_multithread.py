@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.toolbench.inference.Algorithms.base_search import base_search_method
+from evaluation.toolbench.inference.Downstream_tasks.answer_settings import answer_settings, mixed_settings
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller
 from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of, layout_for, sampling_of
 from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
@@ -87,6 +88,7 @@ class pipeline_runner:
         self._layout: RunLayout | None = None  # of the replicas; where there is a query left
         self._replica: Replica | None = None  # the one in this process, if its model is here
         self._load_s = 0.0
+        self._mixed_settings: list[str] = []
         self.task_list: list[Task] = [] if server else self.generate_task_list()
 
     def get_args(self) -> Any:
@@ -131,6 +133,8 @@ class pipeline_runner:
         try:
             progress.summary.num_queries = len(queries)
             left = queries if config.overwrite else progress.left_of(queries)
+            replaced = [query.query_id for query in left] if config.overwrite else []
+            self._mixed_settings = mixed_settings(config, progress.answers, progress.other_texts, replaced)
             backbone = self._prepare(len(left)) if left else None
         except BaseException:
             self._lock.release()
@@ -234,6 +238,8 @@ class pipeline_runner:
             start=start,
             patience=Patience(config.replica_timeout, config.generation_timeout, call_s=VIRTUAL_TIMEOUT_S),
             configuration={**vars(self.args), **config.flags(), "sampling": sampling_of(config.model)},
+            settings=answer_settings(config),  # now that a model of the Hub is here
+            mixed_settings=self._mixed_settings,
             seed=config.model.seed,
             load_s=self._load_s,
             replaces_answers=config.overwrite,

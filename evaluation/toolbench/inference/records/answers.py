@@ -5,11 +5,12 @@ A file that is there and complete is done; anything else is still to do. Answers
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +35,7 @@ class Outcome:
     kind: OutcomeKind
     num_steps: int  # calls of the model
     num_tokens: int  # generated ones, as the backbone counts them
+    text: str = field(default="", compare=False)  # of the query
 
 
 class AnswerFolder:
@@ -54,6 +56,11 @@ class AnswerFolder:
 
     def path_of(self, query_id: str | int) -> Path:
         return self.folder / f"{query_id}_{self.method}.json"
+
+    def query_ids(self) -> set[str]:
+        """Return the ids that have a file of an answer, complete or not."""
+        ending = f"_{self.method}.json"
+        return {path.name.removesuffix(ending) for path in self.folder.glob(f"*{glob.escape(ending)}")}
 
     def outcome(self, query_id: str | int) -> Outcome | None:
         """Read what came out of this query; None when it has no complete answer."""
@@ -103,6 +110,7 @@ def outcome_of(record: Any) -> Outcome | None:
         "answered" if is_answered else "gave_up" if GAVE_UP in set(_codes(record)) else "no_answer",
         num_steps=_count(result.get("query_count")),
         num_tokens=_count(result.get("total_tokens")),
+        text=str(result["query"]),
     )
 
 

@@ -109,6 +109,8 @@ class RunRecord:
     gpus: list[GpuRecord] = field(default_factory=list)
     layout: list[ReplicaRecord] = field(default_factory=list)
     layout_reason: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)  # those that decide the answers; {}: not recorded
+    mixed_settings: list[str] = field(default_factory=list)  # what they were for other answers that lie here
     seeds: dict[str, int] = field(default_factory=dict)
     timings_s: dict[str, float] = field(default_factory=dict)  # load: until a replica was ready; run: from then on
     rates: Rates = field(default_factory=Rates)

@@ -35,7 +35,9 @@ class RunPlan:
     start: Callable[[ReplicaSpec], Handle]  # a replica that runs these queries
     patience: Patience
     configuration: Mapping[str, Any]  # for run.json: what the run was told, by the names of the flags
+    settings: Mapping[str, Any]  # for run.json: those of them that decide the answers
     seed: int
+    mixed_settings: Sequence[str] = ()  # how those of other answers in the folder differ
     load_s: float = 0.0  # that the model in this process took, if it is here
     replaces_answers: bool = False  # those that earlier runs left are removed when the first replica is ready
     fail_after: int = 0  # failures in a row that end the run; 0: none do
@@ -76,6 +78,8 @@ class _Run:
             plan.run_id,
             plan.layout,
             configuration=plan.configuration,
+            settings=None if plan.replaces_answers else plan.settings,
+            mixed_settings=plan.mixed_settings,
             seed=plan.seed,
             load_s=plan.load_s,
         )
@@ -102,6 +106,7 @@ class _Run:
         self._clock.serve()
         if self._plan.replaces_answers:
             self._plan.progress.forget(self._plan.query_ids)
+            self._files.use_settings(self._plan.settings)
 
     def _note_failure(self, query_id: str, problem: Problem) -> None:
         progress, limit = self._plan.progress, self._plan.fail_after

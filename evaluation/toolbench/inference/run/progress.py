@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from evaluation.toolbench.inference.records.answers import AnswerFolder
+from evaluation.toolbench.inference.records.answers import AnswerFolder, Outcome
 from evaluation.toolbench.inference.records.failures import FailureLog
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.records.queries import Query
@@ -25,6 +25,7 @@ class RunProgress:
         self.failures = FailureLog(folder, method)
         self.summary = RunSummary(self.answers.folder, num_queries=0)
         self.failures_in_a_row = 0
+        self.other_texts: list[str] = []  # ids of queries that were answered with another text
 
     def left_of(self, queries: Sequence[Query]) -> list[Query]:
         """Return the queries without a complete answer; the others are counted as done earlier."""
@@ -36,8 +37,15 @@ class RunProgress:
             else:
                 done.append(query.query_id)
                 self.summary.earlier.add(outcome)
+                if _is_other_text(query, outcome):
+                    self.other_texts.append(query.query_id)
         self.failures.forget(done)  # of a run that was killed between an answer and this
         return left
+
+    def has_other_text(self, query: Query) -> bool:
+        """Whether this query has a complete answer that was given to another text."""
+        outcome = self.answers.outcome(query.query_id)
+        return outcome is not None and _is_other_text(query, outcome)
 
     def is_answered(self, query_id: str) -> bool:
         return self.answers.outcome(query_id) is not None
@@ -65,3 +73,7 @@ class RunProgress:
         forgotten = list(query_ids)
         self.answers.remove(forgotten)
         self.failures.forget(forgotten)
+
+
+def _is_other_text(query: Query, outcome: Outcome) -> bool:
+    return bool(query.text) and query.text != outcome.text  # an entry that cannot be run has none

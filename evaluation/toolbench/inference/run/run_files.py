@@ -7,6 +7,7 @@ import platform
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
@@ -22,6 +23,7 @@ from evaluation.toolbench.inference.records.run_record import (
     ReplicaRecord,
     RunRecord,
     Tokens,
+    read_run_record,
     write_run_record,
 )
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
@@ -44,7 +46,10 @@ def new_run_id() -> str:
 
 
 class RunFiles:
-    """The files of one run beside its answers. A run never fails for them: what goes wrong is logged."""
+    """The files of one run beside its answers. A run never fails for them: what goes wrong is logged.
+
+    `settings` are those that decide the answers, None for the earlier run's until `use_settings`.
+    """
 
     def __init__(
         self,
@@ -53,6 +58,8 @@ class RunFiles:
         layout: RunLayout,
         *,
         configuration: Mapping[str, Any],
+        settings: Mapping[str, Any] | None,
+        mixed_settings: Iterable[str],
         seed: int,
         load_s: float,
     ) -> None:
@@ -62,10 +69,24 @@ class RunFiles:
         self._record = replace(
             first_record(run_id, configuration, layout),
             started=time.time() - load_s,
+            settings=dict(self._settings_there() if settings is None else settings),
+            mixed_settings=list(mixed_settings),
             seeds={"seed": seed},
             timings_s={"load": round(load_s, 3)},
             counts=self._counts(),
         )
+        self._write(self._record)
+
+    def _settings_there(self) -> Mapping[str, Any]:
+        """What the record of an earlier run says of the answers that are there."""
+        with suppress(ToolGenError):
+            record = read_run_record(self._folder)
+            return record.settings if record else {}
+        return {}
+
+    def use_settings(self, settings: Mapping[str, Any]) -> None:
+        """Note that from here on the answers are those of these settings."""
+        self._record = replace(self._record, settings=dict(settings))
         self._write(self._record)
 
     def note(self, loaded: Mapping[int, Loaded], status: RunStatus, clock: RunClock) -> None:
