@@ -75,8 +75,9 @@ new_enough_python() {
 
 _install() {
     local files=() file torch_index
+    "$PYTHON" "$ROOT/scripts/lib/package_index.py" || return 1
     for file in "$@"; do files+=(-r "$file"); done
-    torch_index=$("$PYTHON" "$ROOT/scripts/lib/torch_index.py") || return 1
+    torch_index=$("$PYTHON" "$ROOT/scripts/lib/torch_index.py" "$REQUIREMENTS") || return 1
     if [[ -n $torch_index ]]; then
         _pip_install --index-url "$torch_index" "$(sed -n 's/^\(torch[><=][^ #]*\).*/\1/p' "$REQUIREMENTS")" || return 1
     fi

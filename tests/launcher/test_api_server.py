@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -57,3 +59,17 @@ def test_a_server_that_cannot_be_started_again_is_given_up_in_a_few_lines(cache_
         os.kill(server_pids()[0], signal.SIGKILL)
         wait_for(lambda: "is not started again: No response cache at" in caplog.text)
     assert len(caplog.records) <= 6
+
+
+def test_a_folder_for_temporary_files_that_is_not_there_does_no_harm(cache_dir):
+    """TMPDIR of a job that has ended, say."""
+    code = f"""
+import sys
+from pathlib import Path
+from evaluation.toolbench.launcher.api_server import ApiServer
+with ApiServer(Path({str(cache_dir)!r}), Path({str(ROOT)!r})) as server:
+    print(server.url())
+"""
+    environment = {**os.environ, "TMPDIR": "/no/such/folder"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (run.returncode, run.stdout[:7]) == (0, "http://"), run.stderr
