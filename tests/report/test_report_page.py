@@ -1,6 +1,7 @@
 """The report in a real browser: what a researcher sees, clicks and searches."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from evaluation.toolbench.inference.records.run_record import (
     RunRecord,
     write_run_record,
 )
+from evaluation.toolbench.inference.run_report import html
 from evaluation.toolbench.inference.run_report.report import write_report
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.run_report import GIVE_UP, Move, finish, replica_log, run_query, search, write_answer
@@ -66,7 +68,7 @@ def page(browser, report):
     browser.open(report)
     yield browser
     assert browser.errors == []
-    assert {address.split("#")[0] for address in browser.requests} <= {report, "about:blank"}
+    assert {re.split("[?#]", address)[0] for address in browser.requests} <= {report, "about:blank"}
 
 
 def ids(page):
@@ -119,7 +121,7 @@ def test_a_click_filters_by_outcome_and_sorts(page):
     page.js("document.querySelector('#outcome-filter button').click()")
     page.wait_for("document.querySelectorAll('#rows tr').length > 1")
     press(page, "#columns button", "Time")
-    page.wait_for("document.querySelector('#rows td.id').textContent === '149'")
+    page.wait_for("document.querySelector('#rows td.id')?.textContent === '149'")
     assert page.js("document.querySelector('#columns th[aria-sort]').textContent") == "Time"
 
 
@@ -324,3 +326,145 @@ def test_the_benchmark_measures_real_queries_and_ends_in_json(tmp_path, capsys):
     page = tmp_path / "DFS_woFilter_w2" / "report.html"
     assert (result["queries"], result["page_mb"]) == (20, round(page.stat().st_size / 1e6, 2))
     assert min(result[key] for key in ("load_s", "open_longest_query_s", "first_deep_search_s")) > 0
+
+
+FOCUSED = "document.activeElement?.textContent"
+
+
+def press_key(page, key):
+    for kind in ("keyDown", "keyUp"):
+        page.send("Input.dispatchKeyEvent", type=kind, key=key, text="\r" if key == "Enter" else "")
+
+
+def test_a_keyboard_goes_on_from_where_it_was(page):
+    page.js("[...document.querySelectorAll('#columns button')].find((each) => each.textContent === 'Time').focus()")
+    press_key(page, "Enter")
+    page.wait_for("document.querySelector('#columns th[aria-sort]')?.textContent === 'Time'")
+    assert page.js(FOCUSED) == "Time"
+    page.js("document.querySelectorAll('#outcome-filter button')[1].focus()")
+    press_key(page, "Enter")
+    page.wait_for("document.querySelectorAll('#outcome-filter button')[1].ariaPressed === 'true'")
+    assert page.js(FOCUSED).startswith("Answered")
+    page.js("document.querySelector('#rows a').focus()")
+    opened = page.js(FOCUSED)
+    press_key(page, "Enter")
+    page.wait_for("!document.getElementById('query').hidden")
+    assert page.js(FOCUSED) == opened  # the query's heading
+    press_key(page, "Escape")
+    page.wait_for("document.getElementById('query').hidden")
+    assert page.js(f"{FOCUSED} === {json.dumps(opened)} && document.activeElement.tagName === 'A'")
+
+
+def test_what_was_chosen_is_in_the_address_and_is_there_again(page, report):
+    page.js("search.value = 'question', deep.checked = true, table.outcome = 'answered', table.sortBy(COLUMNS[6])")
+    page.js("document.getElementById('theme').click()")
+    page.wait_for("location.search.includes('sort') && document.querySelector('#rows td.id')?.textContent === '149'")
+    chosen, shown, theme = page.js("location.search"), ids(page), page.js("document.documentElement.dataset.theme")
+    page.open(report + chosen)
+    page.wait_for("document.querySelector('#rows td.id')?.textContent === '149'")
+    assert ids(page) == shown
+    assert page.js("[search.value, deep.checked, document.documentElement.dataset.theme]") == ["question", True, theme]
+    assert page.js("document.querySelector('#columns th[aria-sort]').textContent") == "Time"
+    page.open(report)
+
+
+def test_the_page_speaks_chinese_and_says_what_the_run_said_as_it_is(page):
+    page.js("document.getElementById('language').click()")
+    assert text_of(page, "#summary-heading") == "概要"
+    assert "已答" in text_of(page, "#rows")
+    go(page, "77")
+    shown = text_of(page, "#query")
+    for part in ("Question 77?", "最终答案", "观察结果", "daily_forecast_for_sky_watch"):
+        assert part in shown
+    page.js("document.getElementById('language').click()")
+    page.wait_for("document.querySelector('.answer h3').textContent === 'Final answer'")
+
+
+def test_every_word_of_the_page_has_a_chinese_one():
+    """Words that `t` is given as they stand."""
+    assets = Path(html.__file__).parent / "page"
+    words = (assets / "words.js").read_text(encoding="utf-8")
+    text = r'"((?:[^"\\]|\\.)*)"'
+    known = set(re.findall(rf"{text}: \"", words))
+    asked = set(re.findall(r'data-t="([^"]*)"', (assets / "template.html").read_text(encoding="utf-8")))
+    for script in assets.glob("*.js"):
+        asked |= set(re.findall(rf"\bt\({text}", script.read_text(encoding="utf-8")))
+    assert len(asked) > 30
+    assert asked - known == set()
+
+
+CONTRAST = """
+(() => {
+  const luminance = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((v) => ((v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const colour = (text) => text.match(/[\\d.]+/g).map(Number);
+  const backdrop = (element) => {
+    for (; element; element = element.parentElement) {
+      const found = colour(getComputedStyle(element).backgroundColor);
+      if (found.length < 4 || found[3] > 0.99) return found;
+    }
+    return [255, 255, 255];
+  };
+  const low = new Set();
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!own || !element.checkVisibility?.() || element.closest("[aria-disabled], noscript, script, style")) continue;
+    const [a, b] = [luminance(colour(getComputedStyle(element).color)), luminance(backdrop(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) low.add(`${element.className || element.tagName} ${ratio.toFixed(2)}`);
+  }
+  return [...low];
+})()
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("address", ["", "#77", "#200", "#201"])
+def test_every_text_can_be_read(page, report, theme, address):
+    page.open(f"{report}?theme={theme}{address}")
+    page.js("[...document.querySelectorAll('details')].forEach((fold) => (fold.open = true))")
+    assert page.js(CONTRAST) == []
+
+
+def test_on_a_phone_the_table_can_be_sorted(page, report):
+    page.send("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+    try:
+        page.open(report)
+        assert page.js("document.getElementById('sort').checkVisibility()")
+        page.js("sort.value = 'seconds down', sort.dispatchEvent(new Event('change'))")
+        page.wait_for("document.querySelector('#rows td.id')?.textContent === '149'")
+    finally:
+        page.send("Emulation.clearDeviceMetricsOverride")
+
+
+def test_a_failed_query_shows_what_its_model_said(page):
+    go(page, "201")
+    shown = text_of(page, "#query")
+    assert "I look up the forecast." in shown
+    assert "Paris" in shown
+
+
+def test_what_is_found_can_be_taken_along_as_a_table(page):
+    page.js("search.value = 'broken', table.update()")
+    head, line = page.js("csvOf(table.found)").strip().split("\r\n")
+    assert head.startswith("id,method,outcome,query,")
+    assert line.startswith('"201","CoT@1","failed","Broken?"')
+    odd = json.dumps([{"id": "=1+1", "query": 'say "hi"'}])
+    line = page.js(f"csvOf({odd})").split("\r\n")[1]
+    assert line.startswith('"\'=1+1",,,"say ""hi"""')
+
+
+def test_numbers_have_their_distributions(page):
+    captions = page.js("[...document.querySelectorAll('.histogram b')].map((name) => name.textContent)")
+    assert captions == ["Steps", "Tokens", "Time"]
+    assert page.js("document.querySelectorAll('.histogram rect').length") > 20
+
+
+def test_settings_that_differ_come_first(browser, tmp_path):
+    write_answer(tmp_path, "7", search([finish()]), "Alone?")
+    record = RunRecord("run-1", "finished", 0.0, configuration={"seed": 7, "method": "CoT@1"}, changed=["seed"])
+    write_run_record(tmp_path, record)
+    browser.open(write_report(tmp_path).as_uri())
+    assert text_of(browser, "#record details[open]") == "Settings that differ from the defaults 1\nseed\n7"

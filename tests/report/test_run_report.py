@@ -112,7 +112,10 @@ def test_a_failed_query_has_the_steps_that_it_came_to(folder):
     [trajectory] = details(report_data(folder))["15"]["trajectories"]
     assert trajectory["steps"] == [
         {
+            "thought": "I look up the forecast.",
             "action": "lookup_for_atlas",
+            "arguments": '{"city": "Paris"}',
+            "observation": '{"error": "", "response": "sunny"}',
             "code": 6,
             "generation": {"at": 0.0, "seconds": 1.0, "tokens": 60, "prompt_tokens": 900},
             "call": {"at": 1.0, "seconds": 0.5},

@@ -15,7 +15,7 @@ from evaluation.toolbench.inference.Algorithms.base_search import base_search_me
 from evaluation.toolbench.inference.Downstream_tasks.answer_settings import answer_settings, mixed_settings
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller
 from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of, layout_for, sampling_of
-from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
+from evaluation.toolbench.inference.Downstream_tasks.config import DEFAULTS, RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.functions import (
     ToolPackage,
@@ -240,6 +240,7 @@ class pipeline_runner:
             configuration={**vars(self.args), **config.flags(), "sampling": sampling_of(config.model)},
             settings=answer_settings(config),  # now that a model of the Hub is here
             mixed_settings=self._mixed_settings,
+            changed=[name for name, value in config.flags().items() if value != DEFAULTS[name]],
             seed=config.model.seed,
             load_s=self._load_s,
             replaces_answers=config.overwrite,

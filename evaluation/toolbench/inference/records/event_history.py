@@ -56,6 +56,7 @@ class Attempt:
     error: dict[str, str] | None = None  # {"type", "message"}
     generations: list[Generation] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    texts: dict[str, dict[str, str]] = field(default_factory=dict)  # of its steps, where it left no answer
 
     def last_sign_of_life(self) -> float:
         """Return the end of the try, or of the last thing it is known to have done."""
@@ -159,6 +160,9 @@ class _FileReader:
             call = Call(t, seconds, str(record["step"]), int(record["code"]), str(record["name"]), missed)
             self._attempt(session, record, t).calls.append(call)
             t += call.seconds
+        elif event == "texts":
+            by_step = {str(step): _strings(said) for step, said in record["texts"].items()}
+            self._attempt(session, record, t).texts = by_step
         elif event == "query_end":
             outcome, tokens, error = str(record["outcome"]), _count(record["tokens"]), _error(record["error"])
             attempt = self._attempt(session, record, t)
@@ -197,6 +201,10 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         except JsonError:
             record = {}
         yield record if isinstance(record, dict) else {}
+
+
+def _strings(said: Any) -> dict[str, str]:
+    return {str(name): str(text) for name, text in said.items()}
 
 
 def _count(value: Any) -> int | None:

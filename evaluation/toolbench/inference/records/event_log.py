@@ -9,6 +9,7 @@ A line is written whole by one system call, so that a killed process leaves at m
     generation     t (of its start), query, seconds, tokens, prompt_tokens, step, texts, cut (see `cut_texts.py`; only
                    if there were texts)
     call           t (of its start), query, seconds, code, name, step, missed (only if the response cache lacks a reply)
+    texts          t, query, texts (of each step: thought, arguments, observation), where an error leaves no answer file
     query_end      t, query, outcome, tokens, error
     memory         t, gpu, used, total (bytes)
     replica_end    t
@@ -36,6 +37,7 @@ from evaluation.toolbench.virtual_api.own_answers import is_not_recorded
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_TEXT = 4000  # characters of a thought, of arguments and of an observation
 _LONGEST_MESSAGE = 2000  # characters of an error's text that are kept
 
 
@@ -145,6 +147,7 @@ class QueryRecorder:
         self._tokens_at_start = 0  # of the step
         self._prompt_tokens: int | None = None  # of the step's longest prompt
         self._texts = self._cut = 0  # of the step: generations without a constraint, and those cut at their longest
+        self._said: dict[str, dict[str, str]] = {}  # by step, for the case that there will be no answer file
         log.write("query_start", query=query_id, method=method, text=text)
 
     def count_tokens(self, generated: int, prompt: int, was_cut: bool | None = None) -> None:
@@ -168,6 +171,7 @@ class QueryRecorder:
             tokens = (self._generated_tokens or 0) - self._tokens_at_start if prompt_tokens is not None else None
             texts = {"texts": self._texts, "cut": self._cut} if self._texts else {}
         step = _fingerprint(response)
+        self._said[step] = _texts(response)
         self._write_span("generation", start, tokens=tokens, prompt_tokens=prompt_tokens, step=step, **texts)
 
     def on_tool_start(self, depth: int, tool_name: str, tool_input: str) -> None:
@@ -181,17 +185,27 @@ class QueryRecorder:
             self.outcome = "gave_up"
         missed = {"missed": True} if is_not_recorded(output) else {}
         step = step_fingerprint(*self._call)
+        self._said.setdefault(step, {})["observation"] = output[:_LONGEST_TEXT]
         self._write_span("call", self._call_start, code=status, name=self._call[0], step=step, **missed)
 
     def end(self, outcome: str, error: BaseException | None = None) -> None:
         with self._lock:
             tokens = self._generated_tokens
+        if outcome == "failed" and self._said:
+            self._log.write("texts", query=self.query_id, texts=self._said)
         problem = {"type": type(error).__name__, "message": str(error)[:_LONGEST_MESSAGE]} if error else None
         self._log.write("query_end", query=self.query_id, outcome=outcome, tokens=tokens, error=problem)
 
     def _write_span(self, event: str, start: float, **values: Any) -> None:
         seconds = round(self._log.now() - start, 4)
         self._log.write(event, start, query=self.query_id, seconds=seconds, **values)
+
+
+def _texts(message: dict[str, Any]) -> dict[str, str]:
+    """What an assistant's message says, as far as it is kept."""
+    call = message["tool_calls"][0]["function"] if message.get("tool_calls") else message.get("function_call")
+    said = {"thought": message.get("content"), "arguments": call["arguments"] if call else None}
+    return {name: str(text)[:_LONGEST_TEXT] for name, text in said.items() if text}
 
 
 def _fingerprint(message: dict[str, Any]) -> str:

@@ -105,6 +105,7 @@ class RunRecord:
     started: float
     ended: float | None = None
     configuration: dict[str, Any] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)  # keys of the configuration that have not their defaults
     versions: dict[str, str] = field(default_factory=dict)
     gpus: list[GpuRecord] = field(default_factory=list)
     layout: list[ReplicaRecord] = field(default_factory=list)

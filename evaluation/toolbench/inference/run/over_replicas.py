@@ -38,6 +38,7 @@ class RunPlan:
     settings: Mapping[str, Any]  # for run.json: those of them that decide the answers
     seed: int
     mixed_settings: Sequence[str] = ()  # how those of other answers in the folder differ
+    changed: Sequence[str] = ()  # of these names, those that have not their defaults
     load_s: float = 0.0  # that the model in this process took, if it is here
     replaces_answers: bool = False  # those that earlier runs left are removed when the first replica is ready
     fail_after: int = 0  # failures in a row that end the run; 0: none do
@@ -80,6 +81,7 @@ class _Run:
             configuration=plan.configuration,
             settings=None if plan.replaces_answers else plan.settings,
             mixed_settings=plan.mixed_settings,
+            changed=plan.changed,
             seed=plan.seed,
             load_s=plan.load_s,
         )

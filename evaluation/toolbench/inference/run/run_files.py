@@ -6,7 +6,7 @@ import logging
 import platform
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
@@ -60,6 +60,7 @@ class RunFiles:
         configuration: Mapping[str, Any],
         settings: Mapping[str, Any] | None,
         mixed_settings: Iterable[str],
+        changed: Sequence[str],
         seed: int,
         load_s: float,
     ) -> None:
@@ -71,6 +72,7 @@ class RunFiles:
             started=time.time() - load_s,
             settings=dict(self._settings_there() if settings is None else settings),
             mixed_settings=list(mixed_settings),
+            changed=list(changed),
             seeds={"seed": seed},
             timings_s={"load": round(load_s, 3)},
             counts=self._counts(),

@@ -18,7 +18,17 @@ from typing import Any
 _ASSETS = Path(__file__).parent / "page"
 
 # In the order in which they build on each other; one script together.
-_SCRIPTS = ("dom.js", "plots.js", "summary.js", "table.js", "texts.js", "trajectory.js", "main.js")
+_SCRIPTS = (
+    "words.js",
+    "state.js",
+    "dom.js",
+    "plots.js",
+    "summary.js",
+    "table.js",
+    "texts.js",
+    "trajectory.js",
+    "main.js",
+)
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 

@@ -21,10 +21,12 @@ from evaluation.toolbench.inference.run_report.html import build_page
 from evaluation.toolbench.inference.run_report.timeline import timelines
 from evaluation.toolbench.inference.run_report.totals import FINISH_CALLS, quantile, totals_of
 from evaluation.toolbench.inference.run_report.trajectory import add_timings, attempt_trajectory, trajectory_json
+from evaluation.toolbench.virtual_api.own_answers import is_not_recorded
 
 REPORT_FILE = "report.html"
 
 _QUERIES_PER_BLOCK = 24  # compressed together: a page unpacks one block to show one query
+_MOST_TOOLS = 100  # that the page lists
 _EXCERPT = 160  # characters of an answer in the table
 
 
@@ -144,6 +146,8 @@ def row_of(query: Query, position: int) -> dict[str, Any]:
         "generation_s": _rounded(sum(each.seconds for each in attempt.generations)) if attempt else None,
         "api_s": _rounded(sum(each.seconds for each in attempt.calls)) if attempt else None,
         "tokens": tokens,
+        "missed": sum(is_not_recorded(step.observation or "") for step in calls),
+        "prompt_tokens": sum(each.prompt_tokens or 0 for each in attempt.generations) if attempt else None,
         "tries": len(answer.trajectories),
         "attempts": len(query.attempts),
         "tools": sorted({step.action for step in calls if step.action}),
@@ -182,7 +186,22 @@ def _summary(queries: Sequence[Query], history: History, run: RunRecord | None, 
         "p90_query_s": quantile(totals.query_seconds, 0.9),
         "api": asdict(totals.api),
         "cut_texts": warning_of(totals.tokens.texts, totals.tokens.cut),
+        "tools": _tools(queries),
     }
+
+
+def _tools(queries: Sequence[Query]) -> list[dict[str, Any]]:
+    """Calls by tool, those with the most errors first, then the most called."""
+    tools: dict[str, dict[str, Any]] = {}
+    for query in queries:
+        for step in query.answer.steps():
+            if step.action and step.action != FINISH_CALLS:
+                tool = tools.setdefault(step.action, {"name": step.action, "calls": 0, "errors": 0, "missed": 0})
+                tool["calls"] += 1
+                tool["errors"] += step.is_error
+                tool["missed"] += is_not_recorded(step.observation or "")
+    ordered = sorted(tools.values(), key=lambda tool: (-tool["errors"] - tool["missed"], -tool["calls"], tool["name"]))
+    return ordered[:_MOST_TOOLS]
 
 
 def compressed(details: Sequence[Any]) -> str:

@@ -88,16 +88,17 @@ def tree_trajectory(root: Node) -> Trajectory:
 
 
 def attempt_trajectory(attempt: Attempt) -> Trajectory:
-    """Rebuild a try that left no answer: what is known of its steps, which is everything but their texts."""
+    """Rebuild a try that left no answer from its events; those of a killed process are without the steps' texts."""
     calls = _by_step(attempt.calls)
     steps = []
     for generation in attempt.generations:
         call = _next(calls, generation.step)
-        steps.append(
-            Step(action=call.name, code=call.code, generation=generation, call=call)
-            if call
-            else Step(generation=generation)
-        )
+        said = attempt.texts.get(generation.step, {})
+        step = Step(thought=said.get("thought"), arguments=said.get("arguments"), generation=generation)
+        if call:
+            step.action, step.code, step.call = call.name, call.code, call
+            step.observation = said.get("observation")
+        steps.append(step)
     return Trajectory(steps)
 
 

@@ -1,4 +1,3 @@
-"use strict";
 // Small tools. Text from a run reaches the page through `textContent` and attributes only, never as markup.
 
 const SVG = document.getElementById("svg-origin").namespaceURI;
@@ -37,13 +36,38 @@ const OUTCOMES = {
 };
 
 function badge(outcome, text) {
-  return h("span", { class: `badge tone-${outcome}` }, text || OUTCOMES[outcome] || outcome);
+  return h("span", { class: `badge tone-${outcome}` }, text || t(OUTCOMES[outcome] || outcome));
 }
 
 const NUMBER = new Intl.NumberFormat("en");
 
 function count(value, noun) {
   return `${NUMBER.format(value)} ${noun}${value === 1 ? "" : "s"}`;
+}
+
+/** A button that puts a text on the clipboard, and says so for a moment. */
+function copyButton(label, text, attributes) {
+  const button = h("button", { type: "button", ...attributes, onclick: async () => {
+    await copyText(typeof text === "function" ? text() : text);
+    button.textContent = t("copied");
+    setTimeout(() => (button.textContent = label), 1200);
+  } }, label);
+  return button;
+}
+
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Pages from disk may not be allowed to: the older way asks for no permission.
+    const area = document.body.appendChild(h("textarea", { class: "off-screen" }));
+    const before = document.activeElement;
+    area.value = text;
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+    before?.focus();
+  }
 }
 
 /** 0.042 -> "42 ms", 4.21 -> "4.2 s", 75 -> "1 min 15 s", 7260 -> "2 h 01 min". */

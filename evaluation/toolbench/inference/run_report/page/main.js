@@ -2,10 +2,20 @@
 
 const report = JSON.parse(byId("report-data").textContent);
 const trajectories = new Trajectories(report);
-showSummary(report);
-showTimelines(report);
+const asked = readState();
+if (asked.theme === "dark" || asked.theme === "light") document.documentElement.dataset.theme = asked.theme;
+language = (asked.lang || navigator.language || "").startsWith("zh") ? "zh" : "en";
 const table = new QueryTable(report, trajectories);
 let overviewScroll = 0;
+draw();
+
+/** Everything but the rows and the query that is open, in the reader's language. */
+function draw() {
+  translatePage();
+  showSummary(report);
+  showTimelines(report);
+  showHistograms(report.rows);
+}
 
 /** The row and step number that the address names; the row is undefined on the overview. */
 function addressed() {
@@ -26,13 +36,15 @@ async function follow() {
   const overview = byId("overview");
   const page = byId("query");
   if (!row) {
+    const left = page.hidden ? null : report.rows.find((each) => each.key === page.dataset.key);
     page.hidden = true;
     overview.hidden = false;
     document.title = `${report.title} · ToolGen run`;
     scrollTo(0, overviewScroll);
+    if (left) (table.linkOf(left) || table.search).focus({ preventScroll: true });
     if (key) {
       byId("notice").hidden = false;
-      byId("notice").textContent = `There is no query ${key} in this report.`;
+      byId("notice").textContent = t("There is no query {key} in this report.", { key });
     }
     return;
   }
@@ -46,6 +58,7 @@ async function follow() {
     page.hidden = false;
     document.title = `${row.key} · ${report.title}`;
     scrollTo(0, 0);
+    page.querySelector(".question").focus({ preventScroll: true });
   }
   if (step) showStep(step);
 }
@@ -67,7 +80,7 @@ function showStep(number) {
 }
 
 function onKey(event) {
-  const isTyping = event.target.closest("input");
+  const isTyping = event.target.closest("input, select, textarea");
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const { row } = addressed();
   if (event.key === "Escape" && row) location.hash = "";
@@ -85,6 +98,16 @@ function onKey(event) {
 byId("theme").addEventListener("click", () => {
   const isDark = getComputedStyle(document.documentElement).colorScheme === "dark";
   document.documentElement.dataset.theme = isDark ? "light" : "dark";
+  keepState({ theme: document.documentElement.dataset.theme });
+});
+byId("language").addEventListener("click", () => {
+  language = language === "zh" ? "en" : "zh";
+  keepState({ lang: language });
+  draw();
+  table.translate();
+  table.update();
+  byId("query").dataset.key = "";
+  follow();
 });
 addEventListener("hashchange", follow);
 addEventListener("keydown", onKey);

@@ -12,14 +12,14 @@ function showTimelines(report) {
   const timelines = report.timelines.filter((timeline) => timeline.seconds > 0);
   if (!timelines.length) return;
   byId("timeline-section").hidden = false;
-  byId("timeline-legend").append(
-    ...STATES.map(([state, label]) => h("span", {}, h("i", { class: `swatch fill-${state}` }), label)),
-    h("span", {}, h("i", { class: "swatch fill-idle" }), "idle"),
+  byId("timeline-legend").replaceChildren(
+    ...STATES.map(([state, label]) => h("span", {}, h("i", { class: `swatch fill-${state}` }), t(label))),
+    h("span", {}, h("i", { class: "swatch fill-idle" }), t("idle")),
   );
   const buttons = timelines.map((timeline, position) =>
     h("button", { type: "button", onclick: () => choose(position) }, `${position + 1} · ${dateTime(timeline.start)}`),
   );
-  if (timelines.length > 1) byId("run-choice").append(...buttons);
+  byId("run-choice").replaceChildren(...(timelines.length > 1 ? buttons : []));
 
   function choose(chosen) {
     buttons.forEach((button, position) => button.setAttribute("aria-pressed", String(position === chosen)));
@@ -42,9 +42,9 @@ function drawTimeline(container, timeline, names) {
   }
   const time = h("div", { class: "lane-value" });
   container.replaceChildren(
-    h("div", { class: "lane-group" }, "Conversations, mean per moment"),
+    h("div", { class: "lane-group" }, t("Conversations, mean per moment")),
     ...lanes.slice(0, timeline.replicas.length).map((lane) => lane.element),
-    ...(timeline.memory.length ? [h("div", { class: "lane-group" }, "GPU memory in use")] : []),
+    ...(timeline.memory.length ? [h("div", { class: "lane-group" }, t("GPU memory in use"))] : []),
     ...lanes.slice(timeline.replicas.length).map((lane) => lane.element),
     h("div", { class: "lane" }, h("span"), axis, time),
   );
@@ -129,4 +129,41 @@ function held(values) {
 function gpuNames(run) {
   const gpus = run ? run.gpus : [];
   return new Map(gpus.map((gpu) => [gpu.uuid, gpu.cuda_index === null ? gpu.name : `GPU ${gpu.cuda_index} · ${gpu.name}`]));
+}
+
+const HISTOGRAM_BARS = 24;
+
+/** How often which number of steps, of tokens and of seconds: a small plot for each that rows have values of. */
+function showHistograms(rows) {
+  const plots = [
+    ["Steps", rows.map((row) => row.steps), (value) => NUMBER.format(Math.round(value)), true],
+    ["Tokens", rows.map((row) => row.tokens), shortNumber, true],
+    ["Time", rows.map((row) => row.seconds), duration, false],
+  ].map(([name, values, format, areWhole]) => histogram(name, values.filter((value) => value !== null), format, areWhole));
+  const shown = plots.filter(Boolean);
+  byId("histograms").replaceChildren(...shown);
+  byId("distribution-section").hidden = !shown.length;
+}
+
+function histogram(name, values, format, areWhole) {
+  if (values.length < 2) return null;
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  // Whole numbers that are few get a bar each.
+  const numBars = areWhole ? Math.min(HISTOGRAM_BARS, high - low + 1) : HISTOGRAM_BARS;
+  const width = areWhole ? (high - low + 1) / numBars : (high - low) / numBars || 1;
+  const bars = new Array(numBars).fill(0);
+  for (const value of values) bars[Math.min(numBars - 1, Math.floor((value - low) / width))] += 1;
+  const peak = Math.max(...bars);
+  const shapes = bars.map((number, i) => {
+    const from = format(low + i * width);
+    const to = format(areWhole ? Math.max(low + i * width, low + (i + 1) * width - 1) : low + (i + 1) * width);
+    return svg("rect", { x: i + 0.06, y: 1 - number / peak, width: 0.88, height: number / peak, class: "fill-generating" },
+      svg("title", {}, `${from === to ? from : `${from} – ${to}`}: ${NUMBER.format(number)}`));
+  });
+  const plot = svg("svg", { viewBox: `0 0 ${numBars} 1`, preserveAspectRatio: "none", role: "img", "aria-label": t(name) }, shapes);
+  return h("figure", { class: "histogram" },
+    h("figcaption", {}, h("b", {}, t(name)), h("span", { class: "muted" }, t("{n} at most", { n: NUMBER.format(peak) }))),
+    h("div", { class: "histogram-plot" }, plot),
+    h("div", { class: "histogram-axis" }, h("span", {}, format(low)), h("span", {}, format(high))));
 }

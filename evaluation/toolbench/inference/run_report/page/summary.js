@@ -11,38 +11,41 @@ function showSummary(report) {
   const answered = summary.outcomes.answered || 0;
   const api = summary.api;
   const tiles = [
-    ["Queries", NUMBER.format(total), notBegun ? `${NUMBER.format(notBegun)} not begun` : "in this report"],
-    ["Answered", percent(answered, total), `${NUMBER.format(answered)} with a final answer`],
+    ["Queries", NUMBER.format(total), notBegun ? t("{n} not begun", { n: NUMBER.format(notBegun) }) : t("in this report")],
+    ["Answered", percent(answered, total), t("with a final answer, which need not be right")],
   ];
   if (summary.has_events) {
     tiles.push(
       ["Time", duration(wall), rate(summary.rates.queries_per_min, "queries/min")],
-      ["Per query", duration(summary.median_query_s), `median · p90 ${duration(summary.p90_query_s)}`],
-      ["API calls", NUMBER.format(api.calls), `${percent(api.errors, api.calls)} errors · median ${duration(api.median_s)}`],
+      ["Per query", duration(summary.median_query_s || null), t("median · p90 {p90}", { p90: duration(summary.p90_query_s || null) })],
+      ["API calls", NUMBER.format(api.calls), t("{errors} errors · {missed} not recorded", {
+        errors: percent(api.errors, api.calls), missed: percent(api.not_recorded, api.calls),
+      })],
     );
   }
   if (summary.tokens) {
-    tiles.push(["Tokens generated", shortNumber(summary.tokens), rate(summary.rates.tokens_per_s, "tokens/s")]);
+    const read = t("{n} read", { n: shortNumber(summary.prompt_tokens) });
+    tiles.push(["Tokens generated", shortNumber(summary.tokens), [rate(summary.rates.tokens_per_s, "tokens/s"), read].filter(Boolean).join(" · ")]);
   }
-  byId("tiles").append(...tiles.map(([name, value, note]) =>
-    h("div", { class: "tile" }, h("dt", {}, name), h("dd", { class: "value" }, value), h("dd", { class: "note" }, note)),
+  byId("tiles").replaceChildren(...tiles.map(([name, value, note]) =>
+    h("div", { class: "tile" }, h("dt", {}, t(name)), h("dd", { class: "value" }, value), h("dd", { class: "note" }, note)),
   ));
   showNotice(report);
   showRecord(report);
 }
 
 function rate(value, unit) {
-  return value ? `${value < 100 ? value.toFixed(1) : shortNumber(value)} ${unit}` : "";
+  return value ? `${value < 100 ? value.toFixed(1) : shortNumber(value)} ${t(unit)}` : "";
 }
 
 function drawOutcomeBar(outcomes, total) {
-  byId("outcome-bar").append(...outcomes.map(([outcome, number]) => {
+  byId("outcome-bar").replaceChildren(...outcomes.map(([outcome, number]) => {
     const part = h("i", { class: `tone-${outcome}` });
     part.style.flexGrow = number;
     return part;
   }));
-  byId("outcome-legend").append(...outcomes.map(([outcome, number]) =>
-    h("span", { class: `tone-${outcome}` }, h("i", { class: "swatch" }), `${OUTCOMES[outcome]} ${NUMBER.format(number)}`,
+  byId("outcome-legend").replaceChildren(...outcomes.map(([outcome, number]) =>
+    h("span", { class: `tone-${outcome}` }, h("i", { class: "swatch" }), `${t(OUTCOMES[outcome])} ${NUMBER.format(number)}`,
       h("span", { class: "muted" }, percent(number, total)))));
 }
 
@@ -64,7 +67,7 @@ function runFacts(report, wall) {
 
 function showNotice(report) {
   const notes = [];
-  if (!report.summary.has_events) notes.push("No event log beside these answers, so there are no timings and no timeline.");
+  if (!report.summary.has_events) notes.push(t("No event log beside these answers, so there are no timings and no timeline."));
   if (report.summary.skipped_lines) {
     notes.push(`${count(report.summary.skipped_lines, "line")} of the event log could not be read and were left out.`);
   }
@@ -78,7 +81,10 @@ function showRecord(report) {
   const parts = [];
   const api = summary.api;
   if (run) {
-    parts.push(fold("Configuration", Object.entries(run.configuration)));
+    const changed = new Set(run.changed);
+    const settings = Object.entries(run.configuration);
+    parts.push(fold("Settings that differ from the defaults", settings.filter(([name]) => changed.has(name)), true));
+    parts.push(fold("All settings", settings));
     parts.push(fold("GPUs and layout", [
       ...run.gpus.map((gpu) => [gpu.cuda_index === null ? "unused" : `cuda:${gpu.cuda_index}`, `${gpu.name}, ${gib(gpu.total_bytes)}, ${gpu.uuid}`]),
       ...run.layout.map((replica) => [`replica ${replica.replica}`, layoutText(replica, run)]),
@@ -92,21 +98,24 @@ function showRecord(report) {
     parts.push(fold("Failed queries", run.failures.map((each) => [queryLink(each.query_id, report), `${each.type}: ${each.message}`])));
   }
   if (api.calls) {
-    parts.push(fold("API calls", [
+    parts.push(fold("Errors by tool", summary.tools.map((tool) => [tool.name, t("{calls} calls, {errors} errors, {missed} not recorded", {
+      calls: NUMBER.format(tool.calls), errors: NUMBER.format(tool.errors), missed: NUMBER.format(tool.missed),
+    })])));
+    parts.push(fold("Status of API calls", [
       ...Object.entries(api.by_code).map(([code, number]) => [
-        `${code} ${CODES[code] || ""}`, `${NUMBER.format(number)} (${percent(number, api.calls)})`,
+        `${code} ${t(CODES[code] || "")}`, `${NUMBER.format(number)} (${percent(number, api.calls)})`,
       ]),
       ["time", `median ${duration(api.median_s)}, 95% within ${duration(api.p95_s)}, longest ${duration(api.max_s)}`],
     ]));
   }
   const shown = parts.filter(Boolean);
-  byId("record").append(...shown);
+  byId("record").replaceChildren(...shown);
   byId("record").closest("section").hidden = !shown.length;
 }
 
-function fold(name, entries) {
+function fold(name, entries, isOpen) {
   if (!entries.length) return null;
-  return h("details", {}, h("summary", {}, h("b", {}, name), ` ${NUMBER.format(entries.length)}`),
+  return h("details", { open: Boolean(isOpen) }, h("summary", {}, h("b", {}, t(name)), ` ${NUMBER.format(entries.length)}`),
     h("dl", { class: "facts" }, entries.flatMap(([key, value]) => [
       h("dt", {}, key), h("dd", {}, typeof value === "string" ? value : JSON.stringify(value)),
     ])));

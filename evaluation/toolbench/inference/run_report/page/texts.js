@@ -8,23 +8,24 @@ const SHORT_ENTRY = 72; // characters of a JSON object or list that stays on one
 function said(title, text) {
   const value = parsed(text);
   const block = h("pre", { class: "block" });
-  const head = h("div", { class: "said-head" }, h("span", {}, title));
+  const head = h("div", { class: "said-head" }, h("span", {}, t(title)));
   const button = (label, onclick) => head.appendChild(h("button", { type: "button", onclick }, label));
   let isRaw = value === undefined;
   const draw = () => block.replaceChildren(...(isRaw ? [text] : laidOut(value)));
   draw();
   if (value !== undefined) {
-    const raw = button("raw", () => {
+    const raw = button(t("raw"), () => {
       isRaw = !isRaw;
-      raw.textContent = isRaw ? "laid out" : "raw";
+      raw.textContent = t(isRaw ? "laid out" : "raw");
       draw();
     });
   }
   if (text.length > CLIPPED_ABOVE || block.textContent.split("\n").length > CLIPPED_LINES) {
-    const all = `all ${count(text.length, "character")}`;
+    const all = t("all {n} characters", { n: NUMBER.format(text.length) });
     block.classList.add("is-clipped");
-    const clip = button(all, () => (clip.textContent = block.classList.toggle("is-clipped") ? all : "less"));
+    const clip = button(all, () => (clip.textContent = block.classList.toggle("is-clipped") ? all : t("less")));
   }
+  head.append(copyButton(t("copy"), text));
   return h("div", { class: "said" }, head, block);
 }
 

@@ -6,6 +6,9 @@ const CODES = {
   11: "error message", 12: "request invalid",
 };
 
+// The offline API server's reply to a call that its cache lacks.
+const NOT_RECORDED = '{"error": "No response is recorded for this request.", "response": ""}';
+
 /** The details of all queries, unpacked a block at a time when they are first asked for. */
 class Trajectories {
   constructor(report) {
@@ -57,14 +60,14 @@ function drawQuery(container, row, detail, neighbours) {
   });
   const content = [
     crumbs(row, neighbours),
-    h("h1", { class: "question" }, row.query || "(text of the query not recorded)"),
+    h("h1", { class: "question", tabindex: "-1" }, row.query || t("(text of the query not recorded)")),
     meta(row),
     timeStrip(row, detail),
     detail.error && problemPanel(detail, row),
-    detail.final_answer && h("div", { class: "panel answer" }, h("h3", {}, "Final answer"), h("p", { class: "prose" }, detail.final_answer)),
+    detail.final_answer && h("div", { class: "panel answer" }, h("h3", {}, t("Final answer")), h("p", { class: "prose" }, detail.final_answer)),
     hasForks && outline(row, detail),
     ...parts,
-    h("p", { class: "hint" }, h("kbd", {}, "←"), " ", h("kbd", {}, "→"), " previous and next query, ", h("kbd", {}, "Esc"), " back to the table"),
+    h("p", { class: "hint" }, h("kbd", {}, "←"), " ", h("kbd", {}, "→"), ` ${t("previous and next query,")} `, h("kbd", {}, "Esc"), ` ${t("back to the table")}`),
   ];
   container.replaceChildren(...content.filter(Boolean));
 }
@@ -75,8 +78,10 @@ function crumbs(row, { before, after, position, total }) {
   }, label);
   const where = position === null ? "" : `${NUMBER.format(position + 1)} of ${NUMBER.format(total)}`;
   return h("nav", { class: "crumbs" },
-    h("a", { class: "ghost", href: "#" }, "← All queries"), h("span", { class: "where" }, where),
-    link(before, "Previous"), link(after, "Next"));
+    h("a", { class: "ghost", href: "#" }, t("← All queries")), h("span", { class: "where" }, where),
+    link(before, t("Previous")), link(after, t("Next")),
+    copyButton(t("Copy link"), () => location.href.replace(/\/\d+$/, ""), { class: "ghost" }),
+    copyButton(t("Copy query"), row.query, { class: "ghost" }));
 }
 
 function meta(row) {
@@ -117,8 +122,8 @@ function timeStrip(row, detail) {
     return link;
   }));
   return h("div", { class: "strip" }, plot, h("div", { class: "legend" },
-    h("span", {}, h("i", { class: "swatch fill-generating" }), `generating ${duration(row.generation_s)}`),
-    h("span", {}, h("i", { class: "swatch fill-waiting" }), `waiting for an API ${duration(row.api_s)}`)));
+    h("span", {}, h("i", { class: "swatch fill-generating" }), `${t("generating")} ${duration(row.generation_s)}`),
+    h("span", {}, h("i", { class: "swatch fill-waiting" }), `${t("waiting for an API")} ${duration(row.api_s)}`)));
 }
 
 /** The whole tree, a line per step, indented at every fork. */
@@ -128,7 +133,7 @@ function outline(row, detail) {
     for (const step of trajectory.steps) {
       const number = lines.length + 1;
       const line = h("a", { href: `#${encodeURIComponent(row.key)}/${number}` }, h("span", { class: "muted" }, number),
-        step.action || h("i", {}, "thought"),
+        step.action || h("i", {}, t("thought")),
         codeBadge(step, false));
       line.style.paddingLeft = `${8 + 18 * depth}px`;
       lines.push(line);
@@ -144,16 +149,22 @@ function outline(row, detail) {
 function codeBadge(step, withNumber) {
   const { code } = step;
   if (code === undefined) return null;
+  const isMissed = code === 0 && step.observation === NOT_RECORDED;
   const isComplaint = code === 0 && step.observation !== undefined && Boolean(parsed(step.observation)?.error);
   const tone = code === 4 || isComplaint ? "up" : code === 0 || code === 3 ? "ok" : "bad";
-  const label = isComplaint ? "reply with an error" : CODES[code] || "status";
+  const label = t(isMissed ? "not recorded" : isComplaint ? "reply with an error" : CODES[code] || "status");
   return h("span", { class: `badge code-${tone}`, title: `status code ${code}` }, withNumber ? `${code} · ${label}` : label);
 }
 
 function problemPanel(detail, row) {
-  return h("div", { class: "panel problem" }, h("h3", {}, "Why there is no answer"), h("p", { class: "prose" }, detail.error),
-    detail.traceback && h("pre", { class: "block" }, detail.traceback),
-    row.steps > 0 && h("p", { class: "hint" }, "The steps below are what its last try had done. Their texts are not kept without an answer."));
+  return h("div", { class: "panel problem" }, h("h3", {}, t("Why there is no answer")), h("p", { class: "prose" }, detail.error),
+    detail.traceback && h("details", {}, h("summary", {}, t("Traceback")), h("pre", { class: "block" }, detail.traceback)),
+    row.steps > 0 && h("p", { class: "hint" }, t("The steps below are what its last try had done."),
+      hasTexts(detail) ? "" : ` ${t("Their texts are not kept when a process is killed.")}`));
+}
+
+function hasTexts(detail) {
+  return detail.trajectories.some((trajectory) => [...stepsOf(trajectory)].some((step) => step.arguments || step.thought));
 }
 
 function drawTrajectory(trajectory, numbered) {
@@ -189,9 +200,9 @@ function drawStep(step, number) {
     h("div", { class: "step-body" },
       step.thought && h("p", { class: "prose" }, step.thought),
       h("div", { class: "step-head" },
-        step.action !== undefined && h("span", { class: "action" }, step.action || "(no function)"),
+        step.action !== undefined && h("span", { class: "action" }, step.action || t("(no function)")),
         codeBadge(step, true),
-        step.pruned && code !== 4 && h("span", { class: "badge code-cut" }, "stopped here"),
+        step.pruned && code !== 4 && h("span", { class: "badge code-cut" }, t("stopped here")),
         h("span", { class: "step-cost" },
           generation && h("span", { title: generation.prompt_tokens ? `${NUMBER.format(generation.prompt_tokens)} tokens in the longest prompt` : null },
             h("i", { class: "fill-generating" }), duration(generation.seconds), generation.tokens === null ? null : ` · ${count(generation.tokens, "token")}`),
