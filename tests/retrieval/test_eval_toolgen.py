@@ -51,7 +51,7 @@ def evaluate(*flags, result_path="out/", **given):
 
 
 def files_of(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith(".run.json")}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith((".run.json", ".report.html"))}
 
 
 @pytest.mark.parametrize("engine", ["paged", "generate"])

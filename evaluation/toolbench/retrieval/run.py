@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluation.toolbench.inference.records.lock import RunLock
 from evaluation.toolbench.inference.records.problem import Problem
-from evaluation.toolbench.inference.records.run_record import Counts, FailureRecord
+from evaluation.toolbench.inference.records.run_record import Counts, FailureRecord, RunRecord
 from evaluation.toolbench.inference.run.run_files import as_loaded, first_record, new_run_id
 from evaluation.toolbench.retrieval.model import dtype_name, fingerprint_of
 from evaluation.toolbench.retrieval.options import EvaluationConfig
@@ -45,12 +45,13 @@ class Evaluation:
         self._prepared = prepared
         self._files = files
         self._model = config.model_path
-        described = _described(config, prepared)
+        self._described = described = _described(config, prepared)
         files_of = partial(SetFiles.of, config.result_path, self._model, config.indexing, config.template)
         self._sets = [SetProgress(each, files_of(each), described) for each in prepared.sets]
         self._owner: dict[str, tuple[int, Query]] = {}  # of each item: the number of its set, and its query
         self._results: dict[int, SetResult] = {}  # by the number of the set
         self._failures: list[FailureRecord] = []
+        self._record: RunRecord | None = None  # of this run; None where nothing was left
 
     def run(self) -> int:
         """Search for what is left, write the files of each set once it is complete, print the table."""
@@ -106,6 +107,7 @@ class Evaluation:
                 ),
                 failures=self._failures,
             )
+            self._record = record
             self._files.write_record(record, self._ordered())
         return searches.exit_code
 
@@ -139,7 +141,9 @@ class Evaluation:
         """Print the table; 0, or 1 where queries failed or are left because no replica was."""
         results = self._ordered()
         if results:
-            print("\n".join(["", *table(results), "", *notes(results)]), flush=True)
+            if self._record is not None or not self._files.report.exists():
+                self._files.write_report(self._described, self._record, results)
+            print("\n".join(["", *table(results), "", *notes(results), f"Report: {self._files.report}"]), flush=True)
         num_left = len(self._sets) - len(results)
         if num_left:
             logger.warning("%d of %d sets are not complete: the same command goes on", num_left, len(self._sets))

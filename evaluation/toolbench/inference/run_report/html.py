@@ -11,24 +11,12 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_ASSETS = Path(__file__).parent / "page"
-
-# In the order in which they build on each other; one script together.
-_SCRIPTS = (
-    "words.js",
-    "state.js",
-    "dom.js",
-    "plots.js",
-    "summary.js",
-    "table.js",
-    "texts.js",
-    "trajectory.js",
-    "main.js",
-)
+ASSETS = Path(__file__).parent / "page"
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
@@ -36,10 +24,38 @@ _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _UNSAFE_IN_HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
-def build_page(data: Mapping[str, Any], title: str) -> str:
+@dataclass(frozen=True)
+class Page:
+    """The files that a page is made of. Scripts are in the order in which they build on each other."""
+
+    template: Path
+    styles: Sequence[Path]
+    scripts: Sequence[Path]
+
+
+RUN_PAGE = Page(
+    ASSETS / "template.html",
+    [ASSETS / "report.css"],
+    [
+        ASSETS / name
+        for name in (
+            "words.js",
+            "state.js",
+            "dom.js",
+            "plots.js",
+            "summary.js",
+            "table.js",
+            "texts.js",
+            "trajectory.js",
+            "main.js",
+        )
+    ],
+)
+
+
+def build_page(data: Mapping[str, Any], title: str, page: Page = RUN_PAGE) -> str:
     """Build the whole page, showing `data` (see `report.report_data`)."""
-    style = _asset("report.css")
-    script = "".join(_asset(name) for name in _SCRIPTS)
+    style, script = ("".join(path.read_text(encoding="utf-8") for path in each) for each in (page.styles, page.scripts))
     slots = {
         "title": html.escape(title),
         "policy": _policy(script, style),
@@ -47,7 +63,7 @@ def build_page(data: Mapping[str, Any], title: str) -> str:
         "script": script,
         "data": json_for_html(data),
     }
-    return _SLOT.sub(lambda slot: slots[slot.group(1)], _asset("template.html"))
+    return _SLOT.sub(lambda slot: slots[slot.group(1)], page.template.read_text(encoding="utf-8"))
 
 
 def json_for_html(data: Any) -> str:
@@ -67,7 +83,3 @@ def _policy(script: str, style: str) -> str:
 
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-
-
-def _asset(name: str) -> str:
-    return (_ASSETS / name).read_text(encoding="utf-8")
