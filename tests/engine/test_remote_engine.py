@@ -123,6 +123,13 @@ def test_the_best_of_a_large_set_that_a_server_does_not_tell_are_an_error_that_s
             wrong.result()
 
 
+def test_a_server_scores_nothing_with_a_repetition_penalty(fake):
+    with engine_over(fake) as engine:
+        wrong = engine.score(ScoringRequest((1, 2, 3, 4), 1, repetition_penalty=1.1))
+        with pytest.raises(EngineError, match=r"repetition penalty of 1\.1"):
+            wrong.result()
+
+
 @pytest.mark.parametrize("field", ["logprobs", "prompt_logprobs"])
 def test_a_server_without_log_probabilities_is_not_taken_for_one_with(fake, field):
     fake.ignored_fields = frozenset([field])

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.random_checkpoint import save_random_checkpoint
+from evaluation.retrieval.eval_toolgen import main as evaluate_retrieval
 from evaluation.toolbench.demo import DATA_DIR, MODEL_DIR
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.reference import GenerateEngine
@@ -277,3 +279,20 @@ def test_the_demo_gives_the_answers_of_generate_on_a_server_in_parts(
         server.end()
     assert run.returncode == 0, run.stderr
     assert answers_in(tmp_path) == reference
+
+
+@needs_demo
+def test_a_retrieval_evaluation_gives_the_results_of_our_own_engine(demo_servers, tmp_path):
+    """Some tools are among a server's likeliest tokens, and the others are asked for one by one."""
+    data = tmp_path / "data"
+    shutil.copytree(DATA_DIR / "toolenv", data / "toolenv")
+    shutil.copytree(DATA_DIR / "retrieval", data / "retrieval")
+    queries = data / "retrieval/demo/test_demo_seen.query.txt"
+    queries.write_text("".join(queries.read_text("utf-8").splitlines(keepends=True)[:NUM_QUERIES]), "utf-8")
+    flags = [f"--model_name_or_path={MODEL_DIR}", f"--data_dir={data}", "--stage=demo", "--split=seen"]
+    results = []
+    for engine in (["--engine=server", f"--engine_url={demo_servers[0].url}"], ["--engine=paged"]):
+        prefix = tmp_path / engine[0].partition("=")[2]
+        assert evaluate_retrieval([*flags, *engine, "--dtype=float32", f"--result_path={prefix}/"]) == 0
+        results.append((prefix / "model_constrained_Atomic_demo_seen.json").read_bytes())
+    assert results[0] == results[1]

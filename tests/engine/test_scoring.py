@@ -115,7 +115,12 @@ def test_scorings_and_generations_at_once_over_few_pages_are_those_of_the_refere
         for number in range(6):
             prompt = prompt_of(rng, rng.randint(1, 40))
             constraint = rng.choice([None, trie, TokenSet(prompt_of(rng, 5))])
-            asked.append(ScoringRequest(prompt, rng.randint(1, 9), constraint, conversation_id=f"{number}"))
+            penalty = rng.choice([1.0, 1.0, 1.2])
+            asked.append(
+                ScoringRequest(
+                    prompt, rng.randint(1, 9), constraint, conversation_id=f"{number}", repetition_penalty=penalty
+                )
+            )
             branches = prompt_of(rng, rng.randint(0, 4))
             asked += [ScoringRequest([*prompt, token], 2, parent_id=f"{number}") for token in branches]
             if rng.random() < 0.4:

@@ -82,6 +82,7 @@ def transformers_search(model, prompt, rules, width, sequences=None, processor=N
             pad_token_id=rules.end_id,
             length_penalty=rules.length_penalty,
             early_stopping=rules.early_stopping,
+            repetition_penalty=rules.repetition_penalty,
             return_dict_in_generate=True,
             output_scores=True,
             use_cache=not isinstance(model, TableModel),

@@ -12,6 +12,8 @@ import pytest
 from evaluation.retrieval.eval_toolgen import main
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.errors import ConfigError, EngineError
+from evaluation.toolbench.retrieval.beam_search import SearchRules
+from evaluation.toolbench.retrieval.model import search_rules
 from evaluation.toolbench.retrieval.options import BOTH, parse_options
 from tests.helpers.pipeline import ROOT
 from tests.helpers.retriever import EXAMPLE, example_world, save_tiny_retriever
@@ -51,7 +53,9 @@ def evaluate(*flags, result_path="out/", **given):
 
 
 def files_of(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith((".run.json", ".report.html"))}
+    """The files that are the same every time: those of a run's own say when it was."""
+    own = (".run.json", ".report.html")
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith(own)}
 
 
 @pytest.mark.parametrize("engine", ["paged", "generate"])
@@ -270,6 +274,16 @@ def test_a_model_without_the_tool_tokens_is_one_line(world, tmp_path_factory, ca
     bare = save_tiny_retriever(tmp_path_factory.mktemp("bare") / "bare", with_tools=False)
     assert evaluate(model_name_or_path=str(bare), constrain="True") == 2
     assert "the tokenizer lacks 6 of the 6 tool tokens, the first is <<Sky Watch" in capsys.readouterr().err
+
+
+def test_the_checkpoints_own_settings_of_a_beam_search_hold(tmp_path, model):
+    for path in model.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    assert search_rules(str(tmp_path), 7) == SearchRules(7, 64)
+    settings = {"length_penalty": 0.5, "early_stopping": True, "repetition_penalty": 1.05, "temperature": 0.6}
+    (tmp_path / "generation_config.json").unlink()
+    (tmp_path / "generation_config.json").write_text(json.dumps(settings))
+    assert search_rules(str(tmp_path), 7) == SearchRules(7, 64, 0.5, True, 1.05)
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,10 @@ def assert_same(ours, theirs, *, is_cut_at=None):
     sequences=tries,
     width=st.integers(2, 10),
     which=st.sampled_from(["paged", "reference"]),
+    penalty=st.sampled_from([1.0, 1.3, 0.7]),
 )
-def test_a_search_in_any_trie_is_transformers_own(model, engines, prompt, sequences, width, which):
-    rules = SearchRules(END, max_new_tokens=8)
+def test_a_search_in_any_trie_is_transformers_own(model, engines, prompt, sequences, width, which, penalty):
+    rules = SearchRules(END, max_new_tokens=8, repetition_penalty=penalty)
     search = PromptSearch("p", prompt, rules, [width], TokenTrie(sequences, END))
     found = run_search(engines[which], search)[width]
     assert_same(found, transformers_search(model, prompt, rules, width, sequences), is_cut_at=width - 1)

@@ -28,13 +28,15 @@ class SearchRules:
 
     A path's score is its sum of log-probabilities divided by length ** `length_penalty`, the end token counted.
     `early_stopping` False ends the search when the best open path, at its present length, would not enter the list;
-    True as soon as the list is full; "never" when not even the longest path could enter it.
+    True as soon as the list is full; "never" when not even the longest path could enter it. `repetition_penalty` is for
+    whoever scores: it multiplies the log-probabilities of tokens that prompt and path have.
     """
 
     end_id: int
     max_new_tokens: int = 64
     length_penalty: float = 1.0
     early_stopping: EarlyStopping = False
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:

@@ -9,27 +9,22 @@ from typing import Any
 from evaluation.toolbench.inference.multi_gpu.dtypes import resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
 from evaluation.toolbench.inference.multi_gpu.model_files import find_model
+from evaluation.toolbench.inference.toolgen.checkpoint_sampling import read_generation_config
 from evaluation.toolbench.retrieval.beam_search import SearchRules
 
 _MAX_NEW_TOKENS = 64  # of ToolGen's search
 
 
-def search_rules(model_path: str, end_id: int) -> tuple[SearchRules, float]:
-    """Return ToolGen's search with what the checkpoint's own settings say of it, and their repetition penalty."""
-    from transformers import GenerationConfig
-
-    folder = find_model(model_path, weights=False).folder
-    try:
-        settings: Any = GenerationConfig.from_pretrained(str(folder), local_files_only=True)
-    except OSError:  # it is optional
-        settings = GenerationConfig()
-    rules = SearchRules(
+def search_rules(model_path: str, end_id: int) -> SearchRules:
+    """Return ToolGen's search with what the checkpoint's generation_config.json says of it."""
+    settings: Any = read_generation_config(model_path)
+    return SearchRules(
         end_id,
         _MAX_NEW_TOKENS,
         length_penalty=1.0 if settings.length_penalty is None else float(settings.length_penalty),
         early_stopping=settings.early_stopping or False,
+        repetition_penalty=1.0 if settings.repetition_penalty is None else float(settings.repetition_penalty),
     )
-    return rules, float(settings.repetition_penalty or 1.0)
 
 
 def fingerprint_of(model_path: str) -> str:

@@ -65,13 +65,7 @@ def prepare(config: EvaluationConfig) -> Preparation:
     encoder = RetrievalPrompts(tokenizer, config.template)
     shape = read_config(model_path).get_text_config()
     vocab_size, context = int(shape.vocab_size), int(shape.max_position_embeddings)
-    rules, penalty = search_rules(model_path, encoder.end_id)
-    if penalty != 1.0:
-        logger.warning(
-            "the repetition penalty of %g in the checkpoint's generation_config.json is not applied, which ToolGen's "
-            "own evaluation does: the end token of a prompt makes ends less likely there",
-            penalty,
-        )
+    rules = search_rules(model_path, encoder.end_id)
     tries: dict[str, TokenTrie] = {}
     for each in sets:
         if each.is_constrained and each.stage not in tries:

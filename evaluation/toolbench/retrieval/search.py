@@ -86,6 +86,7 @@ class PromptSearch:
             node,
             conversation_id=self._conversation(path) if goes_on else None,
             parent_id=self._conversation(path[:-1]) if path else None,
+            repetition_penalty=self._rules.repetition_penalty,
         )
 
     def _conversation(self, path: Path) -> str:

@@ -10,10 +10,11 @@ from numbers import Integral
 from transformers import PreTrainedModel
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
-from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult, ScoringRequest
+from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult, Sampling, ScoringRequest
 from evaluation.toolbench.inference.errors import EngineError
 
 _NO_STOPS = TokenSet([])
+_GREEDY = Sampling()
 
 
 def vocabulary_of(model: PreTrainedModel) -> int:
@@ -61,8 +62,14 @@ def check_request(request: GenerationRequest, *, vocab_size: int, max_length: in
 
 def check_scoring(request: ScoringRequest, *, vocab_size: int, max_length: int) -> GenerationRequest:
     """The generation of the one best token that finds the scores on its way; EngineError if it cannot be served."""
+    penalty = request.repetition_penalty
     generation = GenerationRequest(
-        request.prompt_ids, 1, _NO_STOPS, constraint=request.constraint, conversation_id=request.conversation_id
+        request.prompt_ids,
+        1,
+        _NO_STOPS,
+        _GREEDY if penalty == 1 else Sampling(repetition_penalty=penalty),
+        constraint=request.constraint,
+        conversation_id=request.conversation_id,
     )
     check_request(generation, vocab_size=vocab_size, max_length=max_length)
     num_nodes = len(request.constraint.is_end) if isinstance(request.constraint, TokenTrie) else 1

@@ -135,7 +135,10 @@ class GenerateEngine(Engine):
         logits = model(prompt, attention_mask=torch.ones_like(prompt), use_cache=False, **last_only).logits[:, -1]
         nodes = torch.tensor([request.node], device=logits.device)
         allowed = allowed_tokens([(request.constraint, 1)], nodes, self.vocab_size)
-        return scoring_result(best_tokens(logits, allowed, request.num_best)[0].cpu().numpy(), request.num_best)
+        seen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, prompt.to(logits.device), True)
+        penalty = torch.full((1,), request.repetition_penalty, device=logits.device)
+        best = best_tokens(logits, allowed, request.num_best, seen, penalty)
+        return scoring_result(best[0].cpu().numpy(), request.num_best)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,8 @@ class ScoringRequest:
     log-probability of one given token is that of a set of one. In a trie, `node` is the place that the prompt has
     come to.
 
+    A `repetition_penalty` above 1 multiplies the log-probabilities of tokens that the prompt already has.
+
     With a `conversation_id` the engine may keep what it reads until `end_conversation`. Prompts that continue this one
     in different ways name it as their `parent_id`, and an engine that can reads no more of them than what they add.
     """
@@ -100,6 +102,7 @@ class ScoringRequest:
     node: int = TokenTrie.ROOT
     conversation_id: str | None = None
     parent_id: str | None = None
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:

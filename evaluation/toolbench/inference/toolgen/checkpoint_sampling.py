@@ -47,7 +47,7 @@ def checkpoint_sampling(model_path: str, settings: GenerationSettings, *, warns:
     """
     if settings == "ignore":
         return Sampling()
-    config = _read(model_path)
+    config = read_generation_config(model_path)
     unused = [name for name, off in _NOT_APPLIED.items() if getattr(config, name, None) not in (None, off)]
     if unused and warns:
         logger.warning(f"{_FILE} of {model_path} sets {', '.join(unused)}, which no engine here applies")
@@ -63,8 +63,11 @@ def checkpoint_sampling(model_path: str, settings: GenerationSettings, *, warns:
         ) from error
 
 
-def _read(model_path: str) -> GenerationConfig:
-    """Read the file; without one config.json, where old checkpoints have their settings, as transformers does."""
+def read_generation_config(model_path: str) -> GenerationConfig:
+    """Read the file; without one config.json, where old checkpoints have their settings, as transformers does.
+
+    DataError for one that cannot be read.
+    """
     from transformers import GenerationConfig
 
     folder = find_model(model_path, weights=False).folder

@@ -21,7 +21,7 @@ from evaluation.toolbench.inference.engine.remote.endpoint import Endpoint
 from evaluation.toolbench.inference.engine.remote.handshake import Needs, shake_hands
 from evaluation.toolbench.inference.engine.remote.pieces import PiecewiseGeneration
 from evaluation.toolbench.inference.engine.remote.pool import Member, Pool
-from evaluation.toolbench.inference.engine.remote.scores import ScoringByServer
+from evaluation.toolbench.inference.engine.remote.scores import ScoringByServer, check_can_score
 from evaluation.toolbench.inference.engine.remote.settings import KEY_VARIABLE, ServerSettings
 from evaluation.toolbench.inference.engine.request import (
     Engine,
@@ -90,6 +90,7 @@ class ServerEngine(Engine):
     def score(self, request: ScoringRequest) -> Future[ScoringResult]:
         try:
             check_scoring(request, vocab_size=self.vocab_size, max_length=self.max_length)
+            check_can_score(request)
         except EngineError as error:
             failed: Future[ScoringResult] = Future()
             failed.set_exception(error)

@@ -58,6 +58,15 @@ class ScoringByServer:
         return ScoringResult(tuple(i for i, _ in best), tuple(score for _, score in best))
 
 
+def check_can_score(request: ScoringRequest) -> None:
+    """Raise EngineError for what a server's log-probabilities do not tell."""
+    if request.repetition_penalty != 1:
+        raise EngineError(
+            f"the generation server says log-probabilities without the repetition penalty of "
+            f"{request.repetition_penalty:g}: use an engine of our own (--engine paged)"
+        )
+
+
 def top_request(prompt_ids: Sequence[int], num_top: int, model: str) -> bytes:
     """Return the JSON that asks for the likeliest next tokens."""
     return _body(prompt_ids, model, {"logprobs": num_top})

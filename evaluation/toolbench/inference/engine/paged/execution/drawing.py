@@ -73,11 +73,13 @@ class TokenDrawer:
             nodes = torch.where(nodes >= 0, nodes, self._nodes[slots[rows]])
         logits = self.head.logits(num_drawn)[rows]
         seen = self._seen_ids(draws.histories) if draws.is_penalized else None
-        if seen is not None:
-            logits = penalize(logits, seen[slots[rows]], arrays.penalty[:count].view(torch.float32))
+        penalty = arrays.penalty[:count].view(torch.float32)
+        seen_here = None if seen is None else seen[slots[rows]]
         allowed = allowed_tokens(draws.groups, nodes, vocab_size)
+        scores = best_tokens(logits, allowed, draws.num_best, seen_here, penalty) if draws.num_best else None
+        if seen_here is not None:
+            logits = penalize(logits, seen_here, penalty)
         tokens = sample(logits, _sampling_of(draws, arrays), arrays.draw_positions[rows].long(), allowed)
-        scores = best_tokens(logits, allowed, draws.num_best) if draws.num_best else None
         if has_trie:
             self._nodes.index_copy_(0, slots[rows], step_nodes(draws.groups, nodes, tokens, vocab_size))
         if seen is not None:
