@@ -102,3 +102,15 @@ def test_a_pipe_in_place_of_the_lock_is_refused(tmp_path):
     os.mkfifo(tmp_path / ".run.lock")
     with pytest.raises(OutputError, match="a pipe or a device"):
         RunLock(tmp_path).acquire()
+
+
+def test_shards_share_a_folder_with_each_other_and_with_nobody_else(tmp_path):
+    with RunLock(tmp_path, shard="1of2"):
+        with RunLock(tmp_path, shard="2of2"):
+            for shard in ("", "1of2"):
+                with pytest.raises(OutputError, match="in use by another run"):
+                    RunLock(tmp_path, shard=shard).acquire()
+        with pytest.raises(OutputError, match="in use by another run"):
+            RunLock(tmp_path).acquire()  # the second has ended, the first goes on
+    with RunLock(tmp_path), pytest.raises(OutputError, match="in use by another run"):
+        RunLock(tmp_path, shard="1of2").acquire()

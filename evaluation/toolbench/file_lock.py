@@ -27,8 +27,8 @@ _LOOK_AGAIN_S = 0.01
 _without_locks: set[int] = set()  # devices (st_dev) where locks do not work, as far as this process has seen
 
 
-def lock(descriptor: int, path: Path, *, wait: bool) -> Outcome:
-    """Ask for the exclusive lock of an open file, which goes when the file is closed.
+def lock(descriptor: int, path: Path, *, wait: bool, shared: bool = False) -> Outcome:
+    """Ask for the lock of an open file, which goes when the file is closed; others may hold it too if it is `shared`.
 
     With `wait` it is asked for until its holder gives it up, for `PATIENCE_S` at most. "unsupported" says that this
     file system gives no locks, or no answer within that time; the first time it is logged with `path`, and that
@@ -38,7 +38,7 @@ def lock(descriptor: int, path: Path, *, wait: bool) -> Outcome:
     if device in _without_locks:
         return "unsupported"
     try:
-        error = _ask(descriptor, PATIENCE_S if wait else 0.0)
+        error = _ask(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, PATIENCE_S if wait else 0.0)
     except TimeoutError:
         reason = f"answers no request for a lock (waited {_NO_ANSWER_S:g} s)"
     else:
@@ -56,7 +56,7 @@ def lock(descriptor: int, path: Path, *, wait: bool) -> Outcome:
     return "unsupported"
 
 
-def _ask(descriptor: int, patience_s: float) -> OSError | None:
+def _ask(descriptor: int, kind: int, patience_s: float) -> OSError | None:
     """Return None for a lock, else the error that came instead. TimeoutError when nothing came."""
     # The thread's own: the number may have passed to another file when the answer comes at last. The lock belongs
     # to the open file, which both share, so closing this one leaves it to the caller.
@@ -67,7 +67,7 @@ def _ask(descriptor: int, patience_s: float) -> OSError | None:
         try:
             while True:
                 try:
-                    fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(own, kind | fcntl.LOCK_NB)
                     return None
                 except BlockingIOError as error:
                     if time.monotonic() >= deadline:

@@ -21,7 +21,7 @@ from tests.helpers.toolgen import TOKEN_LINES, TOOLS, save_tiny_checkpoint, writ
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "evaluation/toolbench/inference/qa_pipeline_multithread.py"
 
-RUN_FILE = re.compile(r"run\.json|report\.html|events-\d+\.jsonl|\.run\.lock")
+RUN_FILE = re.compile(r"run(-\d+of\d+)?\.json|report\.html|events-(\d+of\d+-)?\d+\.jsonl|\.run(-\d+of\d+)?\.lock")
 TOKENS = [unidecode(line) for line in TOKEN_LINES]
 CITIES = ("Paris", "Oslo", "Rome in the rain", "a village near Lima", "Kyiv", "Bonn", "Cairo tonight", "Quito", "Bern")
 

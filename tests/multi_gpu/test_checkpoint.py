@@ -5,7 +5,8 @@ import json
 import pytest
 
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder, read_checkpoint, read_config
+from evaluation.toolbench.inference.multi_gpu.checkpoint import read_checkpoint, read_config
+from evaluation.toolbench.inference.multi_gpu.model_files import local_folder
 from tests.helpers.checkpoint import save_tiny_llama
 
 

@@ -211,6 +211,23 @@ def test_a_model_that_never_ends_its_texts_is_told_of_once(world, tmp_path):
     assert "did not end by themselves" in (output / "report.html").read_text()
 
 
+@pytest.mark.slow
+def test_shards_of_a_job_array_share_a_folder_and_are_one_run_together(world, undisturbed, run_here, tmp_path):
+    output = tmp_path / "answers"
+    with api_server(tmp_path) as service_url:
+        runs = [start_pipeline(world.flags(output, shard=f"{number}/2"), service_url) for number in (1, 2)]
+        for run in runs:
+            stderr = run.communicate(timeout=300)[1]
+            assert run.returncode == 0, stderr
+    assert world.all_answers <= world.answer_names(output)
+    assert contents(output) == contents(undisturbed[0])
+    records = [json.loads((output / f"run-{number}of2.json").read_text()) for number in (1, 2)]
+    assert [record["counts"]["queries"] for record in records] == [5, 4]
+    assert {path.name for path in output.glob("events-*")} == {"events-1of2-0.jsonl", "events-2of2-0.jsonl"}
+    assert run_here(world.flags(output))[0] == 0  # the whole run has nothing left to do
+    assert not (output / "run.json").exists()
+
+
 NO_SERVER = {"engine": "server", "engine_url": "http://127.0.0.1:1/v1"}  # nothing listens on that port
 BAD_INPUT = {
     "no such model folder": ({"model_path": "/no/such/model"}, "no model folder at /no/such/model"),

@@ -5,9 +5,14 @@ import os
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.records.queries import (
+    Query,
+    Shard,
+    chosen_queries,
     in_run_order,
     read_queries,
     read_replacements,
@@ -127,3 +132,21 @@ def test_queries_may_come_through_a_pipe(tmp_path):
     writer.start()
     assert read_queries(pipe, {})[0].text == "a"
     writer.join()
+
+
+@given(num_queries=st.integers(1, 40), count=st.integers(1, 12))
+def test_shards_are_all_queries_once_and_of_equal_length(num_queries, count):
+    queries = [Query(str(number), "?", {}) for number in range(num_queries)]
+    parts = [chosen_queries(queries, shard=Shard.parse(f"{number}/{count}")) for number in range(1, count + 1)]
+    assert sorted(int(query.query_id) for part in parts for query in part) == list(range(num_queries))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1/0", "2", "1/2/3", "a/b", "-1/4", "１/２"])
+def test_a_shard_that_is_none_is_one_line(text):
+    with pytest.raises(ConfigError, match=r"--shard .* is not I/N with I from 1 to N"):
+        Shard.parse(text)
+
+
+def test_no_shard_means_all_queries():
+    assert Shard.parse("") is None

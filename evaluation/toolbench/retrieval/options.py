@@ -18,8 +18,8 @@ from evaluation.toolbench.inference.command_line import (
 from evaluation.toolbench.inference.Downstream_tasks.config import ModelConfig, RunConfig
 from evaluation.toolbench.inference.engine import ENGINES, SERVER_WAIT_S
 from evaluation.toolbench.inference.errors import ConfigError
-from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
+from evaluation.toolbench.inference.multi_gpu.model_files import local_folder
 from evaluation.toolbench.inference.replicas.limits import Patience
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS, default_data_dir
 from evaluation.toolbench.inference.toolgen.chat_format import chat_format

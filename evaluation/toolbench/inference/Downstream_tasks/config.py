@@ -15,6 +15,7 @@ from evaluation.toolbench.inference.Downstream_tasks.methods import parse_method
 from evaluation.toolbench.inference.engine import ENGINES, SERVER_WAIT_S
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, AutoOr, GpuConfig
+from evaluation.toolbench.inference.records.queries import Shard
 from evaluation.toolbench.inference.replicas.limits import Patience, TimeLimits
 from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, GenerationSettings, Restriction
 from evaluation.toolbench.inference.toolgen.catalog import default_data_dir
@@ -111,6 +112,7 @@ class RunConfig:
     replace_file: str = ""
     limit: int | None = None  # queries of the file, its first ones
     query_ids: str = ""  # separated by commas; "": all
+    shard: str = ""  # "2/4": the second of four parts of the queries
     overwrite: bool = False
     mix_settings: bool = False
     dry_run: bool = False
@@ -144,6 +146,16 @@ class RunConfig:
         values = vars(self)
         flat = {name: value for name, value in values.items() if name not in _PARTS}
         return flat | {name: value for part in _PARTS for name, value in vars(values[part]).items()}
+
+    @property
+    def part(self) -> Shard | None:
+        """Which of several parts of the queries is meant; ConfigError for a `shard` that cannot be read."""
+        return Shard.parse(self.shard)
+
+    @property
+    def shard_name(self) -> str:
+        """What the names of this run's files have of its part; "" for all queries."""
+        return self.part.name if self.part else ""
 
     @property
     def limits(self) -> TimeLimits:

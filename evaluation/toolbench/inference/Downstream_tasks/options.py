@@ -45,6 +45,7 @@ def parse_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def check(config: RunConfig) -> None:
     """Refuse what cannot work before anything slow begins. ConfigError, DataError."""
     model, tools = config.model, config.tools
+    _ = config.part
     if not config.input_query_file:
         raise ConfigError("no queries: pass --input_query_file, a JSON list of queries")
     if not config.output_answer_file:
@@ -56,7 +57,7 @@ def check(config: RunConfig) -> None:
             f"no tool folder {tools.tool_root_dir}: pass --data_dir with toolenv/tools in it, or --tool_root_dir"
         )
     if model.backbone_model in LOCAL_BACKBONES:
-        from evaluation.toolbench.inference.multi_gpu.checkpoint import local_folder  # httpx: not for --help
+        from evaluation.toolbench.inference.multi_gpu.model_files import local_folder  # httpx: not for --help
 
         local_folder(model.model_path)
     if model.is_toolgen:
@@ -134,6 +135,8 @@ def _add_query_options(parser: argparse.ArgumentParser) -> None:
         help='JSON list of {"id", "query"}: texts to use instead of those in the query file')
     add("--limit", type=positive, metavar="N", help="only the first N queries of the file")
     add("--query_ids", metavar="IDS", help="only the queries with these ids, separated by commas")
+    add("--shard", metavar="I/N",
+        help="only part I (1 to N) of the queries: for job arrays, whose runs may share --output_answer_file")
     add("--dry_run", action="store_true",
         help="check everything that the run needs, print the plan, and run nothing")
     add("--overwrite", action="store_true",

@@ -70,7 +70,7 @@ class Preflight:
         needs_api_list = config.tools.function_provider == "truth"
         replacements = read_replacements(config.replace_file)
         queries = read_queries(Path(config.input_query_file), replacements, needs_api_list=needs_api_list)
-        return chosen_queries(queries, limit=config.limit, ids=config.query_ids)
+        return chosen_queries(queries, limit=config.limit, ids=config.query_ids, shard=config.part)
 
     @cached_property
     def _left(self) -> Sequence[Query]:
@@ -163,7 +163,7 @@ class Preflight:
         folder = Path(self._config.output_answer_file)
         is_new = not folder.exists()
         self._progress.answers.prepare()
-        lock = RunLock(folder)
+        lock = RunLock(folder, shard=self._config.shard_name)
         lock.acquire()
         lock.release()
         self._compare_settings()

@@ -94,6 +94,7 @@ def query_work(replica: Replica, job: QueryJob) -> Iterator[Work]:
             run_id=job.run_id,
             gpus=spec.uuids,
             num_conversations=num_threads,
+            shard=config.shard_name,
         ) as log,
         MemorySampler(log, visible_gpus) if spec.uuids else nullcontext(),
     ):

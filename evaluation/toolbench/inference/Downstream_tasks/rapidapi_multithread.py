@@ -83,7 +83,7 @@ class pipeline_runner:
         self.replace_queries = read_replacements(self.config.replace_file)
         self._check_first = check_first
         self._progress = RunProgress(self.config.output_answer_file, self.config.search.method)
-        self._lock = RunLock(self._progress.answers.folder)
+        self._lock = RunLock(self._progress.answers.folder, shard=self.config.shard_name)
         self._tool_files = ToolFiles(self.config.tools.tool_root_dir)
         self._layout: RunLayout | None = None  # of the replicas; where there is a query left
         self._replica: Replica | None = None  # the one in this process, if its model is here
@@ -124,7 +124,7 @@ class pipeline_runner:
             needs_api_list=config.tools.function_provider == "truth",
         )
         queries = in_run_order(
-            chosen_queries(found, limit=config.limit, ids=config.query_ids),
+            chosen_queries(found, limit=config.limit, ids=config.query_ids, shard=config.part),
             lambda query: query.api_list is None or self._tool_descriptions(query) is not None,
         )
         progress.answers.prepare()
@@ -242,6 +242,7 @@ class pipeline_runner:
             mixed_settings=self._mixed_settings,
             changed=[name for name, value in config.flags().items() if value != DEFAULTS[name]],
             seed=config.model.seed,
+            shard=config.shard_name,
             load_s=self._load_s,
             replaces_answers=config.overwrite,
             fail_after=config.fail_after,

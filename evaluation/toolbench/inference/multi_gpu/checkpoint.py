@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.multi_gpu.model_files import find_model
-from evaluation.toolbench.inference.multi_gpu.model_files import local_folder as local_folder
 from evaluation.toolbench.json_input import JsonError, parse_object, read_file
 
 if TYPE_CHECKING:

@@ -216,5 +216,5 @@ def _error(value: Any) -> dict[str, str] | None:
 
 
 def _replica_of(path: Path) -> int:
-    number = path.stem.removeprefix("events-")
+    number = path.stem.rpartition("-")[2]  # a shard's name may stand before it
     return int(number) if number.isdecimal() else 0

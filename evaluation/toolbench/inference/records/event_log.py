@@ -47,8 +47,8 @@ def step_fingerprint(name: str | None, text: str) -> str:
     return hashlib.blake2b(what.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
-def event_file(folder: Path, replica: int) -> Path:
-    return folder / f"events-{replica}.jsonl"
+def event_file(folder: Path, replica: int, shard: str = "") -> Path:
+    return folder / f"events-{f'{shard}-' if shard else ''}{replica}.jsonl"
 
 
 class EventLog:
@@ -59,11 +59,18 @@ class EventLog:
     """
 
     def __init__(
-        self, folder: Path, replica: int = 0, *, run_id: str, gpus: Sequence[str] = (), num_conversations: int = 1
+        self,
+        folder: Path,
+        replica: int = 0,
+        *,
+        run_id: str,
+        gpus: Sequence[str] = (),
+        num_conversations: int = 1,
+        shard: str = "",
     ) -> None:
         """`run_id` is the same for all replicas of one start of the program, `num_conversations` how many
-        this replica has in flight at most."""
-        self.path = event_file(folder, replica)
+        this replica has in flight at most; runs of different `shard` may have the folder at once."""
+        self.path = event_file(folder, replica, shard)
         self._lock = threading.Lock()
         self._epoch = time.time() - time.perf_counter()  # so that a wall-clock adjustment cannot distort durations
         self._has_failed = False

@@ -36,26 +36,39 @@ _LONGEST_RECORD = 10_000  # characters
 class RunLock:
     """Held from `acquire` to `release`, to the end of the process, or until the object is gone.
 
-    `flag` is the one that would name another place. `name` is for folders that several runs may share.
+    `flag` is the one that would name another place. `name` is for folders that several runs may share. A `shard`
+    (such as "2of4") keeps off a run over all queries and a second one of that shard, and not the other shards.
     """
 
-    def __init__(self, folder: Path, name: str = LOCK_FILE, flag: str = "--output_answer_file") -> None:
+    def __init__(
+        self, folder: Path, name: str = LOCK_FILE, flag: str = "--output_answer_file", *, shard: str = ""
+    ) -> None:
         self._path = folder / name
         self._place = folder if name == LOCK_FILE else self._path
         self._flag = flag
         self._file: Any = None
+        self._own = RunLock(folder, f".run-{shard}.lock", flag) if shard else None  # beside the one that all share
 
     def acquire(self) -> None:
         """Take the folder; OutputError if another run has it. A file that a killed run left behind is taken over."""
         with output_errors(self._path, self._flag):
             while self._file is None:
                 self._file = self._try()
+        if self._own is not None:
+            try:
+                self._own.acquire()
+            except BaseException:
+                self.release()
+                raise
 
     def release(self) -> None:
         """Give the folder back; without effect where it is not held."""
+        if self._own is not None:
+            self._own.release()
         if self._file is not None:
             with contextlib.suppress(OSError):  # the folder may be read-only by now; the lock itself goes with the file
-                self._path.unlink()  # before it is unlocked: whoever waits for it will look again
+                if self._own is None:  # other shards may hold it still
+                    self._path.unlink()  # before it is unlocked: whoever waits for it will look again
             self._file.close()
             self._file = None
 
@@ -75,7 +88,7 @@ class RunLock:
             os.close(descriptor)
             raise
         file = os.fdopen(descriptor, "r+", encoding="utf-8")
-        outcome = lock(file.fileno(), self._path, wait=False)
+        outcome = lock(file.fileno(), self._path, wait=False, shared=self._own is not None)
         holder = _holder(file)
         if outcome == "busy" or (outcome == "unsupported" and holder is not None and holder.is_alive_here()):
             file.close()
@@ -92,6 +105,8 @@ class RunLock:
             return None
         file.seek(0)
         file.truncate()
+        if self._own is not None:  # one of several, none of which is the holder
+            return file
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}))
         file.flush()
         return file

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.json_input import JsonError, parse_json, whole_text
 
 logger = logging.getLogger(__name__)
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 _SHUFFLE_SEED = 42  # fixes the order of queries, which --seed does not change
 _API_KEYS = ("category_name", "tool_name", "api_name")
 _UNUSABLE = "unusable_entry"  # the key under which a record says why its entry cannot be run
+_SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 _LONGEST_ID = 200  # bytes; a file name has 255, and the method and a temporary's ending are part of it
 
 
@@ -49,6 +51,33 @@ class Query:
     def data_dict(self) -> dict[str, Any]:
         """Return the record, with the text that is in use."""
         return {**self.record, "query": self.text}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` parts of a run's queries, the first being number 1. Runs of all parts may share a folder."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard | None:
+        """Read "2/4"; None of "". ConfigError for anything else."""
+        if not text:
+            return None
+        match = _SHARD.fullmatch(text.strip())
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise ConfigError(f"--shard {text!r} is not I/N with I from 1 to N, such as 2/4")
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def name(self) -> str:
+        """What stands in the names of its files."""
+        return f"{self.number}of{self.count}"
+
+    def of(self, queries: Sequence[Query]) -> list[Query]:
+        """Return every `count`th query: parts of equal length, whatever order long ones come in."""
+        return list(queries[self.number - 1 :: self.count])
 
 
 def read_queries(path: Path, replacements: Mapping[str, str], *, needs_api_list: bool = False) -> list[Query]:
@@ -88,8 +117,10 @@ def read_queries(path: Path, replacements: Mapping[str, str], *, needs_api_list:
     return list(queries.values())
 
 
-def chosen_queries(queries: Sequence[Query], *, limit: int | None = None, ids: str = "") -> list[Query]:
-    """Return the queries with these ids, separated by commas, and of them the first `limit` of the file.
+def chosen_queries(
+    queries: Sequence[Query], *, limit: int | None = None, ids: str = "", shard: Shard | None = None
+) -> list[Query]:
+    """Return the queries with these ids, separated by commas, of them the first `limit`, of those the shard's.
 
     DataError for an id that no query has.
     """
@@ -100,7 +131,7 @@ def chosen_queries(queries: Sequence[Query], *, limit: int | None = None, ids: s
         if missing:
             raise DataError(f"--query_ids: no query has the id {', '.join(missing)}; there are {len(queries)} queries")
         chosen = [query for query in queries if query.query_id in wanted]
-    return chosen[:limit]
+    return shard.of(chosen[:limit]) if shard else chosen[:limit]
 
 
 def refuse_unusable(record: Mapping[str, Any]) -> None:

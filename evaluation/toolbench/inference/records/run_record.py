@@ -15,6 +15,7 @@ from evaluation.toolbench.inference.records.whole_files import write_whole
 from evaluation.toolbench.json_input import JsonError, read_json
 
 RUN_FILE = "run.json"
+_SHARD_FILES = "run-*of*.json"  # of runs with --shard, which may go on beside each other
 
 _SECRET_NAME = re.compile(
     r"(^|_)(api)?keys?$|secret|passw|credential|authorization|(auth|access|hf|bearer)_?token", re.IGNORECASE
@@ -104,6 +105,7 @@ class RunRecord:
     status: str
     started: float
     ended: float | None = None
+    shard: str = ""  # such as "2of4", of a run with --shard
     configuration: dict[str, Any] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)  # keys of the configuration that have not their defaults
     versions: dict[str, str] = field(default_factory=dict)
@@ -147,14 +149,14 @@ class RunRecord:
 
 def write_run_record(folder: Path, record: RunRecord) -> Path:
     """Write `record` beside the answers, whole or not at all. OutputError where that fails."""
-    path = folder / RUN_FILE
+    path = folder / (f"run-{record.shard}.json" if record.shard else RUN_FILE)
     put_file(path, json.dumps(record.to_json(), indent=2, default=str) + "\n")
     return path
 
 
 def read_run_record(folder: Path) -> RunRecord | None:
-    """Read the record in `folder`, None without one. DataError for one that cannot be read."""
-    path = folder / RUN_FILE
+    """Read the newest record in `folder`, None without one. DataError for one that cannot be read."""
+    path = max([folder / RUN_FILE, *folder.glob(_SHARD_FILES)], key=_changed_at)
     try:
         return RunRecord.from_json(read_json(path))
     except FileNotFoundError:
@@ -163,6 +165,13 @@ def read_run_record(folder: Path) -> RunRecord | None:
         raise DataError(
             f"cannot read the run's record {path}: {error}. The report can be made without it: move it away"
         ) from error
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def put_file(path: Path, text: str) -> None:

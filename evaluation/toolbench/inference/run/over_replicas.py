@@ -37,6 +37,7 @@ class RunPlan:
     configuration: Mapping[str, Any]  # for run.json: what the run was told, by the names of the flags
     settings: Mapping[str, Any]  # for run.json: those of them that decide the answers
     seed: int
+    shard: str = ""  # of the queries, for the names of the run's files
     mixed_settings: Sequence[str] = ()  # how those of other answers in the folder differ
     changed: Sequence[str] = ()  # of these names, those that have not their defaults
     load_s: float = 0.0  # that the model in this process took, if it is here
@@ -83,6 +84,7 @@ class _Run:
             mixed_settings=plan.mixed_settings,
             changed=plan.changed,
             seed=plan.seed,
+            shard=plan.shard,
             load_s=plan.load_s,
         )
 

@@ -63,6 +63,7 @@ class RunFiles:
         changed: Sequence[str],
         seed: int,
         load_s: float,
+        shard: str = "",
     ) -> None:
         self._folder = progress.answers.folder
         self._method = progress.answers.method
@@ -74,6 +75,7 @@ class RunFiles:
             mixed_settings=list(mixed_settings),
             changed=list(changed),
             seeds={"seed": seed},
+            shard=shard,
             timings_s={"load": round(load_s, 3)},
             counts=self._counts(),
         )
