@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from evaluation.toolbench.inference.multi_gpu.units import GIB
+from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.rates import Rates
 from evaluation.toolbench.inference.run_display import frames as layout
 from evaluation.toolbench.inference.run_display.display import RunDisplay, allows_live_display
@@ -56,7 +57,7 @@ BUSY = status(
         num_tokens=5000,
         api_calls=1234,
         api_errors=12,
-        api_misses=617,
+        cache=CacheUse(hits=605, fuzzy_hits=5, misses=617),
         gpu_memory=((61 * GIB, 80 * GIB),),
     ),
     replica("replica 1", gpus=("cuda:1", "cuda:2"), state="restarting", gpu_memory=((GIB, 24 * GIB), (GIB, 24 * GIB))),
@@ -113,7 +114,8 @@ def test_a_wide_frame_says_everything():
     for part in (
         "25 of 100 queries",
         "20 answered · 2 gave up · 1 no answer · 2 failed · 75 left · 1:00 elapsed · about 2:30 to go",
-        "27.6 queries/min · 100 tokens/s · 1,234 API calls · 617 not recorded (50.0%) · 12 errors (1.0%)",
+        "27.6 queries/min · 100 tokens/s · 1,234 API calls · 605 hits (5 fuzzy) · 617 not recorded (50.0%)",
+        "12 errors (1.0%)",
         "tokens/s (30 s)",
         "61.0/80.0 GiB",
         "1.0/24.0 + 1.0/24.0 GiB",
@@ -134,7 +136,7 @@ def test_the_heartbeat_has_the_same_figures_in_one_line():
     trend.take(status(10.0, replica(), replica("replica 1")))
     assert heartbeat(trend.take(BUSY)) == (
         "25 of 100 queries · 20 answered · 2 gave up · 1 no answer · 2 failed · 27.6 queries/min · 100 tokens/s · "
-        "1,234 API calls · 617 not recorded (50.0%) · 12 errors (1.0%) · "
+        "1,234 API calls · 605 hits (5 fuzzy) · 617 not recorded (50.0%) · 12 errors (1.0%) · "
         "replica 0: 16 in flight, 61.0/80.0 GiB · replica 1: restarting, 1.0/24.0 + 1.0/24.0 GiB · "
         "1:00 elapsed · about 2:30 to go"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from evaluation.toolbench.inference.records.answers import Outcome
+from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.records.rates import Rates
 from evaluation.toolbench.inference.run.summary import RunSummary, Tally
@@ -73,7 +74,10 @@ def test_failures_of_one_cause_are_one_line_with_their_number():
 
 
 def test_calls_that_the_cache_lacks_are_told():
-    summary = RunSummary(Path("/answers"), num_queries=1, now=tally(ANSWERED), api_calls=400, api_misses=300)
-    assert "300 of 400 API calls (75%) were answered with an error because the response cache has no reply" in printed(
-        summary
+    summary = RunSummary(
+        Path("/answers"), num_queries=1, now=tally(ANSWERED), api_calls=400, cache=CacheUse(misses=300)
+    )
+    assert (
+        "WARNING: 300 of 400 API calls (75%) had no reply in the response cache and were answered with an error: these "
+        "answers are not those of a complete cache." in printed(summary)
     )

@@ -122,6 +122,23 @@ def test_large_bodies_are_refused(client: TestClient) -> None:
     assert response.status_code == 413
 
 
+@pytest.mark.parametrize(
+    ("changes", "headers"),
+    [
+        ({}, {"x-cache": "HIT"}),
+        ({"tool_input": '{"q": "none"}'}, {"x-cache": "MISS"}),
+        ({"tool_input": '{"n": 1, "m": 2}'}, {"x-cache": "HIT", "x-cache-match": "fuzzy"}),
+        ({"tool_input": "{"}, {}),
+        ({"api_name": "chat_with_user"}, {}),
+    ],
+)
+def test_a_header_says_what_the_cache_had(client: TestClient, cache_dir: Path, changes, headers) -> None:
+    path = cache_dir / "Data/keyword_analysis_for_Data/querykeywords.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "{'m': 2, 'n': 1}": ANSWER}))
+    told = client.post("/virtual", json={**REQUEST, **changes}).headers
+    assert {name: told[name] for name in ("x-cache", "x-cache-match") if name in told} == headers
+
+
 def test_health_counts(client: TestClient) -> None:
     client.post("/virtual", json=REQUEST)
     client.post("/virtual", json={**REQUEST, "tool_input": ""})

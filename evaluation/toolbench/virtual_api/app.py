@@ -28,7 +28,13 @@ request_log = logging.getLogger(f"{__name__}.requests")  # one JSON line per req
 request_log.propagate = False
 
 Outcome = Literal["chat", "bad_input", "exact", "fuzzy", "miss", "forwarded", "forwarded_not_stored"]
-_REPLAYED = ("exact", "fuzzy")
+# What the client is told of the cache, for outcomes that have to do with it: a replayed rate limit would be replayed
+# again, and a run counts what its cache lacks.
+_HEADERS: dict[Outcome, dict[str, str]] = {
+    "exact": {"x-cache": "HIT"},
+    "fuzzy": {"x-cache": "HIT", "x-cache-match": "fuzzy"},
+    "miss": {"x-cache": "MISS"},
+}
 _LOGGED_CHARACTERS = 2000  # of the arguments; an answer is found in the cache
 
 
@@ -88,6 +94,7 @@ class VirtualApi:
         return {
             "status": "ok",
             "cache_dir": str(self.cache.root),
+            "forwards": self.forwarder is not None,
             "files": self.cache.count_files(),
             "files_in_memory": files_in_memory,
             "entries_in_memory": answers_in_memory,
@@ -118,8 +125,7 @@ def make_app(api: VirtualApi, *, max_body_bytes: int) -> FastAPI:
         started = time.perf_counter()
         answer, outcome = await api.answer(request)
         _log_request(request, outcome, milliseconds=(time.perf_counter() - started) * 1000)
-        # Told apart for our client: a replayed rate limit would be replayed again.
-        return _json_response(answer, headers={"x-cache": "HIT" if outcome in _REPLAYED else "MISS"})
+        return _json_response(answer, headers=_HEADERS.get(outcome))
 
     @app.get("/health")
     async def health() -> Response:

@@ -27,6 +27,7 @@ import httpx
 from evaluation.toolbench.http_client.exchange import ResponseTooLarge, new_http_client, post_json
 from evaluation.toolbench.http_client.urls import parse_http_url, without_secrets, would_leak_key
 from evaluation.toolbench.inference.errors import ApiError, ConfigError
+from evaluation.toolbench.json_input import JsonError, parse_object
 from evaluation.toolbench.virtual_api.replies import (
     CONNECTION_LOST,
     NOT_AN_ANSWER,
@@ -35,6 +36,7 @@ from evaluation.toolbench.virtual_api.replies import (
     UNREACHABLE,
     Reply,
     RetryReason,
+    cache_match,
     read_reply,
 )
 
@@ -166,7 +168,28 @@ class ApiClient:
         strip: str,
         timeout_s: float | None = None,
     ) -> tuple[str, int]:
-        """Return (observation, status code) of one API call; `replies.py` has the table.
+        """Return (observation, status code) of one API call: see `ask`."""
+        reply = self.ask(
+            category=category,
+            tool_name=tool_name,
+            api_name=api_name,
+            tool_input=tool_input,
+            strip=strip,
+            timeout_s=timeout_s,
+        )
+        return reply.observation, reply.code
+
+    def ask(
+        self,
+        *,
+        category: str,
+        tool_name: str,
+        api_name: str,
+        tool_input: str | dict[str, Any],
+        strip: str,
+        timeout_s: float | None = None,
+    ) -> Reply:
+        """Return the reply to one API call; `replies.py` has the table of codes.
 
         A server that answers, whatever that is, and one that takes too long is an observation and a code.
         ApiError for one that cannot be reached at all, for as long as the retry policy or `timeout_s`, which may
@@ -192,7 +215,7 @@ class ApiClient:
                 url=self._shown_url,
                 seconds=seconds,
             )
-        return reply.observation, reply.code
+        return reply
 
     def check(self, *, tries: int = 3, timeout_s: float = 5.0) -> None:
         """Return if an API server answers; else ApiError. Sends no key and calls no API."""
@@ -207,6 +230,13 @@ class ApiClient:
                 url=self._shown_url,
                 reason=reason,
             )
+
+    def health(self, *, timeout_s: float = 30.0) -> dict[str, Any] | None:
+        """Return what the server says of itself; None for one that is not of this package, or says nothing in time.
+
+        It counts the files of its cache for that, which takes a while on a network's disk.
+        """
+        return self._run(self._get_health(timeout_s))
 
     def stats(self) -> ApiStats:
         """Return what happened so far."""
@@ -229,6 +259,10 @@ class ApiClient:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    @property
+    def _health_url(self) -> httpx.URL:
+        return self._url.copy_with(path=self._url.path.rpartition("/")[0] + "/health", query=None)
 
     @property
     def _shown_url(self) -> str:
@@ -298,7 +332,7 @@ class ApiClient:
             reply.status,
             reply.body,
             retry_after=reply.headers.get("retry-after"),
-            is_replay=reply.headers.get("x-cache") == "HIT",
+            cache=cache_match(reply.headers),
         )
 
     def _note_outage(self, error: Exception) -> Reply:
@@ -331,9 +365,8 @@ class ApiClient:
 
     async def _probe(self, timeout_s: float) -> str | None:
         """One look at the server, first at /health beside the service, which StableToolBench's has not."""
-        health_url = self._url.copy_with(path=self._url.path.rpartition("/")[0] + "/health", query=None)
         try:
-            await asyncio.wait_for(self._get_status(health_url), timeout_s)
+            await asyncio.wait_for(self._get_status(self._health_url), timeout_s)
             # A service that only takes POST answers 405; a server that is no API server, or a wrong path, 404.
             status = await asyncio.wait_for(self._get_status(self._url), timeout_s)
         except (asyncio.TimeoutError, httpx.TimeoutException):
@@ -343,6 +376,14 @@ class ApiClient:
         if status == 404 or 300 <= status < 400 or status >= 500:
             return f"status {status}"
         return None
+
+    async def _get_health(self, timeout_s: float) -> dict[str, Any] | None:
+        try:
+            reply = await asyncio.wait_for(self._http.get(self._health_url), timeout_s)
+            health = parse_object(reply.content)
+        except (asyncio.TimeoutError, httpx.HTTPError, JsonError, OSError):
+            return None
+        return health if {"cache_dir", "files"} <= health.keys() else None
 
     async def _is_there(self, deadline: float) -> bool:
         """Whether somebody answers where the service should be; who takes long may still do so."""

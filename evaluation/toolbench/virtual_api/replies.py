@@ -6,6 +6,7 @@ Pure: HTTP status and body in, `Reply` out. The codes and texts are ToolBench's.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Literal
@@ -26,6 +27,7 @@ CODE_OF_ERROR = {
 }
 _RATE_LIMIT_CODES = (9, 10)
 
+CacheMatch = Literal["hit", "fuzzy", "miss"]
 RetryReason = Literal["failure", "rate limit", "unreachable"]
 
 
@@ -37,6 +39,7 @@ class Reply:
     code: int
     retry: RetryReason | None = None
     retry_after_s: float | None = None  # the server's own wish
+    cache: CacheMatch | None = None  # what the server's cache had for the call, if it says so
 
 
 def _failure(text: str, code: int, retry: RetryReason | None = None, retry_after_s: float | None = None) -> Reply:
@@ -50,11 +53,23 @@ UNREACHABLE = replace(CONNECTION_LOST, retry="unreachable")  # in the end no obs
 NOT_AN_ANSWER = _failure("request invalid, data error", REQUEST_INVALID)
 
 
-def read_reply(status: int, body: bytes, *, retry_after: str | None = None, is_replay: bool = False) -> Reply:
+def cache_match(headers: Mapping[str, str]) -> CacheMatch | None:
+    """Return what a reply's headers say of the server's cache; None for nothing, as from other servers.
+
+    >>> cache_match({"x-cache": "HIT", "x-cache-match": "fuzzy"}), cache_match({"x-cache": "MISS"}), cache_match({})
+    ('fuzzy', 'miss', None)
+    """
+    told = headers.get("x-cache")
+    if told == "HIT":
+        return "fuzzy" if headers.get("x-cache-match") == "fuzzy" else "hit"
+    return "miss" if told == "MISS" else None
+
+
+def read_reply(status: int, body: bytes, *, retry_after: str | None = None, cache: CacheMatch | None = None) -> Reply:
     """Judge one HTTP reply.
 
-    `retry_after` is the header of that name. `is_replay` says that the same request would get the same
-    recorded answer again, so a recorded rate limit is not worth waiting for.
+    `retry_after` is the header of that name. A recorded rate limit is not worth waiting for: the same request would
+    get it again.
     """
     if status != HTTPStatus.OK:
         may_pass = status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -72,4 +87,6 @@ def read_reply(status: int, body: bytes, *, retry_after: str | None = None, is_r
         return NOT_AN_ANSWER
     error, observation = answer["error"], json.dumps(answer)
     code = CODE_OF_ERROR.get(error, SUCCESS) if isinstance(error, str) else SUCCESS
-    return Reply(observation, code, "rate limit" if code in _RATE_LIMIT_CODES and not is_replay else None)
+    is_replay = cache in ("hit", "fuzzy")
+    retry: RetryReason | None = "rate limit" if code in _RATE_LIMIT_CODES and not is_replay else None
+    return Reply(observation, code, retry, cache=cache)

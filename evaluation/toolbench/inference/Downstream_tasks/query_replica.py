@@ -106,7 +106,7 @@ def query_work(replica: Replica, job: QueryJob) -> Iterator[Work]:
                 log.query(query_id, method=task.method, text=str(task.data_dict["query"])) as recorder,
                 watched_query(config.limits, recorder) as clock,
             ):
-                calls = QueryCalls(api_caller(config.tools), clock, meter)
+                calls = QueryCalls(api_caller(config.tools), clock, meter, recorder)
                 run_query(
                     task,
                     config,

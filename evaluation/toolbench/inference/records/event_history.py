@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.json_input import JsonError, parse_json, read_file
+from evaluation.toolbench.virtual_api.replies import CacheMatch
 
 EVENT_FILES = "events-*.jsonl"
 
@@ -39,7 +40,7 @@ class Call:
     step: str
     code: int
     name: str
-    missed: bool = False  # whether the response cache has no reply to it
+    cache: CacheMatch | None = None  # what the server's cache had for it
 
 
 @dataclass
@@ -156,8 +157,8 @@ class _FileReader:
             self._attempt(session, record, t).generations.append(generation)
             t += generation.seconds
         elif event == "call":
-            seconds, missed = float(record["seconds"]), bool(record.get("missed"))
-            call = Call(t, seconds, str(record["step"]), int(record["code"]), str(record["name"]), missed)
+            seconds, cache = float(record["seconds"]), _cache_match(record.get("cache"))
+            call = Call(t, seconds, str(record["step"]), int(record["code"]), str(record["name"]), cache)
             self._attempt(session, record, t).calls.append(call)
             t += call.seconds
         elif event == "texts":
@@ -209,6 +210,10 @@ def _strings(said: Any) -> dict[str, str]:
 
 def _count(value: Any) -> int | None:
     return None if value is None else int(value)
+
+
+def _cache_match(value: Any) -> CacheMatch | None:
+    return value if value in get_args(CacheMatch) else None
 
 
 def _error(value: Any) -> dict[str, str] | None:

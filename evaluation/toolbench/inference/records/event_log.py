@@ -8,7 +8,7 @@ A line is written whole by one system call, so that a killed process leaves at m
     query_start    t, query, method, text
     generation     t (of its start), query, seconds, tokens, prompt_tokens, step, texts, cut (see `cut_texts.py`; only
                    if there were texts)
-    call           t (of its start), query, seconds, code, name, step, missed (only if the response cache lacks a reply)
+    call           t (of its start), query, seconds, code, name, step, cache (hit, fuzzy or miss, if the server tells)
     texts          t, query, texts (of each step: thought, arguments, observation), where an error leaves no answer file
     query_end      t, query, outcome, tokens, error
     memory         t, gpu, used, total (bytes)
@@ -33,7 +33,7 @@ from typing import Any
 from evaluation.toolbench.inference.errors import OutputError
 from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, GAVE_UP
 from evaluation.toolbench.inference.records.json_lines import JsonLines
-from evaluation.toolbench.virtual_api.own_answers import is_not_recorded
+from evaluation.toolbench.virtual_api.replies import CacheMatch
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +150,7 @@ class QueryRecorder:
         self._lock = threading.Lock()
         self._generation_start = self._call_start = log.now()
         self._call: tuple[str, str] = ("", "")  # function name, arguments
+        self._cache: CacheMatch | None = None  # what the server's had for it
         self._generated_tokens: int | None = None  # all of this query's; None until some are counted
         self._tokens_at_start = 0  # of the step
         self._prompt_tokens: int | None = None  # of the step's longest prompt
@@ -181,8 +182,13 @@ class QueryRecorder:
         self._said[step] = _texts(response)
         self._write_span("generation", start, tokens=tokens, prompt_tokens=prompt_tokens, step=step, **texts)
 
+    def note_cache(self, match: CacheMatch | None) -> None:
+        """Note what the server's cache had for the call in progress, before it ends."""
+        self._cache = match
+
     def on_tool_start(self, depth: int, tool_name: str, tool_input: str) -> None:
         self._call = (tool_name, tool_input)
+        self._cache = None
         self._call_start = self._log.now()
 
     def on_tool_end(self, depth: int, output: str, status: int) -> None:
@@ -190,10 +196,10 @@ class QueryRecorder:
             self.outcome = "answered"
         elif status == GAVE_UP and self.outcome != "answered":
             self.outcome = "gave_up"
-        missed = {"missed": True} if is_not_recorded(output) else {}
+        cache = {"cache": self._cache} if self._cache else {}
         step = step_fingerprint(*self._call)
         self._said.setdefault(step, {})["observation"] = output[:_LONGEST_TEXT]
-        self._write_span("call", self._call_start, code=status, name=self._call[0], step=step, **missed)
+        self._write_span("call", self._call_start, code=status, name=self._call[0], step=step, **cache)
 
     def end(self, outcome: str, error: BaseException | None = None) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
+from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
 
@@ -91,7 +92,7 @@ class Beat:
     num_tokens: int = 0
     api_calls: int = 0
     api_errors: int = 0
-    api_misses: int = 0  # calls that the response cache has no reply to
+    cache: CacheUse = field(default_factory=CacheUse)  # of those calls
     calls_in_flight: int = 0  # to APIs
     num_texts: int = 0  # generations without a constraint
     num_cut: int = 0  # of them, those that ended at the longest length
@@ -102,7 +103,7 @@ class Beat:
             self.num_tokens + other.num_tokens,
             self.api_calls + other.api_calls,
             self.api_errors + other.api_errors,
-            self.api_misses + other.api_misses,
+            self.cache + other.cache,
             self.calls_in_flight + other.calls_in_flight,
             self.num_texts + other.num_texts,
             self.num_cut + other.num_cut,

@@ -409,7 +409,7 @@ class Supervisor:
             num_tokens=counts.num_tokens,
             api_calls=counts.api_calls,
             api_errors=counts.api_errors,
-            api_misses=counts.api_misses,
+            cache=counts.cache,
             num_texts=counts.num_texts,
             num_cut=counts.num_cut,
         )

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError, StopRequested
+from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.replicas.limits import QueryClock, TimeIsUp, TimeLimitError, TimeLimits
 from evaluation.toolbench.inference.replicas.messages import Beat
+from evaluation.toolbench.virtual_api.replies import CacheMatch
 
 if TYPE_CHECKING:  # they import torch, which a replica without an engine of ours does without
     from evaluation.toolbench.inference.engine.request import (
@@ -73,7 +75,7 @@ class Meter:
         self._num_cut = 0
         self._api_calls = 0
         self._api_errors = 0
-        self._api_misses = 0
+        self._cache = CacheUse()
         self._calls_in_flight = 0
         self.engine_steps: Callable[[], int] | None = None
         self.engine_tokens: Callable[[], int] | None = None
@@ -90,13 +92,14 @@ class Meter:
         with self._lock:
             self._calls_in_flight += 1
 
-    def call_ended(self, *, is_error: bool, is_miss: bool = False) -> None:
+    def call_ended(self, *, is_error: bool, cache: CacheMatch | None = None) -> None:
+        """Count one; `cache` is what the server's cache had for it."""
         with self._lock:
             self._events += 1
             self._calls_in_flight -= 1
             self._api_calls += 1
             self._api_errors += is_error
-            self._api_misses += is_miss
+            self._cache += CacheUse.of(cache)
 
     def beat(self) -> Beat:
         steps = self.engine_steps() if self.engine_steps else 0
@@ -106,7 +109,7 @@ class Meter:
                 self.engine_tokens() if self.engine_tokens else self._num_tokens,
                 self._api_calls,
                 self._api_errors,
-                self._api_misses,
+                self._cache,
                 self._calls_in_flight,
                 self._num_texts,
                 self._num_cut,

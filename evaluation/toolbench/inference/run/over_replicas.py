@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluation.toolbench.inference.multi_gpu.gpu_memory import GpuMemory
+from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.cut_texts import warning_of
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.handle import Handle
@@ -128,7 +129,7 @@ class _Run:
         summary.exit_code_of_signal = self._interruption.exit_code
         summary.rates = status.rates
         summary.api_calls = sum(replica.api_calls for replica in status.replicas)
-        summary.api_misses = sum(replica.api_misses for replica in status.replicas)
+        summary.cache = CacheUse.total(replica.cache for replica in status.replicas)
 
     def _show(self, *, at_once: bool = False) -> None:
         if self._interruption.exit_code and self._display.is_live and not self._has_said_that_it_stops:

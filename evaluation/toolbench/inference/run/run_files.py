@@ -14,6 +14,7 @@ from typing import Any
 
 from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
+from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.event_history import read_history
 from evaluation.toolbench.inference.records.run_record import (
     ApiStatistics,
@@ -95,6 +96,7 @@ class RunFiles:
 
     def note(self, loaded: Mapping[int, Loaded], status: RunStatus, clock: RunClock) -> None:
         """Write run.json as it is now, for a run that is killed: it then has what was noted last."""
+        cache = CacheUse.total(replica.cache for replica in status.replicas)
         self._record = replace(
             self._so_far(loaded, clock),
             rates=status.rates,
@@ -102,7 +104,9 @@ class RunFiles:
             api=ApiStatistics(
                 calls=sum(replica.api_calls for replica in status.replicas),
                 errors=sum(replica.api_errors for replica in status.replicas),
-                not_recorded=sum(replica.api_misses for replica in status.replicas),
+                hits=cache.hits,
+                fuzzy_hits=cache.fuzzy_hits,
+                not_recorded=cache.misses,
             ),
         )
         self._write(self._record)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluation.toolbench.inference.records.answers import Outcome
+from evaluation.toolbench.inference.records.cache_use import CacheUse, misses_in_words
 from evaluation.toolbench.inference.records.rates import Rates
 from evaluation.toolbench.inference.run.failure_causes import FailureCauses
 
@@ -58,7 +59,7 @@ class RunSummary:
     causes: FailureCauses = field(default_factory=FailureCauses)  # of what failed now
     rates: Rates = field(default_factory=Rates)  # of this run, once it has ended
     api_calls: int = 0
-    api_misses: int = 0  # calls that the response cache has no reply to
+    cache: CacheUse = field(default_factory=CacheUse)  # of those calls
 
     @property
     def num_left(self) -> int:
@@ -79,11 +80,9 @@ class RunSummary:
         console.print(self._table())
         if self.earlier.total:
             console.print(f"{self.earlier.total} of them were done by earlier runs.")
-        if self.api_misses:
-            console.print(
-                f"{self.api_misses:,} of {self.api_calls:,} API calls ({self.api_misses / self.api_calls:.0%}) were "
-                "answered with an error because the response cache has no reply to them.",
-            )
+        misses = misses_in_words(self.api_calls, self.cache.misses)
+        if misses:
+            console.print(misses)
         if self.now.failed:
             failures = self.folder / "failures.json"
             console.print(f"Failures: {failures} (the same command tries them again)", markup=False)

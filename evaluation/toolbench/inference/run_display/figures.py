@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.rates import Rates
 from evaluation.toolbench.inference.run_display.status import RunStatus
 
@@ -53,8 +54,8 @@ class Figures:
         return sum(replica.api_errors for replica in self.status.replicas)
 
     @property
-    def api_misses(self) -> int:
-        return sum(replica.api_misses for replica in self.status.replicas)
+    def cache(self) -> CacheUse:
+        return CacheUse.total(replica.cache for replica in self.status.replicas)
 
 
 class Trend:

@@ -143,10 +143,12 @@ def _calls(figures: Figures, number: int) -> str:
 def _api(figures: Figures) -> list[str]:
     if not figures.status.are_conversations:
         return []
-    calls, errors, misses = figures.api_calls, figures.api_errors, figures.api_misses
+    calls, errors, cache = figures.api_calls, figures.api_errors, figures.cache
+    fuzzy = f" ({cache.fuzzy_hits:,} fuzzy)" if cache.fuzzy_hits else ""
     return [
         f"{calls:,} API call{'s' * (calls != 1)}",
-        f"{misses:,} not recorded ({misses / calls:.1%})" if misses else "",
+        f"{cache.hits:,} hits{fuzzy}" if cache.hits else "",
+        f"{cache.misses:,} not recorded ({cache.misses / calls:.1%})" if cache.misses else "",
         f"{errors:,} error{'s' * (errors != 1)}" + (f" ({errors / calls:.1%})" if errors else ""),
     ]
 

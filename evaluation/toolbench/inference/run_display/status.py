@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.rates import Rates, rates_of
 
 ReplicaState = Literal["loading", "running", "restarting", "ended", "failed"]
@@ -21,7 +22,7 @@ class ReplicaStatus:
     num_tokens: int = 0  # generated so far in this run
     api_calls: int = 0
     api_errors: int = 0
-    api_misses: int = 0  # calls that the response cache has no reply to
+    cache: CacheUse = field(default_factory=CacheUse)  # of those calls
     num_texts: int = 0  # generations without a constraint
     num_cut: int = 0  # of them, those that ended at the longest length
     gpu_memory: tuple[tuple[int, int], ...] = ()  # (used, total) bytes of each of its GPUs

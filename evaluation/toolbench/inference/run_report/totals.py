@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.event_history import Attempt, Call, History
 from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, GAVE_UP
 from evaluation.toolbench.inference.records.run_record import ApiStatistics, Tokens
@@ -52,10 +53,13 @@ def api_statistics(calls: Sequence[Call]) -> ApiStatistics:
     calls = [call for call in calls if call.name != FINISH_CALLS]
     seconds = sorted(call.seconds for call in calls)
     codes = Counter(call.code for call in calls)
+    cache = CacheUse.total(CacheUse.of(call.cache) for call in calls)
     return ApiStatistics(
         calls=len(calls),
         errors=sum(count for code, count in codes.items() if code not in (0, FINAL_ANSWER, GAVE_UP)),
-        not_recorded=sum(call.missed for call in calls),
+        hits=cache.hits,
+        fuzzy_hits=cache.fuzzy_hits,
+        not_recorded=cache.misses,
         seconds=round(sum(seconds), 3),
         median_s=quantile(seconds, 0.5),
         p95_s=quantile(seconds, 0.95),

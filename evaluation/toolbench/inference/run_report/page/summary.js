@@ -72,6 +72,7 @@ function showNotice(report) {
     notes.push(`${count(report.summary.skipped_lines, "line")} of the event log could not be read and were left out.`);
   }
   if (report.summary.cut_texts) notes.push(report.summary.cut_texts);
+  if (report.summary.misses) notes.push(report.summary.misses);
   byId("notice").hidden = !notes.length;
   byId("notice").textContent = notes.join(" ");
 }
@@ -105,6 +106,12 @@ function showRecord(report) {
       ...Object.entries(api.by_code).map(([code, number]) => [
         `${code} ${t(CODES[code] || "")}`, `${NUMBER.format(number)} (${percent(number, api.calls)})`,
       ]),
+      ...(api.hits + api.not_recorded ? [
+        [t("in the cache"), t("{hits} ({share}), {fuzzy} of them fuzzy", {
+          hits: NUMBER.format(api.hits), share: percent(api.hits, api.calls), fuzzy: NUMBER.format(api.fuzzy_hits),
+        })],
+        [t("not recorded"), `${NUMBER.format(api.not_recorded)} (${percent(api.not_recorded, api.calls)})`],
+      ] : []),
       ["time", `median ${duration(api.median_s)}, 95% within ${duration(api.p95_s)}, longest ${duration(api.max_s)}`],
     ]));
   }

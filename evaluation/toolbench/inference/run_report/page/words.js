@@ -27,7 +27,8 @@ const CHINESE = {
   "Their texts are not kept when a process is killed.": "进程被杀时，它们的文字不会保留。",
   "There is no query {key} in this report.": "报告中没有查询 {key}。", "previous and next query,": "上一个和下一个查询，", "back to the table": "返回表格",
   "(text of the query not recorded)": "（未记录查询文字）", "(no function)": "（没有函数）", "thought": "思考", "stopped here": "在此停止",
-  "reply": "返回", "reply with an error": "返回了错误", "not recorded": "缓存中没有", "no such function": "没有此函数", "bad arguments for Finish": "Finish 参数有误",
+  "reply": "返回", "reply with an error": "返回了错误", "not recorded": "缓存中没有", "in the cache": "缓存中有",
+  "{hits} ({share}), {fuzzy} of them fuzzy": "{hits}（{share}），其中 {fuzzy} 次为近似匹配", "no such function": "没有此函数", "bad arguments for Finish": "Finish 参数有误",
   "final answer": "最终答案", "gave up": "放弃", "timeout": "超时", "API not working": "API 不可用", "unauthorized": "未授权",
   "not subscribed": "未订阅", "too many requests": "请求过多", "rate limit": "频率限制", "error message": "错误信息", "request invalid": "请求无效",
 };

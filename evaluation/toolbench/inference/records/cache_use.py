@@ -1,0 +1,56 @@
+"""Counts how API calls found their replies in the server's cache, as its own header tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from evaluation.toolbench.virtual_api.replies import CacheMatch
+
+_MANY_MISSES = 0.1  # of the calls: from here on they are warned of
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """Calls by what the cache had; `hits` are all that it answered, `fuzzy_hits` those of them to other arguments
+    that mean the same. Servers without a cache tell of neither."""
+
+    hits: int = 0
+    fuzzy_hits: int = 0
+    misses: int = 0
+
+    def __add__(self, other: CacheUse) -> CacheUse:
+        return CacheUse(self.hits + other.hits, self.fuzzy_hits + other.fuzzy_hits, self.misses + other.misses)
+
+    @classmethod
+    def total(cls, uses: Iterable[CacheUse]) -> CacheUse:
+        return sum(uses, cls())
+
+    @classmethod
+    def of(cls, match: CacheMatch | None) -> CacheUse:
+        """Return the count of one call.
+
+        >>> CacheUse.of("fuzzy") + CacheUse.of("miss") + CacheUse.of(None)
+        CacheUse(hits=1, fuzzy_hits=1, misses=1)
+        """
+        return cls(int(match in ("hit", "fuzzy")), int(match == "fuzzy"), int(match == "miss"))
+
+
+def misses_in_words(num_calls: int, num_misses: int) -> str | None:
+    """Return a line on the calls that the cache has no reply to, a warning where they are many; None without any.
+
+    >>> misses_in_words(200, 1)
+    '1 of 200 API calls (0.5%) had no reply in the response cache and was answered with an error.'
+    """
+    if not num_misses:
+        return None
+    share = num_misses / num_calls
+    was = "was" if num_misses == 1 else "were"
+    digits = 0 if share >= _MANY_MISSES else 1
+    line = (
+        f"{num_misses:,} of {num_calls:,} API calls ({share:.{digits}%}) had no reply in the response cache and {was} "
+        "answered with an error"
+    )
+    if share < _MANY_MISSES:
+        return f"{line}."
+    return f"WARNING: {line}: these answers are not those of a complete cache."
