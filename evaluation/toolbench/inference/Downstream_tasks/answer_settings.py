@@ -28,7 +28,7 @@ DECISIVE = (
 )
 INDIFFERENT = (
     # Which queries, and what happens to the answers. Texts are compared with those in the answers themselves.
-    *("input_query_file", "output_answer_file", "replace_file", "limit", "query_ids"),
+    *("input_query_file", "output_answer_file", "replace_file", "limit", "query_ids", "shard"),
     *("overwrite", "mix_settings", "dry_run"),
     # Where things lie; what they hold is compared.
     *("data_dir", "tool_root_dir", "system_prompt_file"),
