@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.errors import DataError, EngineError, OutputError
 from evaluation.toolbench.inference.records.failures import FailureLog
+from evaluation.toolbench.inference.records.rates import Rates
 from evaluation.toolbench.inference.records.run_record import RunRecord, write_run_record
 from evaluation.toolbench.inference.run_report.__main__ import main
 from evaluation.toolbench.inference.run_report.html import build_page, json_for_html
@@ -249,3 +250,25 @@ def test_help_answers_without_loading_torch():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stderr
     assert "ANSWER_FOLDER" in done.stdout
+
+
+def test_a_run_has_the_rates_that_its_table_said_and_several_runs_those_of_all_their_time(folder):
+    def rates():
+        return report_data(folder)["summary"]["rates"]
+
+    assert rates() == {"tokens_per_s": 36.0, "queries_per_min": 24.0}
+    own = Rates(tokens_per_s=12.5, queries_per_min=7.5)
+    write_run_record(folder, RunRecord("run-1", "finished", 0.0, rates=own))
+    assert rates() == {"tokens_per_s": 12.5, "queries_per_min": 7.5}
+    with replica_log(folder, 0, run_id="run-2") as log:
+        run_query(folder, log, "13", [finish()])
+    assert rates()["queries_per_min"] != 7.5
+
+
+def test_a_run_in_which_everything_failed_has_no_queries_a_minute(tmp_path):
+    with replica_log(tmp_path, 0) as log:
+        for number in range(20):
+            with pytest.raises(EngineError), log.query(str(number), method="CoT@1", text="Too long?"):
+                log.time += 0.1
+                raise EngineError("the prompt is too long")
+    assert report_data(tmp_path)["summary"]["rates"]["queries_per_min"] == 0

@@ -15,7 +15,7 @@ from evaluation.toolbench.inference.Algorithms.base_search import base_search_me
 from evaluation.toolbench.inference.Downstream_tasks.answer_settings import answer_settings, mixed_settings
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller
 from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of, layout_for, sampling_of
-from evaluation.toolbench.inference.Downstream_tasks.config import DEFAULTS, RunConfig
+from evaluation.toolbench.inference.Downstream_tasks.config import DEFAULTS, LOCAL_BACKBONES, RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.functions import (
     ToolPackage,
@@ -259,11 +259,12 @@ class pipeline_runner:
         if self._check_first:
             self._check_api_server()
         self._layout = layout_for(self.config, num_queries)
-        if self._layout.reasons:
-            with contextlib.suppress(OSError):  # a terminal that was closed is no reason to end a run
-                print(self._layout.reasons, file=sys.stderr)
+        _say(self._layout.reasons)
         if not self._layout.is_in_parent:
             return None
+        where = ", ".join(self._layout.replicas[0].gpus) or "the CPU"
+        if self.config.model.backbone_model in LOCAL_BACKBONES and self.config.model.engine != "server":
+            _say(f"Loading {self.config.model.model_path} on {where} for {num_queries} queries")
         if not sys.stderr.isatty():
             disable_progress_bar()  # of loading: it moves the cursor
         seed_everything(self.config.model.seed)
@@ -281,3 +282,9 @@ class pipeline_runner:
             return None if query.api_list is None else self._tool_files.descriptions(query.api_list)
         except DataError:
             return None
+
+
+def _say(line: str) -> None:
+    if line:
+        with contextlib.suppress(OSError):  # a terminal that was closed is no reason to end a run
+            print(line, file=sys.stderr, flush=True)

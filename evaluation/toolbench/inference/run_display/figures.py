@@ -66,6 +66,8 @@ class Trend:
 
     def take(self, status: RunStatus) -> Figures:
         """Return the figures at `status`."""
+        if status.serving_s is None:  # rates are of the time after loading
+            return Figures(status)
         now = status.elapsed_s
         self._past.append((now, {replica.name: replica.num_tokens for replica in status.replicas}))
         # The first one kept is the last one that is old enough.

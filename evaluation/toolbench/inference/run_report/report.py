@@ -15,12 +15,12 @@ from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.records.cache_use import misses_in_words
 from evaluation.toolbench.inference.records.cut_texts import warning_of
 from evaluation.toolbench.inference.records.event_history import Attempt, History, read_history
-from evaluation.toolbench.inference.records.rates import rates_of
+from evaluation.toolbench.inference.records.rates import Rates, rates_of
 from evaluation.toolbench.inference.records.run_record import RunRecord, put_file, read_run_record
 from evaluation.toolbench.inference.run_report.answer_files import Answer, Failure, read_answers, read_failures
 from evaluation.toolbench.inference.run_report.html import build_page
 from evaluation.toolbench.inference.run_report.timeline import timelines
-from evaluation.toolbench.inference.run_report.totals import FINISH_CALLS, quantile, totals_of
+from evaluation.toolbench.inference.run_report.totals import FINISH_CALLS, Totals, quantile, totals_of
 from evaluation.toolbench.inference.run_report.trajectory import add_timings, attempt_trajectory, trajectory_json
 from evaluation.toolbench.virtual_api.own_answers import is_not_recorded
 
@@ -181,7 +181,7 @@ def _summary(queries: Sequence[Query], history: History, run: RunRecord | None, 
         "tokens": totals.tokens.generated,
         "prompt_tokens": totals.tokens.prompt,
         "serving_s": serving_s,
-        "rates": asdict(rates_of(num_ended=totals.num_ended, num_tokens=totals.tokens.generated, serving_s=serving_s)),
+        "rates": asdict(_rates(totals, history, run, serving_s)),
         "generation_s": totals.generation_s,
         "median_query_s": quantile(totals.query_seconds, 0.5),
         "p90_query_s": quantile(totals.query_seconds, 0.9),
@@ -190,6 +190,14 @@ def _summary(queries: Sequence[Query], history: History, run: RunRecord | None, 
         "tools": _tools(queries),
         "misses": misses_in_words(totals.api.calls, totals.api.not_recorded),
     }
+
+
+def _rates(totals: Totals, history: History, run: RunRecord | None, serving_s: float) -> Rates:
+    """The run's own where the folder has one run, which is what its display and its table said; else over all runs."""
+    run_ids = {session.run_id for session in history.sessions}
+    if run is not None and run_ids == {run.run_id} and run.rates != Rates():
+        return run.rates
+    return rates_of(num_ended=totals.num_ended, num_tokens=totals.tokens.generated, serving_s=serving_s)
 
 
 def _tools(queries: Sequence[Query]) -> list[dict[str, Any]]:
