@@ -268,7 +268,7 @@ def test_a_run_has_the_rates_that_its_table_said_and_several_runs_those_of_all_t
 def test_a_run_in_which_everything_failed_has_no_queries_a_minute(tmp_path):
     with replica_log(tmp_path, 0) as log:
         for number in range(20):
+            log.time += 0.1
             with pytest.raises(EngineError), log.query(str(number), method="CoT@1", text="Too long?"):
-                log.time += 0.1
                 raise EngineError("the prompt is too long")
     assert report_data(tmp_path)["summary"]["rates"]["queries_per_min"] == 0
