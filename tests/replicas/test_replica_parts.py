@@ -22,6 +22,7 @@ from evaluation.toolbench.inference.engine.request import (
     GenerationRequest,
     GenerationResult,
     HasKvCache,
+    KvUse,
 )
 from evaluation.toolbench.inference.errors import (
     ApiError,
@@ -37,7 +38,6 @@ from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.handle import environment_of
 from evaluation.toolbench.inference.replicas.layout import (
     ReplicaSpec,
-    conversations_in,
     cpu_layout,
     planned_layout,
 )
@@ -124,9 +124,7 @@ def test_more_replicas_than_the_memory_holds_are_refused_with_how_many_fit():
     assert caught.value.details == {"num_replicas": 9, "fitting": 3}
 
 
-def test_a_kv_cache_is_good_for_conversations_of_average_length_within_limits():
-    assert conversations_in(8192 * 10, 8192) == 81920 // 1900
-    assert conversations_in(100, 8192) == 1
+def test_unasked_a_replica_takes_no_more_than_its_steps_hold():
     assert ReplicaSpec(0, ("cuda:0",)).most_conversations == 128
     assert ReplicaSpec(0).most_conversations == 32
 
@@ -267,6 +265,9 @@ class RoomyEngine(Engine):
     def kv_tokens(self):
         return 5000
 
+    def kv_use(self):
+        return KvUse(used_tokens=0, repeated_preemptions=0)
+
 
 def test_a_replica_asks_its_engine_how_far_it_is_and_how_much_it_holds():
     replica, plain = Replica(ReplicaSpec(0)), Replica(ReplicaSpec(1))
@@ -274,9 +275,13 @@ def test_a_replica_asks_its_engine_how_far_it_is_and_how_much_it_holds():
     plain.watch.wrap(Engine())
     assert replica.watch.sees_steps
     assert replica.watch.meter.beat().progress == 7
-    assert replica.conversations(8192) == 5000 // (RoomyEngine.max_length // 2)
+    assert replica.watch.kv_tokens() == 5000
+    assert replica.watch.meter.beat().num_conversations == 0  # a number that was asked for stays what it is
+    first = replica.admit_by_use(8192)
+    assert 5000 // RoomyEngine.max_length <= first <= 5000 // (RoomyEngine.max_length // 4)
+    assert replica.watch.meter.beat().num_conversations == first
     assert not plain.watch.sees_steps
-    assert plain.conversations(8192) is None
+    assert plain.admit_by_use(8192) is None
     assert issubclass(PagedEngine, CountsSteps)
     assert issubclass(PagedEngine, HasKvCache)
 

@@ -233,7 +233,7 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add = _adder(parser, "run")
     add("--num_thread", type=auto_or_positive, metavar="N",
-        help=f"queries at once in each replica; auto: as many as its KV cache holds, at most {MAX_RUNNING} "
+        help=f"queries at once in each replica; auto: what its KV cache is expected to carry, at most {MAX_RUNNING} "
         f"({CPU_CONVERSATIONS} on the CPU); "
         "4 with --engine generate, which serves one request at a time, 32 with --engine server")
     add("--generation_timeout", type=seconds, metavar="S",

@@ -25,6 +25,7 @@ from evaluation.toolbench.inference.Downstream_tasks.one_query import Tools, run
 from evaluation.toolbench.inference.Downstream_tasks.query_calls import QueryCalls
 from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles, read_tools_json
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
 from evaluation.toolbench.inference.records.event_log import EventLog
 from evaluation.toolbench.inference.records.queries import Task
@@ -84,7 +85,8 @@ def query_work(replica: Replica, job: QueryJob) -> Iterator[Work]:
         _tool_package(config.tools),
         load_retriever(config.tools) if job.add_retrieval else None,
     )
-    num_threads = config.num_conversations(len(job.tasks), replica.conversations(config.model.max_sequence_length))
+    room = replica.admit_by_use(config.model.max_sequence_length) if config.num_thread == AUTO else None
+    num_threads = config.num_conversations(len(job.tasks), room)
     is_alone = num_threads == 1 and spec.visible_devices is None
     positions = {task.query_id: position for position, task in enumerate(job.tasks)}
     with (

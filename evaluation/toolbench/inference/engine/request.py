@@ -164,10 +164,22 @@ class CountsTokens(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class KvUse:
+    """The KV cache at one moment."""
+
+    used_tokens: int  # that pages are held for, by conversations that run or wait for their next request
+    repeated_preemptions: int  # so far, of sequences that lost their pages twice and drew nothing in between
+
+
 @runtime_checkable
 class HasKvCache(Protocol):
     """An engine whose own KV cache limits how many conversations it serves well."""
 
     def kv_tokens(self) -> int:
         """Return how many tokens the cache holds, over all conversations."""
+        ...
+
+    def kv_use(self) -> KvUse:
+        """Return what the cache is used for at this moment."""
         ...

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 class Expectation:
     """Says how many tokens a query has, by the workload of `benchmarks.conversations`, with lengths of real queries.
 
-    A conversation grows from about 550 tokens to `end_tokens`; at any moment those that run have `mean_tokens`.
+    A conversation grows from `start_tokens` to `end_tokens`; at any moment those that run have `mean_tokens`.
     """
 
+    start_tokens: int = 550
     mean_tokens: int = 1900
     end_tokens: int = 3400
     drawn_tokens: int = 510

@@ -2,8 +2,8 @@
 
 Reading order: `layout` and `choice` (which replica gets which GPUs), `messages` (what parent and replica say to
 each other), `ledger` (which item is where), `supervisor` (the parent's side) and `handle` (its hold on one
-replica); `child` (the main of a replica's process), `replica` (loads, runs items, reports), `watched_engine`
-and `limits` (what stands between the work and its engine), `memory_sampler`.
+replica); `child` (the main of a replica's process), `replica` (loads, runs items, reports), `watched_engine`,
+`limits`, `gate` and `admission` (what stands between the work and its engine), `memory_sampler`.
 
 A kind of run supplies three things. `run` and `Downstream_tasks.query_replica` are the first kind;
 tests/helpers/replica.py is the smallest.

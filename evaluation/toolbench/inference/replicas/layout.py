@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.memory_shares import CPU_KV_SHARE, HOST_SHARE, LOADING_SHARE
-from evaluation.toolbench.inference.multi_gpu.expectation import Expectation
 from evaluation.toolbench.inference.multi_gpu.units import GIB, gib
 
 if TYPE_CHECKING:  # they import torch, which a replica without a placed model does without
@@ -104,14 +103,6 @@ def num_loading(weight_bytes: int, num_replicas: int, host_bytes: int) -> int:
     (3, 2, 1)
     """
     return max(1, min(num_replicas, int(host_bytes * LOADING_SHARE) // max(weight_bytes, 1)))
-
-
-def conversations_in(kv_tokens: int, max_tokens: int) -> int:
-    """Return how many conversations of up to `max_tokens` a KV cache of `kv_tokens` is expected to hold.
-
-    A plan counts them likewise. If they all grow long, the engine lets the youngest wait.
-    """
-    return max(1, kv_tokens // Expectation().mean_of(max_tokens))
 
 
 def _planned_spec(number: int, replica: PlannedReplica) -> ReplicaSpec:

@@ -62,6 +62,11 @@ class QueryClock:
         if self.query_left_s() <= 0:
             raise TimeIsUp(_message("the query", "--query_timeout", self._limits.query_s))
 
+    def hold(self, seconds: float) -> None:
+        """Let the clock stand still for what was waited before a generation, which is nobody's fault."""
+        self._query_start += seconds
+        self._step_start += seconds
+
     def tightest(self) -> tuple[float, str]:
         """Return the seconds that a generation which begins now may take, and what to say when they are over."""
         now, limits = time.monotonic(), self._limits

@@ -96,6 +96,7 @@ class Beat:
     calls_in_flight: int = 0  # to APIs
     num_texts: int = 0  # generations without a constraint
     num_cut: int = 0  # of them, those that ended at the longest length
+    num_conversations: int = 0  # items at once from now on; 0: as many as it said when it had loaded
 
     def __add__(self, other: Beat) -> Beat:
         return Beat(
@@ -107,6 +108,7 @@ class Beat:
             self.calls_in_flight + other.calls_in_flight,
             self.num_texts + other.num_texts,
             self.num_cut + other.num_cut,
+            other.num_conversations,
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from evaluation.toolbench.inference.errors import ApiError, OutputError, ServerError, StopRequested
 from evaluation.toolbench.inference.records.problem import Problem
-from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, conversations_in
+from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
 from evaluation.toolbench.inference.replicas.messages import (
     Broken,
     Done,
@@ -53,16 +53,12 @@ class Replica:
                 fraction = shard.budget.num_bytes / shard.budget.gpu.total_bytes
                 torch.cuda.set_per_process_memory_fraction(fraction, index)
 
-    def conversations(self, max_tokens: int) -> int | None:
-        """Return how many conversations of up to `max_tokens` the engine's KV cache serves well.
+    def admit_by_use(self, max_tokens: int) -> int | None:
+        """Let the number of conversations of up to `max_tokens` follow the engine's KV cache; return the first number.
 
         None for an engine without a KV cache of its own.
         """
-        kv_tokens = self.watch.kv_tokens()
-        if kv_tokens is None or self.watch.engine is None:
-            return None
-        room = conversations_in(kv_tokens, min(max_tokens, self.watch.engine.max_length))
-        return min(room, self.spec.most_conversations)
+        return self.watch.admit_by_use(self.spec.most_conversations, max_tokens)
 
 
 @dataclass(frozen=True)
@@ -157,6 +153,7 @@ class ReplicaServer:
         while (message := self._line.receive()) is not None:
             if isinstance(message, Stop):
                 self._replica.stop.set()
+                self._replica.watch.open_gate()
                 with self._lock:
                     if not self._in_flight:
                         self._all_over.set()
@@ -164,6 +161,7 @@ class ReplicaServer:
                 return True
             with self._lock:
                 self._in_flight += 1
+            self._replica.watch.meter.item_began()
             name = f"query {message.item_id}"
             threading.Thread(target=self._run, args=(message.item_id,), name=name, daemon=True).start()
         return False
@@ -174,6 +172,7 @@ class ReplicaServer:
         except Exception as error:  # a result that cannot be sent; a connection that is gone raises nothing
             self._line.send(Failed(item_id, Problem.of(error)))
         finally:
+            self._replica.watch.meter.item_ended()
             with self._lock:
                 self._in_flight -= 1
                 if not self._in_flight and self._replica.stop.is_set():

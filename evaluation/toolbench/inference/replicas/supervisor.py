@@ -169,7 +169,8 @@ class Supervisor:
             replica = min(working, key=lambda each: len(self._ledger.held_by(each.spec.number)))
             number = replica.spec.number
             assert replica.loaded is not None
-            share = share_of(self._ledger.num_left, num_replicas, replica.loaded.num_conversations)
+            at_once = replica.beat.num_conversations or replica.loaded.num_conversations
+            share = share_of(self._ledger.num_left, num_replicas, at_once)
             if len(self._ledger.held_by(number)) >= share:
                 working.remove(replica)
                 continue

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError, StopRequested
 from evaluation.toolbench.inference.records.cache_use import CacheUse
+from evaluation.toolbench.inference.replicas.admission import Admission
+from evaluation.toolbench.inference.replicas.gate import Gate
 from evaluation.toolbench.inference.replicas.limits import QueryClock, TimeIsUp, TimeLimitError, TimeLimits
 from evaluation.toolbench.inference.replicas.messages import Beat
 from evaluation.toolbench.virtual_api.replies import CacheMatch
@@ -33,12 +36,13 @@ class TokenCounter(Protocol):
     def count_tokens(self, *, generated: int, prompt: int, was_cut: bool | None) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Query:
     """Whom the engine asks and tells about the generations of one query."""
 
     clock: QueryClock
     counter: TokenCounter | None
+    at_end: list[Callable[[], None]] = field(default_factory=list)
 
 
 _query_of_thread: ContextVar[_Query | None] = ContextVar("query_of_thread", default=None)
@@ -51,13 +55,16 @@ def watched_query(limits: TimeLimits, counter: TokenCounter | None = None) -> It
     Yields the query's clock, to be given to its search as a callback.
     """
     clock = QueryClock(limits)
-    token = _query_of_thread.set(_Query(clock, counter))
+    query = _Query(clock, counter)
+    token = _query_of_thread.set(query)
     try:
         yield clock
     except TimeIsUp as error:
         raise TimeLimitError(str(error)) from error
     finally:
         _query_of_thread.reset(token)
+        for end in query.at_end:
+            end()
 
 
 class Meter:
@@ -77,6 +84,8 @@ class Meter:
         self._api_errors = 0
         self._cache = CacheUse()
         self._calls_in_flight = 0
+        self._items_in_flight = 0
+        self.gate: Gate | None = None  # where the number of conversations follows the KV cache
         self.engine_steps: Callable[[], int] | None = None
         self.engine_tokens: Callable[[], int] | None = None
 
@@ -87,6 +96,14 @@ class Meter:
             self._num_tokens += num_tokens
             self._num_texts += was_cut is not None
             self._num_cut += bool(was_cut)
+
+    def item_began(self) -> None:
+        with self._lock:
+            self._items_in_flight += 1
+
+    def item_ended(self) -> None:
+        with self._lock:
+            self._items_in_flight -= 1
 
     def call_began(self) -> None:
         with self._lock:
@@ -103,6 +120,7 @@ class Meter:
 
     def beat(self) -> Beat:
         steps = self.engine_steps() if self.engine_steps else 0
+        number = self.gate.look(self._items_in_flight) if self.gate else 0
         with self._lock:
             return Beat(
                 self._events + steps,
@@ -113,6 +131,7 @@ class Meter:
                 self._calls_in_flight,
                 self._num_texts,
                 self._num_cut,
+                number,
             )
 
 
@@ -138,6 +157,8 @@ class WatchedEngine:
 
     def generate(self, request: GenerationRequest) -> GenerationResult:
         query = _query_of_thread.get()
+        if query is not None:
+            self._pass_gate(query)
         seconds, message = query.clock.tightest() if query else (float("inf"), "")
         future = self.inner.submit(request)
         timeout = None if seconds == float("inf") else max(seconds, 0.0)
@@ -168,6 +189,17 @@ class WatchedEngine:
         if not self._abandoned.done():
             self._abandoned.set_result(None)
 
+    def _pass_gate(self, query: _Query) -> None:
+        """Wait until the query may generate; its clock stands still meanwhile."""
+        gate = self._meter.gate
+        if gate is None:
+            return
+        if not query.at_end:
+            query.at_end.append(functools.partial(gate.leave, query))
+        query.clock.hold(gate.enter(query))
+        if self._abandoned.done():
+            raise StopRequested
+
     def _count_if_done(self, query: _Query | None, request: GenerationRequest, done: Future[GenerationResult]) -> None:
         if not done.cancelled() and done.exception() is None:
             self._count(query, request, done.result())
@@ -175,6 +207,8 @@ class WatchedEngine:
     def _count(self, query: _Query | None, request: GenerationRequest, result: GenerationResult) -> None:
         was_cut = result.finish_reason == "length" if request.constraint is None else None
         self._meter.generation_ended(len(result.token_ids), was_cut)
+        if query is not None and self._meter.gate is not None:
+            self._meter.gate.grew(query, len(request.prompt_ids) + len(result.token_ids))
         if query is not None and query.counter is not None:
             query.counter.count_tokens(generated=len(result.token_ids), prompt=len(request.prompt_ids), was_cut=was_cut)
 
@@ -207,6 +241,25 @@ class Watch:
             return True
         return isinstance(error, EngineError) and not isinstance(error, TimeLimitError) and _gpus_are_lost()
 
+    def admit_by_use(self, most: int, max_tokens: int) -> int | None:
+        """Let the number of conversations, at most `most`, follow the engine's KV cache; return the first number.
+
+        None, and nothing changes, for an engine without one of its own. No conversation exceeds `max_tokens`.
+        """
+        from evaluation.toolbench.inference.engine.request import HasKvCache
+
+        inner = self.engine.inner if self.engine else None
+        if not isinstance(inner, HasKvCache):
+            return None
+
+        def use() -> tuple[int, int]:
+            now = inner.kv_use()
+            return now.used_tokens, now.repeated_preemptions
+
+        admission = Admission(inner.kv_tokens(), most, min(max_tokens, inner.max_length))
+        self.meter.gate = Gate(admission, use)
+        return self.meter.gate.number
+
     def kv_tokens(self) -> int | None:
         """Return how many tokens the engine's KV cache holds; None for an engine without one of its own."""
         from evaluation.toolbench.inference.engine.request import HasKvCache
@@ -217,6 +270,12 @@ class Watch:
     def abandon(self) -> None:
         if self.engine is not None:
             self.engine.abandon()
+        self.open_gate()
+
+    def open_gate(self) -> None:
+        """Hold no conversation back any more."""
+        if self.meter.gate is not None:
+            self.meter.gate.open()
 
 
 def _gpus_are_lost() -> bool:

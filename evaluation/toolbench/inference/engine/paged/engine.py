@@ -47,6 +47,7 @@ from evaluation.toolbench.inference.engine.request import (
     Engine,
     GenerationRequest,
     GenerationResult,
+    KvUse,
     ScoringRequest,
     ScoringResult,
 )
@@ -207,6 +208,11 @@ class PagedEngine(Engine):
     def kv_tokens(self) -> int:
         """Return how many tokens the page pool holds."""
         return self._scheduler.pool.num_pages * self._scheduler.pool.page_size
+
+    def kv_use(self) -> KvUse:
+        """Return what the page pool is used for at this moment, as nearly as another thread can tell."""
+        pool, counts = self._scheduler.pool, self._scheduler.counts
+        return KvUse((pool.num_pages - pool.num_free) * pool.page_size, counts.repeated_preemptions)
 
     def counts(self) -> Counts:
         """What has been done so far, at the time of the call."""

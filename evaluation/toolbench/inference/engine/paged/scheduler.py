@@ -44,6 +44,7 @@ class Counts:
     drawn_tokens: int = 0
     generated_tokens: int = 0  # taken by the host: those that are part of a result, or will be
     preemptions: int = 0
+    repeated_preemptions: int = 0  # of sequences that had drawn nothing since the one before
     evictions: int = 0  # idle conversations that lost their pages
 
 
@@ -308,6 +309,8 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         """Take its pages; it starts again, in its turn, with whatever of them can still be found then."""
         self.counts.preemptions += 1
+        self.counts.repeated_preemptions += sequence.drawn_at_preemption == sequence.num_drawn
+        sequence.drawn_at_preemption = sequence.num_drawn
         self._release(sequence)
         self.pool.give_back(sequence.prefix.pages)
         sequence.prefix = Prefix()
