@@ -17,6 +17,7 @@ from typing import Any
 
 from evaluation.toolbench.inference.errors import EngineError
 from evaluation.toolbench.inference.records.failures import FailureLog
+from evaluation.toolbench.inference.records.json_lines import JsonLines
 from evaluation.toolbench.inference.records.run_record import (
     GpuRecord,
     ReplicaRecord,
@@ -45,28 +46,34 @@ class RealQuery:
     query_id: str
     text: str
     apis: Sequence[Mapping[str, Any]]
+    test_set: str
 
 
 def real_queries(folder: Path, number: int) -> list[RealQuery]:
     """`number` queries of `folder`/solvable_queries; where there are fewer, further ones with others' tools."""
     records = [
-        record
+        (record, path.stem)
         for path in sorted((folder / "solvable_queries" / "test_instruction").glob("*.json"))
         for record in json.loads(path.read_text(encoding="utf-8"))
     ]
     queries = {
-        str(each["query_id"]): RealQuery(str(each["query_id"]), each["query"], each["api_list"]) for each in records
+        str(each["query_id"]): RealQuery(str(each["query_id"]), each["query"], each["api_list"], test_set)
+        for each, test_set in records
     }
     rng = random.Random(0)
     known = list(queries.values())
     while len(queries) < number:
-        query = RealQuery(str(200_000 + len(queries)), rng.choice(known).text, rng.choice(known).apis)
+        like = rng.choice(known)
+        query = RealQuery(str(200_000 + len(queries)), like.text, rng.choice(known).apis, like.test_set)
         queries[query.query_id] = query
     return list(queries.values())[:number]
 
 
-def make_folder(folder: Path, queries: Sequence[RealQuery], *, method: str) -> None:
-    """Write answers, events, failures and run.json of a run over `queries`, each the same in every call."""
+def make_folder(folder: Path, queries: Sequence[RealQuery], *, method: str, variant: int = 0) -> None:
+    """Write answers, events, failures and run.json of a run over `queries`, each the same in every call.
+
+    Runs of different variants begin a query alike and go different ways after some steps.
+    """
     words = sorted({word for query in queries for word in query.text.split()})
     failures = FailureLog(folder, method)
     for replica in range(NUM_REPLICAS):
@@ -76,7 +83,7 @@ def make_folder(folder: Path, queries: Sequence[RealQuery], *, method: str) -> N
             for query in queries[replica::NUM_REPLICAS]:
                 slot = min(range(CONVERSATIONS), key=clocks.__getitem__)
                 log.time = clocks[slot]
-                _run(folder, log, query, words, method, failures)
+                _run(folder, log, query, words, method, failures, variant)
                 clocks[slot] = log.time + 0.01
             log.time = max(clocks)
             _sample_memory(log, gpu, log.time)
@@ -84,11 +91,11 @@ def make_folder(folder: Path, queries: Sequence[RealQuery], *, method: str) -> N
 
 
 def _run(
-    folder: Path, log: SimulatedLog, query: RealQuery, words: list[str], method: str, failures: FailureLog
+    folder: Path, log: SimulatedLog, query: RealQuery, words: list[str], method: str, failures: FailureLog, variant: int
 ) -> None:
     rng = random.Random(query.query_id)
     fails = rng.random() < _FAILING
-    moves = _conversation(rng, query, words, tries=rng.choice((1, 1, 2, 3)) if method.startswith("DFS") else 1)
+    moves = _conversation(rng, query, words, rng.choice((1, 1, 2, 3)) if method.startswith("DFS") else 1, variant)
     try:
         run_query(
             folder, log, query.query_id, _until_it_fails(moves) if fails else moves, query=query.text, method=method
@@ -102,9 +109,12 @@ def _until_it_fails(moves: Iterator[Move]) -> Iterator[Move]:
     raise EngineError("the prompt has 8,301 tokens, and this engine takes at most 8,192: shorten it")
 
 
-def _conversation(rng: random.Random, query: RealQuery, words: list[str], tries: int) -> Iterator[Move]:
+def _conversation(rng: random.Random, query: RealQuery, words: list[str], tries: int, variant: int) -> Iterator[Move]:
+    same_steps = random.Random(f"{variant} {query.query_id}").randrange(6) if variant else None
     for attempt in range(tries):
-        for _ in range(rng.choice((1, 2, 3, 3, 4, 4, 4, 5, 5, 5))):
+        for step in range(rng.choice((1, 2, 3, 3, 4, 4, 4, 5, 5, 5))):
+            if step == same_steps:
+                rng.seed(f"{variant} {query.query_id}")
             yield _move(rng, rng.choice(query.apis), words)
         if attempt + 1 < tries or rng.random() < _GIVING_UP:
             yield finish(GIVE_UP, thought=_prose(rng, words, 30))
@@ -146,6 +156,33 @@ def _response(rng: random.Random, template: Any, words: list[str]) -> Any:
 
 def _prose(rng: random.Random, words: list[str], length: int) -> str:
     return " ".join(rng.choices(words, k=length))
+
+
+def make_verdicts(folder: Path, stem: str, queries: Sequence[RealQuery], *, repeats: int, variant: int = 0) -> None:
+    """Write what a judge with reasons would have left of a scoring: `<stem>_verdicts.jsonl` and `<stem>.json`."""
+    words = sorted({word for query in queries for word in query.text.split()})
+    log = JsonLines(folder / f"{stem}_verdicts.jsonl")
+    statuses: dict[str, dict[str, Any]] = {}
+    for query in queries:
+        rng = random.Random(f"{variant} {query.query_id}")
+        likely = rng.random()
+        said = {repeat: "Solved" if rng.random() < likely else "Unsolved" for repeat in range(repeats)}
+        for repeat, verdict in said.items():
+            log.append(
+                {
+                    "query_id": query.query_id,
+                    "repeat": repeat,
+                    "check": "check_answer_status",
+                    "verdict": verdict,
+                    "reason": _prose(rng, words, 30),
+                    "prompt_sha256": "f9fc6101cdda",
+                    "model": "judge-70b",
+                    "seed": repeat,
+                }
+            )
+        statuses[query.query_id] = {"is_solved": {str(repeat): f"AnswerStatus.{each}" for repeat, each in said.items()}}
+    log.close()
+    (folder / f"{stem}.json").write_text(json.dumps(statuses), encoding="utf-8")
 
 
 def _sample_memory(log: SimulatedLog, gpu: str, end: float) -> None:

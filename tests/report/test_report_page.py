@@ -356,7 +356,9 @@ def test_a_keyboard_goes_on_from_where_it_was(page):
 
 
 def test_what_was_chosen_is_in_the_address_and_is_there_again(page, report):
-    page.js("search.value = 'question', deep.checked = true, table.outcome = 'answered', table.sortBy(COLUMNS[6])")
+    page.js(
+        "search.value = 'question', deep.checked = true, table.outcome = 'answered', table.sortBy(table.columns[6])"
+    )
     page.js("document.getElementById('theme').click()")
     page.wait_for("location.search.includes('sort') && document.querySelector('#rows td.id')?.textContent === '149'")
     chosen, shown, theme = page.js("location.search"), ids(page), page.js("document.documentElement.dataset.theme")
@@ -448,11 +450,11 @@ def test_a_failed_query_shows_what_its_model_said(page):
 
 def test_what_is_found_can_be_taken_along_as_a_table(page):
     page.js("search.value = 'broken', table.update()")
-    head, line = page.js("csvOf(table.found)").strip().split("\r\n")
+    head, line = page.js("csvOf(table.csvTable(table.found))").strip().split("\r\n")
     assert head.startswith("id,method,outcome,query,")
     assert line.startswith('"201","CoT@1","failed","Broken?"')
     odd = json.dumps([{"id": "=1+1", "query": 'say "hi"'}])
-    line = page.js(f"csvOf({odd})").split("\r\n")[1]
+    line = page.js(f"csvOf(table.csvTable({odd}))").split("\r\n")[1]
     assert line.startswith('"\'=1+1",,,"say ""hi"""')
 
 

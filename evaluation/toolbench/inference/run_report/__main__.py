@@ -11,10 +11,12 @@ from evaluation.toolbench.inference.command_line import OneLineParser, called_as
 from evaluation.toolbench.inference.errors import ToolGenError
 
 REPORT_FILE = "report.html"
+COMPARISON_FILE = "comparison.html"
 
 _EXAMPLES = """
 toolgen report outputs/demo/demo_queries
 toolgen report data/answer/ToolGen-Llama-3-8B/G3_instruction --output ~/g3.html
+toolgen report data/answer/ToolGen-Llama-3-8B data/answer/my-checkpoint --output ~/both.html
 """
 
 
@@ -22,9 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 when the report is written (its path is printed), 2 when it could not be made."""
     arguments = make_parser().parse_args(argv)
     try:
-        from evaluation.toolbench.inference.run_report.report import write_report
+        if len(arguments.answer_folders) > 1:
+            from evaluation.toolbench.inference.run_report.comparison import write_comparison
 
-        path = write_report(arguments.answer_folder, arguments.output)
+            path = write_comparison(arguments.answer_folders, arguments.output, arguments.scores)
+        else:
+            from evaluation.toolbench.inference.run_report.report import write_report
+
+            path = write_report(arguments.answer_folders[0], arguments.output)
     except ToolGenError as error:
         if os.environ.get("TOOLGEN_TRACEBACK") == "1":
             raise
@@ -40,11 +47,31 @@ def make_parser() -> OneLineParser:
         examples=_EXAMPLES,
         description="Make one self-contained HTML page of a folder of answers: a summary, timelines, and every "
         "query's trajectory. It opens from disk and loads nothing. Folders without events or run.json, of an older "
-        "version or of another program, give a page without timelines.",
+        "version or of another program, give a page without timelines.\n\nOf two or more folders, make a page that "
+        "compares them: tests over the queries that they have in common, each query's trajectories side by side, and "
+        "what judges said of the answers.",
     )
-    parser.add_argument("answer_folder", type=Path, metavar="ANSWER_FOLDER", help="folder of <id>_<method>.json files")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help=f"where to write it (default: {REPORT_FILE} in that folder)"
+        "answer_folders",
+        type=Path,
+        nargs="+",
+        metavar="ANSWER_FOLDER",
+        help="folder of <id>_<method>.json files; two or more are compared, then also folders above several sets",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"where to write it (default: {REPORT_FILE}, of a comparison {COMPARISON_FILE}, in the first folder)",
+    )
+    parser.add_argument(
+        "--scores",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="of a comparison: what eval_pass_rate had as --save_path, one folder for all runs or one for each "
+        "(default: looked for beside the answers and in ../../results/pass_rate)",
     )
     return parser
 

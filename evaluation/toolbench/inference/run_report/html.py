@@ -39,22 +39,26 @@ RUN_PAGE = Page(
     [
         ASSETS / name
         for name in (
-            "words.js",
-            "state.js",
-            "dom.js",
-            "plots.js",
-            "summary.js",
-            "table.js",
-            "texts.js",
-            "trajectory.js",
-            "main.js",
+            *("words.js", "state.js", "dom.js", "plots.js", "summary.js", "table.js", "run_table.js"),
+            *("texts.js", "trajectory.js", "query.js", "main.js"),
+        )
+    ],
+)
+COMPARISON_PAGE = Page(
+    ASSETS / "compare" / "template.html",
+    [ASSETS / "report.css", ASSETS / "compare" / "compare.css"],
+    [
+        ASSETS / name
+        for name in (
+            *("words.js", "compare/words.js", "state.js", "dom.js", "table.js", "texts.js", "trajectory.js"),
+            *("compare/pair.js", "compare/overview.js", "compare/table.js", "compare/query.js", "main.js"),
         )
     ],
 )
 
 
 def build_page(data: Mapping[str, Any], title: str, page: Page = RUN_PAGE) -> str:
-    """Build the whole page, showing `data` (see `report.report_data`)."""
+    """Build the whole page, showing `data` (see `report.report_data`, `comparison.comparison_data`)."""
     style, script = ("".join(path.read_text(encoding="utf-8") for path in each) for each in (page.styles, page.scripts))
     slots = {
         "title": html.escape(title),

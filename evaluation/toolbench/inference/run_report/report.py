@@ -100,7 +100,7 @@ def queries_of(answers: Sequence[Answer], failures: Sequence[Failure], history: 
         if method and (query_id, method) not in queries:
             of_query, failure = attempts.get((query_id, method), []), failed.get((query_id, method))
             queries[query_id, method] = _unanswered(query_id, method, of_query, failure)
-    ordered = sorted(queries.values(), key=lambda query: (_natural(query.answer.query_id), query.answer.method))
+    ordered = sorted(queries.values(), key=lambda query: (natural(query.answer.query_id), query.answer.method))
     has_twins = len({query_id for query_id, _ in queries}) < len(queries)
     for query in ordered:
         query.key = f"{query.answer.query_id}_{query.answer.method}" if has_twins else query.answer.query_id
@@ -122,7 +122,7 @@ def _unanswered(query_id: str, method: str, attempts: list[Attempt], failure: Fa
     return Query(answer, attempts, failure)
 
 
-def _natural(query_id: str) -> tuple[int, int, str]:
+def natural(query_id: str) -> tuple[int, int, str]:
     """Sort numbers by their value and before other ids."""
     return (0, int(query_id), "") if query_id.isdecimal() else (1, 0, query_id)
 

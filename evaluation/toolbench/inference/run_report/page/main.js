@@ -5,30 +5,28 @@ const trajectories = new Trajectories(report);
 const asked = readState();
 if (asked.theme === "dark" || asked.theme === "light") document.documentElement.dataset.theme = asked.theme;
 language = (asked.lang || navigator.language || "").startsWith("zh") ? "zh" : "en";
-const table = new QueryTable(report, trajectories);
+const table = makeTable(report, trajectories);
 let overviewScroll = 0;
 draw();
 
 /** Everything but the rows and the query that is open, in the reader's language. */
 function draw() {
   translatePage();
-  showSummary(report);
-  showTimelines(report);
-  showHistograms(report.rows);
+  showOverview(report);
 }
 
 /** The row and step number that the address names; the row is undefined on the overview. */
 function addressed() {
   const address = location.hash.slice(1);
   const slash = address.lastIndexOf("/");
-  const isStep = slash > 0 && /^\d+$/.test(address.slice(slash + 1));
+  const isStep = slash > 0 && /^[A-Z]?\d+$/.test(address.slice(slash + 1));
   let key = isStep ? address.slice(0, slash) : address;
   try {
     key = decodeURIComponent(key);
   } catch {
     // A stray % in a hand-written address: taken as it is.
   }
-  return { key, step: isStep ? Number(address.slice(slash + 1)) : null, row: report.rows.find((row) => row.key === key) };
+  return { key, step: isStep ? address.slice(slash + 1) : null, row: report.rows.find((row) => row.key === key) };
 }
 
 async function follow() {
@@ -61,6 +59,11 @@ async function follow() {
     page.querySelector(".question").focus({ preventScroll: true });
   }
   if (step) showStep(step);
+}
+
+function redrawQuery() {
+  byId("query").dataset.key = "";
+  follow();
 }
 
 function neighboursOf(row) {
@@ -106,8 +109,7 @@ byId("language").addEventListener("click", () => {
   draw();
   table.translate();
   table.update();
-  byId("query").dataset.key = "";
-  follow();
+  redrawQuery();
 });
 addEventListener("hashchange", follow);
 addEventListener("keydown", onKey);

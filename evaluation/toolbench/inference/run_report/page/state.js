@@ -1,6 +1,6 @@
 // What the reader has chosen, in the page's address: kept when it is loaded again, and when it is sent to somebody.
 
-const STATE_KEYS = ["q", "deep", "outcome", "sort", "theme", "lang"];
+const STATE_KEYS = ["q", "deep", "outcome", "sort", "theme", "lang", "left", "right", "set", "show", "by"];
 
 function readState() {
   const asked = new URLSearchParams(location.search);

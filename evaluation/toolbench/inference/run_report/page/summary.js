@@ -1,5 +1,11 @@
 // What the run was and what came of it, in a few numbers; the record behind them folded away.
 
+function showOverview(report) {
+  showSummary(report);
+  showTimelines(report);
+  showHistograms(report.rows);
+}
+
 function showSummary(report) {
   const { summary, run, timelines } = report;
   const notBegun = Math.max(0, summary.left - (summary.outcomes.unfinished || 0)); // these have no row
