@@ -18,6 +18,7 @@ import json
 import statistics
 import sys
 import time
+from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -105,9 +106,9 @@ class Bench:
     """A scheduler and a runner over a thin model in `num_stages`, with `conversations` to serve."""
 
     def __init__(self, device: torch.device, num_stages: int, conversations: int, work: str, args: Any) -> None:
-        model = _thin_model(device, num_stages, args.layers)
-        _, layers = attach(model)
         starts = [args.layers * stage // num_stages for stage in range(num_stages)]
+        model = _thin_model(device, starts, args.layers)
+        _, layers = attach(model)
         num_pages = conversations * (_CONTEXT // 2 // _PAGE_SIZE) + 256
         cache = KvCache(layers, num_pages, _PAGE_SIZE)
         limits = Limits.of(num_stages, max_running=max(8, conversations), max_prefill_tokens=None)
@@ -219,8 +220,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _thin_model(device: torch.device, num_stages: int, num_layers: int) -> PreTrainedModel:
-    """A Llama whose layers are small, in stages of equal size over the GPUs that there are."""
+def places_of_layers(starts: Sequence[int], num_layers: int, num_gpus: int) -> list[int]:
+    """The GPU of each layer: a stage begins at each of `starts`, and none lies on two of them.
+
+    >>> places_of_layers([0, 1, 3], 5, num_gpus=2)
+    [0, 1, 1, 1, 1]
+    """
+    return [min(bisect_right(starts, layer) - 1, num_gpus - 1) for layer in range(num_layers)]
+
+
+def _thin_model(device: torch.device, starts: Sequence[int], num_layers: int) -> PreTrainedModel:
+    """A Llama whose layers are small, its stages over the GPUs that there are."""
     config = LlamaConfig(
         vocab_size=_VOCAB_SIZE,
         hidden_size=64,
@@ -233,10 +243,8 @@ def _thin_model(device: torch.device, num_stages: int, num_layers: int) -> PreTr
     model: Any = LlamaForCausalLM(config).eval()
     if device.type == "cpu":
         return model  # type: ignore[no-any-return]
-    places = [
-        torch.device("cuda", min(index * num_stages // num_layers, torch.cuda.device_count() - 1))
-        for index in range(num_layers)
-    ]
+    gpus = places_of_layers(starts, num_layers, torch.cuda.device_count())
+    places = [torch.device("cuda", gpu) for gpu in gpus]
     model = model.bfloat16().to(places[0])
     if places[-1] != places[0]:  # `attach` runs the whole model once, which then needs accelerate's hooks
         places_of = {"model.embed_tokens": places[0], "model.rotary_emb": places[0]}
