@@ -9,8 +9,9 @@ what a random model says.
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,16 +76,25 @@ def make_conversation(number: int, *, vocab_size: int, seed: int = 0, layout: La
     return Conversation(f"{seed}-{number}", opening, tuple(steps))
 
 
-def play(conversation: Conversation, generate: Callable[[Generation], Sequence[int]]) -> None:
-    """Asks `generate` for each generation of the conversation, one after another."""
+def turns(conversation: Conversation) -> Generator[Generation, Sequence[int], None]:
+    """Yields each generation of the conversation, and is sent the tokens that it brings."""
     history = conversation.opening
     for step in conversation.steps:
-        thought = tuple(generate(_ask("thought", history)))
+        thought = tuple((yield _ask("thought", history)))
         live = history + thought + step.hint
-        action = tuple(generate(_ask("action", live)))
+        action = tuple((yield _ask("action", live)))
         live += action + step.documentation
-        arguments = tuple(generate(_ask("arguments", live)))
+        arguments = tuple((yield _ask("arguments", live)))
         history += thought + step.hint_in_history + action + step.documentation + arguments + step.observation
+
+
+def play(conversation: Conversation, generate: Callable[[Generation], Sequence[int]]) -> None:
+    """Asks `generate` for each generation of the conversation, one after another."""
+    asked = turns(conversation)
+    with contextlib.suppress(StopIteration):
+        generation = next(asked)
+        while True:
+            generation = asked.send(generate(generation))
 
 
 def longest_conversation() -> int:

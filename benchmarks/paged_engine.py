@@ -64,6 +64,7 @@ VARIANTS = {
     "uncompiled": Variant("paged", {"compile_layers": False, "capture_at_start": True}),
     "separate": Variant("paged", {"join_linears": False, "capture_at_start": True}),
     "small-steps": Variant("paged", {"max_prefill_tokens": 192, "capture_at_start": True}),
+    "medium-steps": Variant("paged", {"max_prefill_tokens": 448, "capture_at_start": True}),
     "large-steps": Variant("paged", {"max_prefill_tokens": 768, "capture_at_start": True}),
     "eager": Variant("paged", {"use_graphs": False}),
     "in-turn": Variant("paged", {"overlap": False, "capture_at_start": True}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +22,7 @@ from tests.helpers.scheduler import PretendDevice
 
 LARGEST_STEP = DECODE_ROWS[-1]
 PROMPT_PER_DRAWN = 4.2  # tokens, in the agents' workload
+DRAWING_STEPS = 34 / 36  # of a generation: it draws 34 tokens, and reads its prompt in two steps
 
 
 @given(st.integers(0, 2 * LARGEST_STEP), st.integers(1, 8))
@@ -30,7 +33,21 @@ def test_more_conversations_never_get_fewer_prompt_tokens_and_always_some(runnin
 
 @given(st.integers(1, LARGEST_STEP), st.integers(1, 8))
 def test_those_who_decode_do_not_outrun_the_reading_of_what_comes_next(running, num_batches):
-    assert prompt_tokens_for(running, num_batches) >= PROMPT_PER_DRAWN * running / num_batches
+    decoding = DRAWING_STEPS * running / num_batches  # the others read
+    assert prompt_tokens_for(running, num_batches) >= PROMPT_PER_DRAWN * decoding
+
+
+@given(st.integers(1, LARGEST_STEP), st.integers(2, 8))
+def test_a_batch_of_several_reads_about_what_its_rows_need(running, num_batches):
+    rows = -(-_table_entry(running) // num_batches)
+    needed = PROMPT_PER_DRAWN * rows + mixed_decode_rows(rows)
+    whole_step = prompt_tokens_for(running, num_batches) + mixed_decode_rows(rows)
+    assert whole_step <= max(256, mixed_tokens(math.ceil(needed)))
+
+
+def _table_entry(running: int) -> int:
+    """The numbers of sequences at which the prompt tokens change."""
+    return next(size for size in (64, 96, 128, 192, 256) if running <= size)
 
 
 @given(st.integers(1, LARGEST_STEP), st.integers(1, 8))

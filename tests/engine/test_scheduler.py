@@ -272,6 +272,52 @@ def test_idle_conversations_that_are_wanted_again_make_way_last_and_the_last_wan
     assert left == [{"a", "b", "c"}, {"a", "b"}, {"b"}]
 
 
+def test_conversations_that_are_spared_for_a_while_are_those_that_have_just_answered_or_are_wanted():
+    store = PrefixStore(PagePool(8, 4))
+    for now, name in enumerate("abcd"):
+        store.keep(name, [], Prefix(), now=now)
+    while store.evict_one(spare="a", wanted=["b"], before=3):
+        pass
+    assert [name for name in "abcd" if store.holds(name)] == ["a", "b", "d"]
+
+
+def almost_full() -> tuple[Scheduler, PretendDevice, Sequence]:
+    """Two sequences run, a conversation has just answered, and of the other pages there are no 25."""
+    scheduler = Scheduler(PagePool(38, 16), Limits())
+    device = PretendDevice(scheduler, VOCAB_SIZE)
+    for number in (0, 1):
+        scheduler.add(Sequence(number, GenerationRequest([number] * 8, 150, TokenSet([])), 150))
+    answered = sequence(2, [2] * 160, 1, "answered")
+    scheduler.add(answered)
+    while not scheduler.store.holds("answered"):
+        step(scheduler, device)
+    return scheduler, device, answered
+
+
+def test_a_newcomer_waits_a_while_for_pages_of_a_conversation_that_has_just_answered():
+    scheduler, device, _ = almost_full()
+    newcomer = sequence(3, [4] * 400, 1)
+    scheduler.add(newcomer)
+    for _ in range(20):
+        step(scheduler, device)
+    assert scheduler.store.holds("answered")
+    assert not newcomer.has_begun
+    for _ in range(80):
+        step(scheduler, device)
+    assert newcomer.has_begun
+    assert not scheduler.store.holds("answered")
+
+
+def test_one_that_has_its_pages_overtakes_one_that_waits_for_some_and_others_do_not():
+    scheduler, device, answered = almost_full()
+    large, small = sequence(3, [4] * 400, 1), sequence(4, [5] * 4, 1)
+    back = sequence(5, [*answered.token_ids, 1], 1, "answered")
+    for newcomer in (large, small, back):
+        scheduler.add(newcomer)
+    step(scheduler, device)
+    assert [newcomer.has_begun for newcomer in (large, small, back)] == [False, False, True]
+
+
 def test_after_a_failed_step_its_sequences_run_one_at_a_time():
     scheduler = Scheduler(PagePool(20, 4), Limits())
     device = PretendDevice(scheduler, VOCAB_SIZE)

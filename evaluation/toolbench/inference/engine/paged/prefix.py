@@ -31,6 +31,7 @@ class Prefix:
 class _Idle:
     token_ids: list[int]
     prefix: Prefix
+    since: int  # steps that had been launched by then
 
 
 class PrefixStore:
@@ -42,6 +43,10 @@ class PrefixStore:
 
     def __len__(self) -> int:
         return len(self._idle)
+
+    def holds(self, conversation_id: str | None) -> bool:
+        """Whether the conversation is idle and has its pages."""
+        return conversation_id in self._idle
 
     def match(self, conversation_id: str | None, prompt_ids: Sequence[int], names: Sequence[bytes]) -> Prefix:
         """The longest stored beginning of `prompt_ids`, at least one token short of it. Nothing is held yet.
@@ -95,10 +100,13 @@ class PrefixStore:
             self._pool.name(prefix.pages[index], names[index])
         prefix.num_named = max(prefix.num_named, num_full)
 
-    def keep(self, conversation_id: str, token_ids: list[int], prefix: Prefix) -> None:
-        """Take over the pages of a sequence that has finished; `token_ids` are those that `prefix` holds."""
+    def keep(self, conversation_id: str, token_ids: list[int], prefix: Prefix, *, now: int = 0) -> None:
+        """Take over the pages of a sequence that has finished; `token_ids` are those that `prefix` holds.
+
+        `now` counts steps: it says how long the conversation has been idle.
+        """
         self.end(conversation_id)
-        idle = _Idle(token_ids, prefix)
+        idle = _Idle(token_ids, prefix, now)
         self._truncate(idle, len(token_ids))
         self._idle[conversation_id] = idle
 
@@ -108,14 +116,18 @@ class PrefixStore:
         if idle is not None:
             self._pool.give_back(idle.prefix.pages)
 
-    def evict_one(self, spare: str | None, *, wanted: Sequence[str] = ()) -> bool:
+    def evict_one(self, spare: str | None, *, wanted: Sequence[str] = (), before: int | None = None) -> bool:
         """Give back the pages of a conversation that is idle, `spare` excepted; False when there is none.
 
         The one that has been idle longest comes first. Those `wanted` again, in that order, come after the others,
-        and the one wanted last before those wanted sooner.
+        and the one wanted last before those wanted sooner. With `before`, only those that are not wanted and have been
+        idle since an earlier step.
         """
         soon = set(wanted)
-        victims = [*(name for name in self._idle if name not in soon), *reversed(wanted)]
+        victims = [
+            name for name, idle in self._idle.items() if name not in soon and (before is None or idle.since < before)
+        ]
+        victims += reversed(wanted) if before is None else []
         for conversation_id in victims:
             if conversation_id != spare and conversation_id in self._idle:
                 self.end(conversation_id)

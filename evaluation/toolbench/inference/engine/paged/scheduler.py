@@ -12,10 +12,12 @@ share the model, the running sequences are divided over several batches, and eac
 on its way: `plan(batch)`. A plan that could not be launched is simply forgotten: what it took stays with
 the sequences, and the next plan repeats the work.
 
-Order of arrival is the order of service. A sequence joins when its whole prompt has pages; when a
-running one needs a page and none is free, idle conversations lose theirs first (the longest idle one
-before others), then the youngest running sequence, which starts again later. So the oldest sequence
-always moves on, and since any one sequence fits the pool alone, every sequence ends.
+Order of arrival is the order of service. A sequence joins when its whole prompt has pages; for those it
+waits a while rather than take them from a conversation that has just answered and will be back, and is
+overtaken by those that have theirs. When a running one needs a page and none is free, idle conversations
+lose theirs first (the longest idle one before others), then the youngest running sequence, which starts
+again later. So the oldest sequence always moves on, and since any one sequence fits the pool alone, every
+sequence ends.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from evaluation.toolbench.inference.engine.paged.plan import Plan, StepRow
 from evaluation.toolbench.inference.engine.paged.prefix import Prefix, PrefixStore
 from evaluation.toolbench.inference.engine.paged.sequence import Sequence
 
+_PATIENCE = 64  # steps of each batch that a sequence waits before it takes pages of those that have just answered
 _CALM_STEPS = 1000  # without an out-of-memory error, after which steps may be twice as large again
 _TOKENS_LIKE_ONE = 40  # stored tokens whose reading costs what reading one new prompt token does; see `_load`
 
@@ -84,6 +87,7 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """A new sequence, younger than all before it, that fits the pool."""
+        sequence.asked_at = self.counts.steps
         self.waiting.append(sequence)
 
     def plan(self, batch: int = 0) -> Plan | None:
@@ -213,11 +217,14 @@ class Scheduler:
             return
         num_reading = sum(sequence.num_pending > 1 for sequence in self.running)
         most_reading = self.limits.max_prefill_rows * self.num_batches
+        is_overtaken = False  # somebody older waits for pages
         for sequence in list(self.waiting):
             if len(self.running) >= self.limits.max_running or num_reading >= most_reading:
                 return
             if sequence.num_unknown:
                 return  # preempted a moment ago: its last token has not been taken yet
+            if is_overtaken and not self.store.holds(sequence.source_id):
+                continue  # it would take pages that an older one waits for
             extend_names(sequence.names, sequence.token_ids, self.pool.page_size)
             found = self.store.match(sequence.source_id, sequence.token_ids, sequence.names)
             next_page = found.num_tokens // self.pool.page_size
@@ -225,7 +232,10 @@ class Scheduler:
                 continue  # a running sequence is about to fill the page that comes next here too
             room = self._make_room(sequence, found)
             if room is None:
-                return
+                if not self._is_patient(sequence):
+                    return
+                is_overtaken = True
+                continue
             self._join(sequence, room)
             num_reading += sequence.num_pending > 1
 
@@ -242,14 +252,31 @@ class Scheduler:
             if needed <= self.pool.num_free:
                 return found
             # With nothing running, the newcomer's own idle pages are the last that could stand in its way.
-            if not self._evict_one(spare=conversation_id if self.running or len(self.store) > 1 else None):
+            spare = conversation_id if self.running or len(self.store) > 1 else None
+            before = self.counts.steps - self._patience if self._is_patient(sequence) else None
+            if not self._evict_one(spare, before=before):
                 return None
             found = self.store.match(conversation_id, sequence.token_ids, sequence.names)
 
-    def _evict_one(self, spare: str | None) -> bool:
-        """Take the pages of an idle conversation, of those that are wanted again the one that is wanted last."""
+    @property
+    def _patience(self) -> int:
+        return _PATIENCE * self.num_batches
+
+    def _is_patient(self, sequence: Sequence) -> bool:
+        """Whether `sequence` is to wait for pages: not for long, and not while the devices could do with more work.
+
+        Who loses its pages reads thousands of tokens again and needs as many pages as before, for which the next one
+        would have to go, and so on through all conversations.
+        """
+        return self.counts.steps - sequence.asked_at < self._patience and len(self.running) > len(self.store)
+
+    def _evict_one(self, spare: str | None, *, before: int | None = None) -> bool:
+        """Take the pages of an idle conversation, of those that are wanted again the one that is wanted last.
+
+        With `before`, of one that nobody wants yet and that has been idle since an earlier step.
+        """
         wanted = [s.source_id for s in self.waiting if s.source_id is not None]
-        has_evicted = self.store.evict_one(spare, wanted=wanted)
+        has_evicted = self.store.evict_one(spare, wanted=wanted, before=before)
         self.counts.evictions += has_evicted
         return has_evicted
 
@@ -332,7 +359,7 @@ class Scheduler:
             stored = min(sequence.prefix.num_tokens, len(sequence.token_ids))
             sequence.prefix.num_tokens = stored
             self.store.publish(sequence.prefix, sequence.names)
-            self.store.keep(conversation_id, sequence.token_ids[:stored], sequence.prefix)
+            self.store.keep(conversation_id, sequence.token_ids[:stored], sequence.prefix, now=self.counts.steps)
         else:
             self.pool.give_back(sequence.prefix.pages)
 

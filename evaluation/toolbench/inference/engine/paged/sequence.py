@@ -43,6 +43,7 @@ class Sequence:
         self.scores: ScoringResult | None = None
         self.walk = Walk(request, scoring.node if scoring is not None else TokenTrie.ROOT)
         self.drawn_at_preemption = -1  # tokens drawn when it last lost its pages to others
+        self.asked_at = 0  # steps that had been launched when it began to wait
         self.has_begun = False  # it has had a part in the steps, though it may be waiting again
         self.finish_reason: FinishReason | None = None
         self._submitted = time.perf_counter()
