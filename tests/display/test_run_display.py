@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import termios
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from evaluation.toolbench.inference.run_display import frames as layout
 from evaluation.toolbench.inference.run_display.display import RunDisplay, allows_live_display
 from evaluation.toolbench.inference.run_display.figures import Trend
 from evaluation.toolbench.inference.run_display.frames import frame, heartbeat
-from evaluation.toolbench.inference.run_display.status import ReplicaStatus, RunStatus
+from evaluation.toolbench.inference.run_display.status import ReplicaStatus, RunStatus, SetStatus
 from tests.helpers.terminal import HIDE_CURSOR, run_on_terminal, screen
 
 
@@ -160,6 +161,20 @@ def test_one_replica_over_many_cards_keeps_its_rate_and_its_memory():
         assert part in text
 
 
+SETS = (SetStatus("G1_instruction", 163, answered=20, failed=2), SetStatus("G3_instruction", 61, gave_up=1))
+
+
+def test_every_set_of_several_has_a_line_that_fits():
+    figures = Trend().take(replace(BUSY, sets=SETS))
+    wide = drawn(figures, 120)
+    assert "G1_instruction  22/163        20        0          0       2" in wide
+    assert "G3_instruction    1/61         0        1          0       0" in wide
+    narrow = drawn(figures, 40)
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert "G3_instruction    1/61" in narrow
+    assert "G1_instruction 22/163 · G3_instruction 1/61" in heartbeat(figures)
+
+
 def test_a_column_that_does_not_fit_leaves_its_room_to_those_that_do():
     wide = replica(gpus=("a card of which the name is longer than the terminal is wide",), api_calls=7, api_errors=3)
     assert "errors" in drawn(Trend().take(status(60.0, wide)), 50)
@@ -213,7 +228,7 @@ def test_without_a_terminal_there_is_a_line_every_30_seconds_and_one_at_the_end(
 
 PROGRAM = """
 import logging, os, signal, sys, time, warnings
-from evaluation.toolbench.inference.run_display.status import ReplicaStatus, RunStatus
+from evaluation.toolbench.inference.run_display.status import ReplicaStatus, RunStatus, SetStatus
 from evaluation.toolbench.inference.run_display.display import RunDisplay
 logging.basicConfig(format="%(message)s")
 logging.getLogger("quiet.library").addHandler(logging.StreamHandler())

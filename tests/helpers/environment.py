@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,3 +155,25 @@ class ScriptedToolGen(ScriptedModel):
             self.shown.append(functions)
             return says("A"), 0, 1
         return super().parse(tools, process_id)
+
+
+class FewSteps(ScriptedToolGen):
+    """Calls the forecast, then answers with the city of its own query; can be told to fail on a city."""
+
+    def __init__(self, failing: str = "nowhere") -> None:
+        super().__init__()
+        self.failing = failing
+        self.finished = 0
+
+    def change_messages(self, messages):
+        time.sleep(0.001)  # lets another thread in between the two calls of a step
+        super().change_messages(messages)
+
+    def parse(self, process_id, tools=None, *, functions=None, function_call=None):
+        text = self.messages[1]["content"]
+        if self.failing in text:
+            raise KeyError("a token without documentation")
+        if any(message["role"] == "tool" for message in self.messages):
+            final = json.dumps({"return_type": "give_answer", "final_answer": text})
+            return calls("Finish", final, "Done."), 0, 5
+        return calls(FORECAST, json.dumps({"city": text}), "Look."), 0, 5

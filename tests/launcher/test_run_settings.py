@@ -6,9 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.toolbench.inference.Downstream_tasks.options import make_parser
+from evaluation.toolbench.inference.Downstream_tasks.query_sets import SETS
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.launcher.run import _sets_of
-from evaluation.toolbench.launcher.run_settings import PUBLISHED_MODEL, SETS, pipeline_flags, settings_of
+from evaluation.toolbench.launcher.run_settings import (
+    PUBLISHED_MODEL,
+    one_checkpoint_each,
+    pipeline_flags,
+    settings_of,
+)
 
 
 @pytest.fixture
@@ -21,7 +28,7 @@ def checkout(tmp_path):
 
 def flags_of(root: Path, **environment: str) -> dict[str, str]:
     settings = settings_of(environment, root)
-    return dict(flag.split("=", 1) for flag in pipeline_flags(settings, environment, settings.query_set))
+    return dict(flag.split("=", 1) for flag in pipeline_flags(settings, environment, settings.query_sets))
 
 
 def test_a_tree_by_itself_runs_the_demo(tmp_path):
@@ -29,7 +36,7 @@ def test_a_tree_by_itself_runs_the_demo(tmp_path):
     demo = tmp_path / "evaluation/toolbench/demo"
     assert settings.is_demo
     assert (settings.model_path, settings.data_dir) == (str(demo / "model"), demo / "assets")
-    assert settings.answers(settings.query_set) == tmp_path / "outputs/demo/demo_queries"
+    assert settings.answers(*settings.query_sets) == tmp_path / "outputs/demo/demo_queries"
 
 
 def test_naming_the_demos_model_is_the_demo_too(tmp_path):
@@ -40,7 +47,7 @@ def test_a_checkout_runs_its_data_with_the_published_model(checkout):
     settings = settings_of({}, checkout)
     assert not settings.is_demo
     assert (settings.model_path, settings.data_dir) == (PUBLISHED_MODEL, checkout / "data")
-    assert settings.answers(settings.query_set) == checkout / "data/answer/ToolGen-Llama-3-8B/G3_instruction"
+    assert settings.answers(*settings.query_sets) == checkout / "data/answer/ToolGen-Llama-3-8B/G3_instruction"
 
 
 @pytest.mark.parametrize(
@@ -107,3 +114,60 @@ def test_all_sets_are_the_papers_and_a_set_without_a_file_is_named(checkout):
     assert _sets_of([], settings) == (["G3_instruction"], [])
     with pytest.raises(ConfigError, match=r"no G9_tool in .* which has G1_category, G1_instruction"):
         _sets_of(["--sets", "G1_tool,G9_tool"], settings)
+
+
+@pytest.mark.parametrize(
+    ("stage", "group", "sets"),
+    [
+        ("all", "", SETS),
+        ("all", "instruction", ("G1_instruction", "G2_instruction", "G3_instruction")),
+        ("G1, G3", "instruction tool", ("G1_instruction", "G1_tool", "G3_instruction")),
+        ("G2", "all", ("G2_instruction", "G2_category")),
+        ("", "", ("G3_instruction",)),
+        ("G9", "tool", ("G9_tool",)),  # the pipeline says that its file is not there
+    ],
+)
+def test_stages_and_groups_name_the_sets_that_there_are(checkout, stage, group, sets):
+    assert settings_of({"STAGE": stage, "GROUP": group}, checkout).query_sets == sets
+
+
+def test_stages_without_any_set_are_refused(checkout):
+    with pytest.raises(ConfigError, match="no G8_tool or G9_tool in"):
+        settings_of({"STAGE": "G8 G9", "GROUP": "tool"}, checkout)
+
+
+def test_many_sets_and_methods_are_one_command_line_for_the_pipeline(checkout):
+    environment = {"METHOD": "CoT@1 DFS_woFilter_w2", "OUTPUT_DIR": "/out"}
+    settings = settings_of(environment, checkout)
+    options = make_parser().parse_args(pipeline_flags(settings, environment, ["G1_tool", "G2_category"]))
+    folder = checkout / "data/solvable_queries/test_instruction"
+    assert options.input_query_file == [str(folder / "G1_tool.json"), str(folder / "G2_category.json")]
+    assert (options.output_answer_file, options.method) == ("/out", ["CoT@1", "DFS_woFilter_w2"])
+
+
+def test_several_checkpoints_have_an_environment_and_a_folder_each(checkout):
+    environment = {"MODEL_PATH": "a/one, b/two", "INDEXING": "Atomic Numeric", "SERVICE_URL": "http://here"}
+    first, second = one_checkpoint_each(environment, checkout)
+    assert (first["MODEL_PATH"], first["INDEXING"], first["SERVICE_URL"]) == ("a/one", "Atomic", "http://here")
+    assert (second["MODEL_PATH"], second["INDEXING"]) == ("b/two", "Numeric")
+    assert settings_of(first, checkout).answers("G1_tool") == checkout / "data/answer/one/G1_tool"
+    assert settings_of(second, checkout).answers("G1_tool") == checkout / "data/answer/two/G1_tool"
+
+
+def test_checkpoints_of_one_name_get_folders_apart(checkout):
+    folders = [each["OUTPUT_DIR"] for each in one_checkpoint_each({"MODEL_PATH": "run1/final,run2/final"}, checkout)]
+    assert folders == [str(checkout / "data/answer/run1-final"), str(checkout / "data/answer/run2-final")]
+    with pytest.raises(ConfigError, match="share a folder of answers"):
+        one_checkpoint_each({"MODEL_PATH": "x/run,y/run"}, checkout)
+
+
+def test_one_checkpoint_leaves_the_environment_as_it_is(checkout):
+    with_comma = checkout / "one, two"
+    with_comma.mkdir()
+    for path in ("", "/models/my model", str(with_comma)):
+        assert one_checkpoint_each({"MODEL_PATH": path}, checkout) == [{"MODEL_PATH": path}]
+
+
+def test_indexings_that_match_no_checkpoint_are_refused(checkout):
+    with pytest.raises(ConfigError, match="INDEXING=a b c: give one for all 2 checkpoints"):
+        one_checkpoint_each({"MODEL_PATH": "one,two", "INDEXING": "a b c"}, checkout)

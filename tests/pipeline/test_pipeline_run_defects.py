@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 import torch
@@ -26,30 +25,8 @@ from evaluation.toolbench.inference.records.answers import AnswerFolder
 from evaluation.toolbench.inference.records.lock import RunLock
 from evaluation.toolbench.inference.records.run_record import Counts, read_run_record
 from evaluation.toolbench.inference.run import over_replicas
-from tests.helpers.environment import ANSWER, FORECAST, ScriptedModel, ScriptedToolGen, calls
+from tests.helpers.environment import ANSWER, FORECAST, FewSteps, ScriptedModel, calls
 from tests.helpers.pipeline import CITIES, ROOT, SCRIPT, query, wait_for
-
-
-class FewSteps(ScriptedToolGen):
-    """Calls the forecast, then answers with the city of its own query; can be told to fail on a city."""
-
-    def __init__(self, failing: str = "nowhere") -> None:
-        super().__init__()
-        self.failing = failing
-        self.finished = 0
-
-    def change_messages(self, messages):
-        time.sleep(0.001)  # lets another thread in between the two calls of a step
-        super().change_messages(messages)
-
-    def parse(self, process_id, tools=None, *, functions=None, function_call=None):
-        text = self.messages[1]["content"]
-        if self.failing in text:
-            raise KeyError("a token without documentation")
-        if any(message["role"] == "tool" for message in self.messages):
-            final = json.dumps({"return_type": "give_answer", "final_answer": text})
-            return calls("Finish", final, "Done."), 0, 5
-        return calls(FORECAST, json.dumps({"city": text}), "Look."), 0, 5
 
 
 class ForQuery(FewSteps):

@@ -10,7 +10,7 @@ from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.options import make_parser
 from evaluation.toolbench.inference.Downstream_tasks.preflight import Preflight, print_preflight
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.inference.records.queries import Query, chosen_queries
+from evaluation.toolbench.inference.records.queries import Query, chosen_queries, wanted_ids
 from tests.helpers.pipeline import World, api_server
 
 QUERIES = [Query(str(number), "", {}) for number in (30, 10, 20)]
@@ -70,7 +70,7 @@ def test_a_cache_without_the_queries_apis_is_no_cache_for_them(world, service, t
 def test_the_first_queries_of_the_file_or_named_ones_are_chosen():
     assert chosen_queries(QUERIES) == QUERIES
     assert chosen_queries(QUERIES, limit=2) == QUERIES[:2]
-    assert chosen_queries(QUERIES, ids="20, 30") == [QUERIES[0], QUERIES[2]]
-    assert chosen_queries(QUERIES, ids="20,30", limit=1) == [QUERIES[0]]
+    assert chosen_queries(QUERIES, ids=wanted_ids("20, 30", QUERIES)) == [QUERIES[0], QUERIES[2]]
+    assert chosen_queries(QUERIES, ids=wanted_ids("20,30", QUERIES), limit=1) == [QUERIES[0]]
     with pytest.raises(DataError, match=r"no query has the id 7, 9; there are 3 queries"):
-        chosen_queries(QUERIES, ids="9,20,7")
+        wanted_ids("9,20,7", QUERIES)

@@ -164,7 +164,7 @@ class Gpu:
 def test_memory_is_sampled_until_it_cannot_be_read(tmp_path, caplog):
     readings = iter([[Gpu()], [Gpu()]])
     with replica_log(tmp_path) as log:
-        sampler = MemorySampler(log, lambda: next(readings), period_s=0.001)
+        sampler = MemorySampler([log], lambda: next(readings), period_s=0.001)
         while "GPU memory is not recorded any more" not in caplog.text:
             time.sleep(0.001)
         sampler.stop()

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from evaluation.toolbench.inference.errors import DataError, EngineError, OutputError
 from evaluation.toolbench.inference.records.failures import FailureLog
 from evaluation.toolbench.inference.records.rates import Rates
-from evaluation.toolbench.inference.records.run_record import RunRecord, write_run_record
+from evaluation.toolbench.inference.records.run_record import Counts, RunRecord, write_run_record
 from evaluation.toolbench.inference.run_report.__main__ import main
 from evaluation.toolbench.inference.run_report.html import build_page, json_for_html
 from evaluation.toolbench.inference.run_report.report import report_data, write_report
+from evaluation.toolbench.inference.run_report.set_figures import answer_folders, set_figures, total_of
 from tests.helpers.run_report import GIVE_UP, Move, finish, replica_log, run_query, search, write_answer
 
 HOSTILE = (
@@ -223,6 +224,37 @@ def test_the_command_prints_where_the_report_is(folder, capsys):
     output = folder / "elsewhere.html"
     assert main([str(folder), "--output", str(output)]) == 0
     assert output.read_text().startswith("<!doctype html>")
+
+
+def test_a_folder_of_answer_folders_is_a_table_with_a_row_for_each(tmp_path):
+    for model, name in (("one", "G1_tool"), ("one", "G3_instruction"), ("two", "G1_tool")):
+        folder = tmp_path / model / name
+        folder.mkdir(parents=True)
+        with replica_log(folder, 0) as log:
+            run_query(folder, log, "10", [Move(tokens=60), finish()])
+            run_query(folder, log, "9", [Move(code=5), finish(GIVE_UP)])
+    FailureLog(tmp_path / "two/G1_tool", "CoT@1").record("7", EngineError("no room"))
+    write_run_record(
+        tmp_path / "two/G1_tool", RunRecord("r", "finished", 0, configuration={"method": "CoT@1"}, counts=Counts(5))
+    )
+    rows = {
+        str(row.folder.relative_to(tmp_path)): row for each in answer_folders(tmp_path) for row in set_figures(each)
+    }
+    assert list(rows) == ["one/G1_tool", "one/G3_instruction", "two/G1_tool"]
+    two = rows["two/G1_tool"]
+    assert (two.queries, two.answered, two.gave_up, two.failed, two.left) == (5, 1, 1, 1, 2)
+    assert (two.tokens, two.api_calls) == (rows["one/G1_tool"].tokens, 2)
+    total = total_of(rows.values(), tmp_path)
+    assert (total.queries, total.answered, total.tokens) == (9, 3, 3 * two.tokens)
+    assert total.seconds == two.seconds  # they ran at the same time
+
+    page = write_report(tmp_path).read_text()
+    for name in rows:
+        assert f'<a href="{name}/report.html">{name}</a>' in page
+        assert (tmp_path / name / "report.html").is_file()
+    assert "<script" not in page
+    other = write_report(tmp_path / "one", tmp_path / "all.html").read_text()
+    assert '<a href="one/G1_tool/report.html">G1_tool</a>' in other
 
 
 def test_a_report_of_nothing_is_refused_in_one_line(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""`toolgen run`: the pipeline with the environment's settings, an API server beside it, set after set."""
+"""`toolgen run`: the pipeline with the environment's settings, an API server beside it, checkpoint after checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -18,15 +18,17 @@ from typing import NoReturn
 from evaluation.toolbench.inference.command_line import called_as, launcher_name
 from evaluation.toolbench.inference.Downstream_tasks.options import make_parser as make_pipeline_parser
 from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
+from evaluation.toolbench.inference.Downstream_tasks.query_sets import ALL, SETS
 from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
 from evaluation.toolbench.launcher.api_server import ApiServer
 from evaluation.toolbench.launcher.run_settings import (
     DEFAULT_SERVICE_URL,
-    SETS,
     VARIABLES,
     RunSettings,
+    one_checkpoint_each,
     pipeline_flags,
     settings_of,
+    words,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,25 +39,26 @@ examples:
   {run}                                    # the demo, or the data/ of the ToolGen checkout around this tree
   {run} --limit 5                          # its first five queries
   {run} --dry_run                          # checks everything that the run needs, runs nothing
-  {run} --sets all                         # the six sets of the paper, one after the other
+  {run} --sets all                         # the six sets of the paper in one run: the model is loaded once
   MODEL_PATH=/models/ToolGen-Llama-3-8B CUDA_VISIBLE_DEVICES=0,1,2 {run}
   METHOD=DFS_woFilter_w2 OUTPUT_DIR=data/answer/dfs {run}
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the variables and flags ask for; the pipeline's exit code, the worst of several sets'."""
+    """Run what the variables and flags ask for; the pipeline's exit code, the worst of several checkpoints'."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if {"-h", "--help"} & set(arguments):
+        make_parser().parse_args(["--help"])
     try:
-        settings = settings_of(os.environ, ROOT)
-        sets, flags = _sets_of(arguments, settings)
-        if {"-h", "--help"} & set(flags):
-            make_parser().parse_args(["--help"])
-        for query_set in sets:
-            parse_options([*pipeline_flags(settings, os.environ, query_set), *flags])
-        if len(sets) > 1:
-            return _one_after_another(sets, flags)
-        return _run(settings, sets[0], flags)
+        environments = one_checkpoint_each(os.environ, ROOT)
+        for environment in environments:
+            settings = settings_of(environment, ROOT)
+            sets, flags = _sets_of(arguments, settings)
+            parse_options([*pipeline_flags(settings, environment, sets), *flags])
+        if len(environments) > 1:
+            return _one_after_another(environments, arguments)
+        return _run(settings, sets, flags)
     except ToolGenError as error:
         if os.environ.get("TOOLGEN_TRACEBACK") == "1":
             raise
@@ -80,7 +83,7 @@ def _add_sets(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--sets",
         metavar="NAMES",
-        help="sets of queries, separated by commas, instead of the one of $STAGE and $GROUP; all: the six of the paper",
+        help="sets of queries, separated by commas, instead of those of $STAGE and $GROUP; all: the six of the paper",
     )
 
 
@@ -90,9 +93,9 @@ def _sets_of(arguments: Sequence[str], settings: RunSettings) -> tuple[list[str]
     _add_sets(parser)
     known, others = parser.parse_known_args(arguments)
     if known.sets is None:
-        return [settings.query_set], others
-    sets = list(SETS) if known.sets == "all" else [name.strip() for name in known.sets.split(",") if name.strip()]
-    folder = settings.data_dir / "solvable_queries/test_instruction"
+        return list(settings.query_sets), others
+    sets = list(SETS) if known.sets == ALL else words(known.sets)
+    folder = settings.query_folder
     missing = [name for name in sets if not (folder / f"{name}.json").is_file()]
     if missing or not sets:
         found = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
@@ -100,8 +103,8 @@ def _sets_of(arguments: Sequence[str], settings: RunSettings) -> tuple[list[str]
     return sets, others
 
 
-def _run(settings: RunSettings, query_set: str, flags: Sequence[str]) -> int:
-    """One set, in this process."""
+def _run(settings: RunSettings, sets: Sequence[str], flags: Sequence[str]) -> int:
+    """Run one checkpoint, in this process."""
     if settings.is_demo:
         print("No data/ folder and no other MODEL_PATH: running the bundled demo.", file=sys.stderr)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -123,7 +126,7 @@ def _run(settings: RunSettings, query_set: str, flags: Sequence[str]) -> int:
         sys.path[:1] = [str(INFERENCE), str(ROOT)]
         from evaluation.toolbench.inference import qa_pipeline_multithread
 
-        return qa_pipeline_multithread.main([*pipeline_flags(settings, os.environ, query_set), *flags])
+        return qa_pipeline_multithread.main([*pipeline_flags(settings, os.environ, sets), *flags])
 
 
 def _api_server(settings: RunSettings) -> ApiServer | None:
@@ -156,21 +159,33 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _one_after_another(sets: Sequence[str], flags: Sequence[str]) -> int:
-    """Every set in a process of its own, so that what one leaves on the GPUs is gone before the next."""
+def _one_after_another(environments: Sequence[Mapping[str, str]], arguments: Sequence[str]) -> int:
+    """Run every checkpoint in a process of its own, so that what one leaves on the GPUs is gone before the next."""
     worst = 0
-    for number, query_set in enumerate(sets, 1):
-        print(f"== {query_set} ({number} of {len(sets)})", file=sys.stderr)
-        program = [sys.executable, str(sys.modules["__main__"].__file__), "run", "--sets", query_set]
-        code = _run_process([*program, *flags])
+    program = [sys.executable, str(sys.modules["__main__"].__file__), "run", *arguments]
+    for number, environment in enumerate(environments, 1):
+        print(f"== {environment['MODEL_PATH']} ({number} of {len(environments)})", file=sys.stderr)
+        code = _run_process(program, environment)
         if code > 128:  # stopped by a person
             return code
         worst = max(worst, code)
+    _report_on(Path(environments[0]["OUTPUT_DIR"]).parent)
     return worst
 
 
-def _run_process(command: Sequence[str]) -> int:
-    process = subprocess.Popen(command, start_new_session=True)  # Ctrl-C reaches it once: from here
+def _report_on(above: Path) -> None:
+    """Put the checkpoints' sets into one table."""
+    from evaluation.toolbench.inference.run_report.report import write_report
+
+    try:
+        print(f"Report: {write_report(above)}")
+    except ToolGenError as error:  # where no checkpoint has an answer; each has said why
+        print(error, file=sys.stderr)
+
+
+def _run_process(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    # In a session of its own, Ctrl-C reaches it once: from here.
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         process.send_signal(number)

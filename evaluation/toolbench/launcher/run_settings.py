@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SETS = ("G1_instruction", "G1_tool", "G1_category", "G2_instruction", "G2_category", "G3_instruction")
+from evaluation.toolbench.inference.Downstream_tasks.query_sets import ALL, QUERY_FOLDER, SETS
+from evaluation.toolbench.inference.errors import ConfigError
+
 DEFAULT_SERVICE_URL = "http://localhost:8080/virtual"  # of ToolGen's own script
 PUBLISHED_MODEL = "reasonwang/ToolGen-Llama-3-8B"
 
 VARIABLES = """
   MODEL_PATH        folder or hub name of the checkpoint   (reasonwang/ToolGen-Llama-3-8B; the demo's)
-  INDEXING          Atomic, Semantic, Numeric, Hierarchical   (Atomic)
-  TEMPLATE          llama-3, qwen-7b-chat   (llama-3)
+                    several, separated by commas, are run one after another
+  INDEXING          Atomic, Semantic, Numeric, Hierarchical   (Atomic); of several checkpoints one for all or one each
+  TEMPLATE          llama-3, qwen-7b-chat   (llama-3); likewise
   DATA_DIR          folder laid out like ToolGen's data/   (data/ of this tree; the demo's)
   STAGE, GROUP      which set of queries: solvable_queries/test_instruction/${STAGE}_${GROUP}.json   (G3, instruction)
+                    several, as in STAGE="G1 G2" GROUP="instruction category", or STAGE=all for the six of the paper,
+                    are one run that loads the model once
   OUTPUT_DIR        answers go to $OUTPUT_DIR/${STAGE}_${GROUP}   (data/answer/<model>; outputs/<model> without data/)
-  METHOD            CoT@1, CoT@3, DFS_woFilter_w2, ...   (CoT@1)
+                    of several checkpoints, to $OUTPUT_DIR/<model>/${STAGE}_${GROUP}
+  METHOD            CoT@1, CoT@3, DFS_woFilter_w2, ...; one or several   (CoT@1)
   NUM_THREAD        conversations at once in each replica: auto or a number   (auto)
   NUM_REPLICAS      copies of the model: auto or a number   (auto)
   MAX_GPU_MEMORY    "20GiB" for every GPU, "20GiB,10GiB" one per GPU, "80%"   (85% of what is free)
@@ -48,6 +55,7 @@ _EMPTY_WORD = re.compile(
     "final|last|latest|best|merged|full|hf|pt|exports?|exported|outputs?|results?|models?|weights|checkpoints?|ckpts?|"
     "global|step|epoch|iter|v|snapshots"
 )
+_USUAL_SET = ("G3", "instruction")  # of ToolGen's own script
 # What a run over many queries wants where the pipeline, as ToolGen's, has another default.
 _DEFAULTS = {"NUM_THREAD": "auto", "NUM_REPLICAS": "auto"}
 
@@ -60,14 +68,21 @@ class RunSettings:
     model_path: str
     data_dir: Path
     output_dir: Path
-    query_set: str
+    query_sets: tuple[str, ...]
+
+    @property
+    def query_folder(self) -> Path:
+        return self.data_dir / QUERY_FOLDER
 
     def answers(self, query_set: str) -> Path:
         return self.output_dir / query_set
 
 
 def settings_of(environment: Mapping[str, str], root: Path) -> RunSettings:
-    """What the variables ask for, in the tree at `root`: the demo where neither a checkpoint nor data are there."""
+    """What the variables ask for, in the tree at `root`: the demo where neither a checkpoint nor data are there.
+
+    ConfigError for stages and groups of which no set has a file.
+    """
     demo = root / "evaluation/toolbench/demo"
     has_data = (root / "data").is_dir()
     asked_model, asked_data = environment.get("MODEL_PATH"), environment.get("DATA_DIR")
@@ -75,13 +90,13 @@ def settings_of(environment: Mapping[str, str], root: Path) -> RunSettings:
     model_path = str(demo / "model") if is_demo else asked_model or PUBLISHED_MODEL
     model_name = "demo" if is_demo else model_name_of(model_path)
     output = root / ("data/answer" if has_data else "outputs") / model_name
-    stage, group = ("demo", "queries") if is_demo else ("G3", "instruction")
+    data_dir = demo / "assets" if is_demo else Path(asked_data) if asked_data else root / "data"
     return RunSettings(
         is_demo,
         model_path,
-        data_dir=demo / "assets" if is_demo else Path(asked_data) if asked_data else root / "data",
+        data_dir=data_dir,
         output_dir=Path(environment.get("OUTPUT_DIR") or output),
-        query_set=f"{environment.get('STAGE') or stage}_{environment.get('GROUP') or group}",
+        query_sets=_query_sets(environment, data_dir / QUERY_FOLDER, ("demo", "queries") if is_demo else _USUAL_SET),
     )
 
 
@@ -99,10 +114,36 @@ def model_name_of(model_path: str) -> str:
     return "-".join(parts[first:])
 
 
-def pipeline_flags(settings: RunSettings, environment: Mapping[str, str], query_set: str) -> list[str]:
-    """The pipeline's flags for one set of queries; those that the user gives come after them and win."""
+def one_checkpoint_each(environment: Mapping[str, str], root: Path) -> list[Mapping[str, str]]:
+    """The environment as it is for each of the checkpoints in $MODEL_PATH. ConfigError for lists that do not match."""
+    given = environment.get("MODEL_PATH") or ""
+    paths = [path.strip() for path in given.split(",") if path.strip()]
+    if len(paths) < 2 or Path(given).exists():
+        return [environment]
+    paths = list(dict.fromkeys(paths))
+    names = [model_name_of(path) for path in paths]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"MODEL_PATH={given}: two checkpoints would share a folder of answers; run them by themselves"
+        )
+    above = settings_of({**environment, "MODEL_PATH": paths[0]}, root).output_dir
+    above = above if environment.get("OUTPUT_DIR") else above.parent
+    return [
+        {
+            **environment,
+            "MODEL_PATH": path,
+            "OUTPUT_DIR": str(above / name),
+            **{key: _one_of(environment, key, number, len(paths)) for key in ("INDEXING", "TEMPLATE")},
+        }
+        for number, (path, name) in enumerate(zip(paths, names, strict=True))
+    ]
+
+
+def pipeline_flags(settings: RunSettings, environment: Mapping[str, str], query_sets: Sequence[str]) -> list[str]:
+    """The pipeline's flags for these sets of queries; those that the user gives come after them and win."""
     indexing = environment.get("INDEXING") or "Atomic"
-    queries = settings.data_dir / "solvable_queries/test_instruction" / f"{query_set}.json"
+    files = [str(settings.query_folder / f"{name}.json") for name in query_sets]
+    output = settings.answers(query_sets[0]) if len(query_sets) == 1 else settings.output_dir
     flags = {
         "--model_path": settings.model_path,
         "--backbone_model": "toolgen_atomic" if indexing == "Atomic" else "toolgen",
@@ -110,14 +151,50 @@ def pipeline_flags(settings: RunSettings, environment: Mapping[str, str], query_
         "--template": environment.get("TEMPLATE") or "llama-3",
         "--data_dir": str(settings.data_dir),
         "--tool_root_dir": str(settings.data_dir / "toolenv/tools"),
-        "--input_query_file": str(queries),
-        "--output_answer_file": str(settings.answers(query_set)),
+        "--output_answer_file": str(output),
         "--chatgpt_model": "gpt-4o",
         "--function_provider": "all",
     }
     given = {name: environment.get(name) or _DEFAULTS.get(name) for name in _AS_FLAGS}
     flags |= {_AS_FLAGS[name]: value for name, value in given.items() if value}
-    return [f"{flag}={value}" for flag, value in flags.items()]
+    lists = {"--input_query_file": files, "--method": words(flags.pop("--method", ""))}
+    given_lists = [text for flag, values in lists.items() if values for text in _listed(flag, values)]
+    return [*(f"{flag}={value}" for flag, value in flags.items()), *given_lists]
+
+
+def words(text: str) -> list[str]:
+    """
+    >>> words("G1 G2"), words("G1, G2"), words("")
+    (['G1', 'G2'], ['G1', 'G2'], [])
+    """
+    return [word for word in re.split(r"[,\s]+", text) if word]
+
+
+def _query_sets(environment: Mapping[str, str], folder: Path, usual: tuple[str, str]) -> tuple[str, ...]:
+    """The sets that $STAGE and $GROUP name: of several, those that have a file in `folder`."""
+    stages, groups = words(environment.get("STAGE") or usual[0]), words(environment.get("GROUP") or "")
+    if stages == [ALL]:
+        stages, groups = list(dict.fromkeys(name.split("_")[0] for name in SETS)), groups or [ALL]
+    if groups == [ALL]:
+        groups = list(dict.fromkeys(name.split("_")[1] for name in SETS))
+    names = tuple(f"{stage}_{group}" for stage, group in itertools.product(stages, groups or [usual[1]]))
+    if len(names) == 1:
+        return names
+    found = tuple(name for name in names if (folder / f"{name}.json").is_file())
+    if not found:
+        raise ConfigError(f"STAGE={environment.get('STAGE')}: no {' or '.join(names)} in {folder}")
+    return found
+
+
+def _one_of(environment: Mapping[str, str], name: str, number: int, of: int) -> str:
+    values = words(environment.get(name) or "")
+    if len(values) not in (0, 1, of):
+        raise ConfigError(f"{name}={environment[name]}: give one for all {of} checkpoints of MODEL_PATH, or one each")
+    return "" if not values else values[0] if len(values) == 1 else values[number]
+
+
+def _listed(flag: str, values: Sequence[str]) -> list[str]:
+    return [f"{flag}={values[0]}"] if len(values) == 1 else [flag, *values]
 
 
 def _says_nothing(folder_name: str) -> bool:

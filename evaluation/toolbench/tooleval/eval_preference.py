@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.toolbench.inference.command_line import OneLineParser, called_as, leave
+from evaluation.toolbench.inference.Downstream_tasks.query_sets import SETS
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.tooleval.command import INCOMPLETE, run_command
 from evaluation.toolbench.tooleval.options import (
     ENVIRONMENT_HELP,
-    SETS,
     add_judge_arguments,
     check_judge_arguments,
     make_judge,

@@ -14,8 +14,6 @@ from evaluation.toolbench.tooleval.judge.interface import Judge
 from evaluation.toolbench.tooleval.judge.prompts import DEFAULT_EVALUATOR
 from evaluation.toolbench.tooleval.judge.requests import CONSTRAINTS
 
-SETS = ("G1_instruction", "G1_tool", "G1_category", "G2_instruction", "G2_category", "G3_instruction")
-
 ENVIRONMENT_HELP = """\
 The judge's place, model and key come from the flags, else from the environment: JUDGE_URL, JUDGE_MODEL and
 JUDGE_API_KEY; or OPENAI_BASE_URL (OPENAI_API_BASE), EVAL_MODEL and OPENAI_KEY (OPENAI_API_KEY); or API_POOL_FILE, a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from evaluation.toolbench.inference.Downstream_tasks.config import LOCAL_BACKBON
 from evaluation.toolbench.inference.errors import ConfigError, DataError, ToolGenError
 from evaluation.toolbench.inference.multi_gpu.checkpoint_identity import checkpoint_identity
 from evaluation.toolbench.inference.multi_gpu.model_files import local_folder
-from evaluation.toolbench.inference.records.answers import AnswerFolder
 from evaluation.toolbench.inference.run.earlier_answers import earlier_answers, in_words
 from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.prompts import load_prompt_texts, text_digest
@@ -54,17 +53,22 @@ def answer_settings(config: RunConfig) -> dict[str, Any]:
 
 
 def mixed_settings(
-    config: RunConfig, answers: AnswerFolder, other_texts: Sequence[str], replaced: Collection[str] = ()
+    config: RunConfig,
+    settings: Mapping[str, Any],
+    folder: Path,
+    other_texts: Sequence[str],
+    replaced: Collection[str] = (),
 ) -> list[str]:
     """Return how the answers that stay in the folder differ from what this run makes; ConfigError unless allowed.
 
-    `other_texts` are the queries that were answered with another text, `replaced` those whose answers go.
+    `settings` are the run's, `other_texts` are the queries that were answered with another text, `replaced` those whose
+    answers go.
     """
-    earlier = earlier_answers(answers, answer_settings(config), replaced=replaced)
+    earlier = earlier_answers(folder, settings, replaced=replaced)
     found = [*earlier.differences, *in_words(other_texts)]
     if found and not (config.overwrite or config.mix_settings):
         raise ConfigError(
-            f"the answers in {answers.folder} were made with other settings ({'; '.join(found)}): pass another "
+            f"the answers in {folder} were made with other settings ({'; '.join(found)}): pass another "
             "--output_answer_file (OUTPUT_DIR), --overwrite to replace them, or --mix_settings to go on beside them",
             differences=found,
         )

@@ -24,6 +24,8 @@ BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama", "chatgpt_func
 LOCAL_BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama")  # those with a folder of weights
 TOOLGEN_BACKBONES = ("toolgen_atomic", "toolgen")
 
+OneOrMore = str | tuple[str, ...]
+
 # Conversations at once for --num_thread auto where no KV cache of ours says how many it holds. `generate` serves
 # one request at a time, so a few are enough to have one ready while others wait for an API.
 _CONVERSATIONS = {AUTO: 4, "generate": 4, "server": 32}
@@ -83,12 +85,17 @@ class ToolConfig:
 class SearchConfig:
     """How a query is searched for an answer. ConfigError for an unknown method."""
 
-    method: str = "CoT@1"
+    method: OneOrMore = "CoT@1"
     single_chain_max_step: int = 16
     max_query_count: int = 200
 
     def __post_init__(self) -> None:
-        parse_method(self.method)
+        for method in self.methods:
+            parse_method(method)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return _each(self.method)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +112,12 @@ class CheckoutConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A run over a file of queries."""
+    """A run over queries: those of one file, or of several, which then share everything else."""
 
-    input_query_file: str = ""
-    output_answer_file: str = ""  # a folder, despite the name
+    input_query_file: OneOrMore = ""
+    output_answer_file: str = ""  # a folder, despite the name; of several files, the one above their folders
     replace_file: str = ""
-    limit: int | None = None  # queries of the file, its first ones
+    limit: int | None = None  # queries of each file, its first ones
     query_ids: str = ""  # separated by commas; "": all
     shard: str = ""  # "2/4": the second of four parts of the queries
     overwrite: bool = False
@@ -136,6 +143,8 @@ class RunConfig:
         given = {name: getattr(args, name) for name in DEFAULTS if hasattr(args, name)}
         given["data_dir"] = str(given.get("data_dir") or default_data_dir())
         given["tool_root_dir"] = str(given.get("tool_root_dir") or Path(given["data_dir"]) / "toolenv" / "tools")
+        for name in {"input_query_file", "method"} & given.keys():
+            given[name] = _one_or_more(given[name])
         if given.get("backbone_model") in TOOLGEN_BACKBONES:
             given["template"] = given.get("template") or AgentOptions.template
         parts = {name: part(**_pick(part, given)) for name, part in _PARTS.items()}
@@ -158,6 +167,10 @@ class RunConfig:
         return self.part.name if self.part else ""
 
     @property
+    def query_files(self) -> tuple[str, ...]:
+        return _each(self.input_query_file)
+
+    @property
     def limits(self) -> TimeLimits:
         return TimeLimits(self.generation_timeout, self.step_timeout, self.query_timeout)
 
@@ -177,6 +190,18 @@ _PARTS: dict[str, Any] = {
     "search": SearchConfig,
     "checkout": CheckoutConfig,
 }
+
+
+def _one_or_more(value: Any) -> OneOrMore:
+    """Take a text as it is, and a list of one for the one: a run over one file is told as ToolGen's is."""
+    if isinstance(value, str | Path):
+        return str(value)
+    values = tuple(dict.fromkeys(map(str, value)))
+    return values[0] if len(values) == 1 else values
+
+
+def _each(value: OneOrMore) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _pick(cls: Any, given: Mapping[str, Any]) -> dict[str, Any]:

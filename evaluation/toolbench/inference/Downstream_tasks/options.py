@@ -22,6 +22,7 @@ from evaluation.toolbench.inference.Downstream_tasks.config import (
     ModelConfig,
     RunConfig,
 )
+from evaluation.toolbench.inference.Downstream_tasks.query_sets import set_places
 from evaluation.toolbench.inference.engine import ENGINES, MAX_RUNNING
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
@@ -50,6 +51,7 @@ def check(config: RunConfig) -> None:
         raise ConfigError("no queries: pass --input_query_file, a JSON list of queries")
     if not config.output_answer_file:
         raise ConfigError("nowhere to put the answers: pass --output_answer_file, a folder that is made if needed")
+    set_places(config)
     if tools.function_provider == "retriever" and not (tools.retrieval_model_path and tools.corpus_tsv_path):
         raise ConfigError("--function_provider retriever needs --retrieval_model_path and --corpus_tsv_path")
     if not Path(tools.tool_root_dir).is_dir():
@@ -109,7 +111,7 @@ def server_settings(model: ModelConfig) -> ServerSettings:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
-        description="Run a model over a file of queries: it calls APIs step by step, and every query's answer "
+        description="Run a model over files of queries: it calls APIs step by step, and every query's answer "
         "becomes a file. What is answered already is not run again, so a run that was stopped goes on where it was.",
         epilog="Exit code: 0 all queries are answered, 1 some failed (see failures.json; the next run tries them "
         "again), 2 the run could not start or go on, 130 stopped with Ctrl-C. TOOLGEN_TRACEBACK=1 shows tracebacks. "
@@ -128,12 +130,14 @@ def make_parser() -> argparse.ArgumentParser:
 # fmt: off
 def _add_query_options(parser: argparse.ArgumentParser) -> None:
     add = _adder(parser, "queries and answers")
-    add("--input_query_file", metavar="FILE", help="JSON list of queries")
+    add("--input_query_file", nargs="+", metavar="FILE",
+        help="JSON list of queries; several are one run over all of them; all: the six of the paper, in --data_dir")
     add("--output_answer_file", metavar="DIR",
-        help="folder (despite the name) for <query id>_<method>.json, made if it is not there")
+        help="folder (despite the name) for <query id>_<method>.json, made if it is not there; of several files, the "
+        "folder for a folder of each, named like the file")
     add("--replace_file", metavar="FILE",
         help='JSON list of {"id", "query"}: texts to use instead of those in the query file')
-    add("--limit", type=positive, metavar="N", help="only the first N queries of the file")
+    add("--limit", type=positive, metavar="N", help="only the first N queries of a file")
     add("--query_ids", metavar="IDS", help="only the queries with these ids, separated by commas")
     add("--shard", metavar="I/N",
         help="only part I (1 to N) of the queries: for job arrays, whose runs may share --output_answer_file")
@@ -223,8 +227,9 @@ def _add_tool_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
     add = _adder(parser, "search")
-    add("--method",
-        help="CoT@n: up to n chains; DFS_w2: a tree with up to 2 children a node, ranked; DFS_woFilter_w2: not ranked")
+    add("--method", nargs="+",
+        help="one or several; CoT@n: up to n chains; DFS_w2: a tree with up to 2 children a node, ranked; "
+        "DFS_woFilter_w2: not ranked")
     add("--single_chain_max_step", type=positive, metavar="N",
         help="deepest node of a chain; a step is three deep: thought, action, input")
     add("--max_query_count", type=positive, metavar="N", help="DFS: calls of the model for a query")

@@ -10,15 +10,17 @@ from functools import cached_property
 from pathlib import Path
 
 from evaluation.toolbench.http_client.urls import parse_http_url, without_secrets
-from evaluation.toolbench.inference.Downstream_tasks.answer_settings import mixed_settings
+from evaluation.toolbench.inference.Downstream_tasks.answer_settings import answer_settings, mixed_settings
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller, service_url
 from evaluation.toolbench.inference.Downstream_tasks.backbones import layout_for
 from evaluation.toolbench.inference.Downstream_tasks.config import LOCAL_BACKBONES, RunConfig
+from evaluation.toolbench.inference.Downstream_tasks.query_sets import QuerySet, read_query_sets
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
 from evaluation.toolbench.inference.errors import DataError, ToolGenError
 from evaluation.toolbench.inference.finding import Finding, exit_code
+from evaluation.toolbench.inference.records.answers import AnswerFolder
 from evaluation.toolbench.inference.records.lock import RunLock
-from evaluation.toolbench.inference.records.queries import Query, chosen_queries, read_queries, read_replacements
+from evaluation.toolbench.inference.records.queries import Query, read_replacements
 from evaluation.toolbench.inference.run.progress import RunProgress
 from evaluation.toolbench.virtual_api.cache import ResponseCache
 from evaluation.toolbench.virtual_api.cache_names import RecordName
@@ -46,7 +48,6 @@ class Preflight:
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
-        self._progress = RunProgress(config.output_answer_file, config.search.method)
 
     def findings(self) -> Iterator[Finding]:
         checks: list[tuple[str, Callable[[], Finding]]] = [
@@ -65,23 +66,38 @@ class Preflight:
                 yield Finding(name, "fail", str(error))
 
     @cached_property
-    def _queries(self) -> Sequence[Query]:
-        config = self._config
-        needs_api_list = config.tools.function_provider == "truth"
-        replacements = read_replacements(config.replace_file)
-        queries = read_queries(Path(config.input_query_file), replacements, needs_api_list=needs_api_list)
-        return chosen_queries(queries, limit=config.limit, ids=config.query_ids, shard=config.part)
+    def _sets(self) -> Sequence[QuerySet]:
+        return read_query_sets(self._config, read_replacements(self._config.replace_file))
 
     @cached_property
-    def _left(self) -> Sequence[Query]:
+    def _queries(self) -> Sequence[Query]:
+        """The queries of all files."""
+        return [
+            query
+            for queries in {each.place.query_file: each.queries for each in self._sets}.values()
+            for query in queries
+        ]
+
+    @cached_property
+    def _num_left(self) -> int:
+        return sum(map(self._num_left_of, self._sets))
+
+    def _num_left_of(self, each: QuerySet) -> int:
         if self._config.overwrite:
-            return self._queries
-        return [query for query in self._queries if not self._progress.is_answered(query.query_id)]
+            return len(each.queries)
+        progress = RunProgress(each.place.answer_folder, each.place.method)
+        return sum(not progress.is_answered(query.query_id) for query in each.queries)
 
     def _check_queries(self) -> Finding:
-        done = len(self._queries) - len(self._left)
-        said = f"{len(self._left)} to run" + (f", {done} answered earlier" if done else "")
-        return Finding("queries", "ok", f"{self._config.input_query_file}: {said}")
+        lines = []
+        for each in self._sets:
+            left = self._num_left_of(each)
+            done = len(each.queries) - left
+            said = f"{each.place.query_file}: {left} to run" + (f", {done} answered earlier" if done else "")
+            lines.append(said if len(self._sets) == 1 else f"{each.place.name}: {said}")
+        if len(lines) == 1:
+            return Finding("queries", "ok", lines[0])
+        return Finding("queries", "ok", f"{self._num_left} to run", details=tuple(lines))
 
     def _check_tools(self) -> Finding:
         files = ToolFiles(self._config.tools.tool_root_dir)
@@ -160,37 +176,50 @@ class Preflight:
         return Finding("API replies", "ok", said)
 
     def _check_output(self) -> Finding:
+        for folder in dict.fromkeys(Path(each.place.answer_folder) for each in self._sets):
+            self._try_folder(folder)
         folder = Path(self._config.output_answer_file)
-        is_new = not folder.exists()
-        self._progress.answers.prepare()
-        lock = RunLock(folder, shard=self._config.shard_name)
-        lock.acquire()
-        lock.release()
         self._compare_settings()
-        free = shutil.disk_usage(folder).free
-        if is_new:
-            folder.rmdir()
-        needed = _BYTES_PER_ANSWER * len(self._left)
+        free = shutil.disk_usage(_nearest(folder)).free
+        needed = _BYTES_PER_ANSWER * self._num_left
         if free < needed:
             return Finding("output folder", "fail", f"{folder}: {free:,} bytes free, about {needed:,} wanted", "room")
         return Finding("output folder", "ok", f"{folder} can be written, and no other run uses it")
 
     def _compare_settings(self) -> None:
-        progress, ids = self._progress, [query.query_id for query in self._queries]
-        if self._config.overwrite:
-            mixed_settings(self._config, progress.answers, other_texts=[], replaced=ids)
-            return
-        other_texts = [query.query_id for query in self._queries if progress.has_other_text(query)]
-        mixed_settings(self._config, progress.answers, other_texts)
+        settings = answer_settings(self._config)
+        for each in self._sets:
+            progress = RunProgress(each.place.answer_folder, each.place.method)
+            other_texts, replaced = [], []
+            if self._config.overwrite:
+                replaced = [query.query_id for query in each.queries]
+            else:
+                other_texts = [query.query_id for query in each.queries if progress.has_other_text(query)]
+            mixed_settings(self._config, settings, progress.answers.folder, other_texts, replaced)
+
+    def _try_folder(self, folder: Path) -> None:
+        """OutputError if the folder cannot be written or another run has it. What was not there is gone again."""
+        made = [each for each in (folder, *folder.parents) if not each.exists()]
+        AnswerFolder(folder, "").prepare()
+        lock = RunLock(folder, shard=self._config.shard_name)
+        lock.acquire()
+        lock.release()
+        for each in made:
+            each.rmdir()
 
     def _check_plan(self) -> Finding:
-        if not self._left:
+        if not self._num_left:
             return Finding("plan", "skip", "nothing is left to run")
-        layout = layout_for(self._config, len(self._left))
+        layout = layout_for(self._config, self._num_left)
         number = len(layout.replicas)
         where = ", ".join(layout.replicas[0].gpus) or "the processor"
         said = f"one replica on {where}" if number == 1 else f"{number} replicas"
         return Finding("plan", "ok", said, details=tuple(textwrap.wrap(layout.reasons, _WIDTH)))
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder itself, or the first one above it that is there."""
+    return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
 
 
 def _apis_of(query: Query) -> Iterator[RecordName]:

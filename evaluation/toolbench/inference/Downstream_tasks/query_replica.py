@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,24 +88,30 @@ def query_work(replica: Replica, job: QueryJob) -> Iterator[Work]:
     room = replica.admit_by_use(config.model.max_sequence_length) if config.num_thread == AUTO else None
     num_threads = config.num_conversations(len(job.tasks), room)
     is_alone = num_threads == 1 and spec.visible_devices is None
-    positions = {task.query_id: position for position, task in enumerate(job.tasks)}
-    with (
-        EventLog(
-            Path(config.output_answer_file),
-            spec.number,
-            run_id=job.run_id,
-            gpus=spec.uuids,
-            num_conversations=num_threads,
-            shard=config.shard_name,
-        ) as log,
-        MemorySampler(log, visible_gpus) if spec.uuids else nullcontext(),
-    ):
+    positions = {task.item_id: position for position, task in enumerate(job.tasks)}
+    with ExitStack() as stack:
+        logs = {
+            folder: stack.enter_context(
+                EventLog(
+                    Path(folder),
+                    spec.number,
+                    run_id=job.run_id,
+                    gpus=spec.uuids,
+                    num_conversations=num_threads,
+                    shard=config.shard_name,
+                )
+            )
+            for folder in dict.fromkeys(task.output_dir_path for task in job.tasks)
+        }
+        if spec.uuids:
+            stack.enter_context(MemorySampler(list(logs.values()), visible_gpus))
 
-        def run_item(query_id: str) -> None:
-            position = positions[query_id]
+        def run_item(item_id: str) -> None:
+            position = positions[item_id]
             task = job.tasks[position]
+            log, text = logs[task.output_dir_path], str(task.data_dict["query"])
             with (
-                log.query(query_id, method=task.method, text=str(task.data_dict["query"])) as recorder,
+                log.query(task.query_id, method=task.method, text=text) as recorder,
                 watched_query(config.limits, recorder) as clock,
             ):
                 calls = QueryCalls(api_caller(config.tools), clock, meter, recorder)

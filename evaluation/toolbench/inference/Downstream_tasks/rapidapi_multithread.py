@@ -24,18 +24,14 @@ from evaluation.toolbench.inference.Downstream_tasks.functions import (
 )
 from evaluation.toolbench.inference.Downstream_tasks.methods import parse_method
 from evaluation.toolbench.inference.Downstream_tasks.one_query import Tools, run_query, search
+from evaluation.toolbench.inference.Downstream_tasks.query_sets import read_query_sets
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles, contain, get_white_list
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.inference.records.lock import RunLock
-from evaluation.toolbench.inference.records.queries import (
-    Query,
-    Task,
-    chosen_queries,
-    in_run_order,
-    read_queries,
-    read_replacements,
-)
+from evaluation.toolbench.inference.records.lock import RunLocks
+from evaluation.toolbench.inference.records.queries import Query, Task, in_run_order, read_replacements
+from evaluation.toolbench.inference.run.failure_causes import FailureCauses
 from evaluation.toolbench.inference.run.progress import RunProgress
+from evaluation.toolbench.inference.run.sets import RunSet
 from evaluation.toolbench.inference.run.summary import RunSummary
 from evaluation.toolbench.inference.Tree.base_env import base_env
 from evaluation.toolbench.virtual_api.client import VIRTUAL_TIMEOUT_S, ApiClient
@@ -58,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 
 class pipeline_runner:
-    """The queries of `args.input_query_file` that are left, and how to run them.
+    """The queries of `args.input_query_file`, one or several, that are left, and how to run them.
 
     Making one reads the queries and, if any is left, chooses the replicas' layout and loads the model if that is
     to be in this process; `server` makes one without queries. With `check_first`, what would end `run` is found
@@ -82,13 +78,15 @@ class pipeline_runner:
         self.server = server
         self.replace_queries = read_replacements(self.config.replace_file)
         self._check_first = check_first
-        self._progress = RunProgress(self.config.output_answer_file, self.config.search.method)
-        self._lock = RunLock(self._progress.answers.folder, shard=self.config.shard_name)
+        self._progress: list[RunProgress] = []  # of each set of queries
+        self._query_files: list[str] = []  # likewise
+        self._summary = RunSummary([])
+        self._locks = RunLocks([])
         self._tool_files = ToolFiles(self.config.tools.tool_root_dir)
         self._layout: RunLayout | None = None  # of the replicas; where there is a query left
         self._replica: Replica | None = None  # the one in this process, if its model is here
         self._load_s = 0.0
-        self._mixed_settings: list[str] = []
+        self._mixed_settings: dict[Path, list[str]] = {}  # of each folder that has answers
         self.task_list: list[Task] = [] if server else self.generate_task_list()
 
     def get_args(self) -> Any:
@@ -117,32 +115,45 @@ class pipeline_runner:
 
     def generate_task_list(self) -> list[Task]:
         """Return the queries that have no complete answer, in the order of the run; load the model for them."""
-        config, progress = self.config, self._progress
-        found = read_queries(
-            Path(config.input_query_file),
-            self.replace_queries,
-            needs_api_list=config.tools.function_provider == "truth",
-        )
-        queries = in_run_order(
-            chosen_queries(found, limit=config.limit, ids=config.query_ids, shard=config.part),
-            lambda query: query.api_list is None or self._tool_descriptions(query) is not None,
-        )
-        progress.answers.prepare()
+        config, causes = self.config, FailureCauses()
+        sets = read_query_sets(config, self.replace_queries)
+        self._query_files = [each.place.query_file for each in sets]
+        self._progress = [
+            RunProgress(place.answer_folder, place.method, name=place.name, causes=causes)
+            for place in (each.place for each in sets)
+        ]
+        self._summary = RunSummary([progress.summary for progress in self._progress], causes=causes)
+        self._locks = RunLocks((each.answers.folder for each in self._progress), shard=config.shard_name)
+        for progress in self._progress:
+            progress.answers.prepare()
         if self._check_first:
-            self._lock.acquire()
+            self._locks.acquire()
         try:
-            progress.summary.num_queries = len(queries)
-            left = queries if config.overwrite else progress.left_of(queries)
-            replaced = [query.query_id for query in left] if config.overwrite else []
-            self._mixed_settings = mixed_settings(config, progress.answers, progress.other_texts, replaced)
-            backbone = self._prepare(len(left)) if left else None
+            left = []
+            for each, progress in zip(sets, self._progress, strict=True):
+                queries = in_run_order(
+                    each.queries, lambda query: query.api_list is None or self._tool_descriptions(query) is not None
+                )
+                progress.summary.num_queries = len(queries)
+                left.append(queries if config.overwrite else progress.left_of(queries))
+            self._compare_settings(left)
+            num_left = sum(map(len, left))
+            backbone = self._prepare(num_left) if num_left else None
         except BaseException:
-            self._lock.release()
+            self._locks.release()
             raise
-        method, folder = config.search.method, str(progress.answers.folder)
         return [
-            Task(method, backbone, query.query_id, query.data_dict(), self.args, folder, self._tool_descriptions(query))
-            for query in left
+            Task(
+                progress.answers.method,
+                backbone,
+                query.query_id,
+                query.data_dict(),
+                self.args,
+                str(progress.answers.folder),
+                self._tool_descriptions(query),
+            )
+            for progress, queries in zip(self._progress, left, strict=True)
+            for query in queries
         ]
 
     def method_converter(
@@ -199,12 +210,12 @@ class pipeline_runner:
 
     def run(self) -> RunSummary:
         """Run what is left and print what came of it. A query that fails is recorded, and the rest runs."""
-        with self._lock:
+        with self._locks:
             if self.task_list:
                 self._run_tasks()
             with contextlib.suppress(OSError, SystemExit):  # which rich raises where nobody reads
-                self._progress.summary.print()
-        return self._progress.summary
+                self._summary.print()
+        return self._summary
 
     def _run_tasks(self) -> None:
         # They import torch: not for a run with nothing left.
@@ -232,9 +243,9 @@ class pipeline_runner:
 
         plan = RunPlan(
             run_id=job.run_id,
-            query_ids=[task.query_id for task in self.task_list],
+            sets=self._run_sets(),
+            summary=self._summary,
             layout=layout,
-            progress=self._progress,
             start=start,
             patience=Patience(config.replica_timeout, config.generation_timeout, call_s=VIRTUAL_TIMEOUT_S),
             configuration={**vars(self.args), **config.flags(), "sampling": sampling_of(config.model)},
@@ -249,6 +260,24 @@ class pipeline_runner:
             is_live=not config.disable_tqdm,
         )
         run_tasks(plan)
+
+    def _compare_settings(self, left: Sequence[Sequence[Query]]) -> None:
+        """Hold the answers that stay in each folder to this run's settings. ConfigError for those of others."""
+        settings = answer_settings(self.config)
+        for progress, queries in zip(self._progress, left, strict=True):
+            folder = progress.answers.folder
+            replaced = [query.query_id for query in queries] if self.config.overwrite else []
+            found = mixed_settings(self.config, settings, folder, progress.other_texts, replaced)
+            self._mixed_settings[folder] = list(dict.fromkeys([*self._mixed_settings.get(folder, []), *found]))
+
+    def _run_sets(self) -> list[RunSet]:
+        items: dict[tuple[str, str], dict[str, str]] = {}
+        for task in self.task_list:
+            items.setdefault((task.output_dir_path, task.method), {})[task.item_id] = task.query_id
+        return [
+            RunSet(query_file, progress, items.get((str(progress.answers.folder), progress.answers.method), {}))
+            for query_file, progress in zip(self._query_files, self._progress, strict=True)
+        ]
 
     def _prepare(self, num_queries: int) -> Any:
         """Choose the layout, say why, and load the model if this process has it; return the backbone, else None."""

@@ -6,7 +6,7 @@ without an end was interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -116,8 +116,22 @@ def read_history(folder: Path) -> History:
             except (KeyError, TypeError, ValueError, AttributeError):
                 history.num_skipped_lines += 1
         history.sessions += reader.sessions
-    history.sessions.sort(key=lambda session: (session.start, session.replica))
+    history.sessions.sort(key=_by_start)
     return history
+
+
+def joined(histories: Iterable[History]) -> History:
+    """Return the histories of several folders as one."""
+    whole = History()
+    for history in histories:
+        whole.sessions += history.sessions
+        whole.num_skipped_lines += history.num_skipped_lines
+    whole.sessions.sort(key=_by_start)
+    return whole
+
+
+def _by_start(session: ReplicaSession) -> tuple[float, int]:
+    return session.start, session.replica
 
 
 class _FileReader:
@@ -126,7 +140,7 @@ class _FileReader:
     def __init__(self, replica: int) -> None:
         self.sessions: list[ReplicaSession] = []
         self._replica = replica
-        self._open: dict[str, Attempt] = {}  # by query id
+        self._open: dict[tuple[str, str | None], Attempt] = {}  # by query id and method
 
     def take(self, record: dict[str, Any]) -> None:
         """Add one event. A malformed one raises KeyError, TypeError, ValueError or AttributeError."""
@@ -148,7 +162,7 @@ class _FileReader:
         if event == "query_start":
             attempt = Attempt(str(record["query"]), t, str(record["method"]), str(record["text"]))
             session.attempts.append(attempt)
-            self._open[attempt.query_id] = attempt
+            self._open[attempt.query_id, attempt.method] = attempt
         elif event == "generation":
             tokens, prompt_tokens = _count(record["tokens"]), _count(record["prompt_tokens"])
             texts, cut = int(record.get("texts", 0)), int(record.get("cut", 0))
@@ -168,7 +182,7 @@ class _FileReader:
             outcome, tokens, error = str(record["outcome"]), _count(record["tokens"]), _error(record["error"])
             attempt = self._attempt(session, record, t)
             attempt.end, attempt.outcome, attempt.tokens, attempt.error = t, outcome, tokens, error
-            self._open.pop(attempt.query_id)
+            self._open = {key: each for key, each in self._open.items() if each is not attempt}
         elif event == "memory":
             session.memory.append(MemorySample(t, str(record["gpu"]), int(record["used"]), int(record["total"])))
         elif event == "replica_end":
@@ -181,11 +195,14 @@ class _FileReader:
         return self.sessions[-1]
 
     def _attempt(self, session: ReplicaSession, record: dict[str, Any], t: float) -> Attempt:
-        query_id = str(record["query"])
-        if query_id not in self._open:  # the line of its start is torn
-            self._open[query_id] = Attempt(query_id, t)
-            session.attempts.append(self._open[query_id])
-        return self._open[query_id]
+        query_id, method = str(record["query"]), record.get("method")
+        # Earlier versions wrote the method into the line of its start alone.
+        key = next((key for key in self._open if key[0] == query_id and method in (None, key[1])), None)
+        if key is None:  # the line of its start is torn
+            key = query_id, method
+            self._open[key] = Attempt(query_id, t)
+            session.attempts.append(self._open[key])
+        return self._open[key]
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:

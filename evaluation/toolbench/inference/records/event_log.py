@@ -6,11 +6,13 @@ A line is written whole by one system call, so that a killed process leaves at m
     event          further keys
     replica_start  t, run, replica, pid, gpus, num_conversations
     query_start    t, query, method, text
-    generation     t (of its start), query, seconds, tokens, prompt_tokens, step, texts, cut (see `cut_texts.py`; only
-                   if there were texts)
-    call           t (of its start), query, seconds, code, name, step, cache (hit, fuzzy or miss, if the server tells)
-    texts          t, query, texts (of each step: thought, arguments, observation), where an error leaves no answer file
-    query_end      t, query, outcome, tokens, error
+    generation     t (of its start), query, method, seconds, tokens, prompt_tokens, step, texts, cut (see
+                   `cut_texts.py`; only if there were texts)
+    call           t (of its start), query, method, seconds, code, name, step, cache (hit, fuzzy or miss, if the
+                   server tells)
+    texts          t, query, method, texts (of each step: thought, arguments, observation), where an error leaves no
+                   answer file
+    query_end      t, query, method, outcome, tokens, error
     memory         t, gpu, used, total (bytes)
     replica_end    t
 
@@ -147,6 +149,7 @@ class QueryRecorder:
         self.query_id = query_id
         self.outcome = "no_answer"  # until a call gives an answer or up
         self._log = log
+        self._method = method
         self._lock = threading.Lock()
         self._generation_start = self._call_start = log.now()
         self._call: tuple[str, str] = ("", "")  # function name, arguments
@@ -156,7 +159,7 @@ class QueryRecorder:
         self._prompt_tokens: int | None = None  # of the step's longest prompt
         self._texts = self._cut = 0  # of the step: generations without a constraint, and those cut at their longest
         self._said: dict[str, dict[str, str]] = {}  # by step, for the case that there will be no answer file
-        log.write("query_start", query=query_id, method=method, text=text)
+        self._write("query_start", text=text)
 
     def count_tokens(self, generated: int, prompt: int, was_cut: bool | None = None) -> None:
         """Add one generation of the engine to the step in progress; `was_cut` None is one under a constraint."""
@@ -205,13 +208,16 @@ class QueryRecorder:
         with self._lock:
             tokens = self._generated_tokens
         if outcome == "failed" and self._said:
-            self._log.write("texts", query=self.query_id, texts=self._said)
+            self._write("texts", texts=self._said)
         problem = {"type": type(error).__name__, "message": str(error)[:_LONGEST_MESSAGE]} if error else None
-        self._log.write("query_end", query=self.query_id, outcome=outcome, tokens=tokens, error=problem)
+        self._write("query_end", outcome=outcome, tokens=tokens, error=problem)
 
     def _write_span(self, event: str, start: float, **values: Any) -> None:
         seconds = round(self._log.now() - start, 4)
-        self._log.write(event, start, query=self.query_id, seconds=seconds, **values)
+        self._write(event, start, seconds=seconds, **values)
+
+    def _write(self, event: str, t: float | None = None, **values: Any) -> None:
+        self._log.write(event, t, query=self.query_id, method=self._method, **values)
 
 
 def _texts(message: dict[str, Any]) -> dict[str, str]:

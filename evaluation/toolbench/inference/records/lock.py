@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -110,6 +111,33 @@ class RunLock:
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}))
         file.flush()
         return file
+
+
+class RunLocks:
+    """The locks of several folders: all are held, or none."""
+
+    def __init__(self, folders: Iterable[Path], *, shard: str = "") -> None:
+        self._locks = [RunLock(folder, shard=shard) for folder in dict.fromkeys(folders)]
+
+    def acquire(self) -> None:
+        """Take the folders. OutputError if another run has one of them."""
+        try:
+            for each in self._locks:
+                each.acquire()
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        for each in self._locks:
+            each.release()
+
+    def __enter__(self) -> RunLocks:
+        self.acquire()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.release()
 
 
 @dataclass(frozen=True)

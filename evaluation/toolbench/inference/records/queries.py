@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import re
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +33,11 @@ class Task(NamedTuple):
     args: Any  # the parsed command line
     output_dir_path: str
     tool_des: list[list[str]] | None  # [[tool, description], ...] where the query names its tools
+
+    @property
+    def item_id(self) -> str:
+        """Return what names it in a run over several files or methods, where query ids may repeat."""
+        return f"{self.output_dir_path}/{self.query_id}_{self.method}"
 
 
 @dataclass(frozen=True)
@@ -117,21 +122,25 @@ def read_queries(path: Path, replacements: Mapping[str, str], *, needs_api_list:
     return list(queries.values())
 
 
-def chosen_queries(
-    queries: Sequence[Query], *, limit: int | None = None, ids: str = "", shard: Shard | None = None
-) -> list[Query]:
-    """Return the queries with these ids, separated by commas, of them the first `limit`, of those the shard's.
+def wanted_ids(text: str, queries: Iterable[Query]) -> set[str]:
+    """Return the ids in `text`, which are separated by commas. DataError for an id that no query has."""
+    wanted = {name.strip() for name in text.split(",") if name.strip()}
+    known = {query.query_id for query in queries}
+    if missing := sorted(wanted - known):
+        raise DataError(f"--query_ids: no query has the id {', '.join(missing)}; there are {len(known)} queries")
+    return wanted
 
-    DataError for an id that no query has.
-    """
-    chosen = list(queries)
-    if ids:
-        wanted = [name.strip() for name in ids.split(",") if name.strip()]
-        missing = sorted(set(wanted) - {query.query_id for query in queries})
-        if missing:
-            raise DataError(f"--query_ids: no query has the id {', '.join(missing)}; there are {len(queries)} queries")
-        chosen = [query for query in queries if query.query_id in wanted]
-    return shard.of(chosen[:limit]) if shard else chosen[:limit]
+
+def chosen_queries(
+    queries: Sequence[Query],
+    *,
+    limit: int | None = None,
+    ids: Collection[str] = frozenset(),
+    shard: Shard | None = None,
+) -> list[Query]:
+    """Return the queries with these ids, or all without any, of them the first `limit`, of those the shard's."""
+    chosen = [query for query in queries if not ids or query.query_id in ids][:limit]
+    return shard.of(chosen) if shard else chosen
 
 
 def refuse_unusable(record: Mapping[str, Any]) -> None:

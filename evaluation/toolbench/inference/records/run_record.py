@@ -60,6 +60,9 @@ class Counts:
     failed: int = 0
     left: int = 0
 
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -100,7 +103,8 @@ class RunRecord:
     """A run. `status` is running, finished, interrupted or failed; times are seconds since the epoch.
 
     A run that was killed stays "running", with what was true a few seconds before. `tokens.prompt`, the times of API
-    calls and `failures` are entered at the end.
+    calls and `failures` are entered at the end. Of a run over several folders, each has a record of its own part, whose
+    tokens and calls are entered at the end; the folder above has the record of all, and alone the run's rates.
     """
 
     run_id: str

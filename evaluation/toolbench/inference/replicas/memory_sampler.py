@@ -1,4 +1,4 @@
-"""Writes the memory in use of each GPU to an event log, now and then."""
+"""Writes the memory in use of each GPU to event logs, now and then."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class MemorySampler:
     """
 
     def __init__(
-        self, log: EventLog, read_gpus: Callable[[], Sequence[MemoryReading]], *, period_s: float = 5.0
+        self, logs: Sequence[EventLog], read_gpus: Callable[[], Sequence[MemoryReading]], *, period_s: float = 5.0
     ) -> None:
-        self._log = log
+        self._logs = logs
         self._read_gpus = read_gpus
         self._period_s = period_s
         self._stop = threading.Event()
@@ -56,7 +56,8 @@ class MemorySampler:
         try:
             while True:
                 for gpu in self._read_gpus():
-                    self._log.write("memory", gpu=gpu.uuid, used=gpu.used_bytes, total=gpu.total_bytes)
+                    for log in self._logs:
+                        log.write("memory", gpu=gpu.uuid, used=gpu.used_bytes, total=gpu.total_bytes)
                 if self._stop.wait(self._period_s):
                     return
         except Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.errors import DataError
@@ -14,7 +15,7 @@ from evaluation.toolbench.inference.records.run_record import RunRecord, read_ru
 logger = logging.getLogger(__name__)
 
 _SHOWN_IDS = 5
-_CHECKPOINT, _PLACE = "checkpoint", "model_path"
+_CHECKPOINT, _PLACE, _METHOD = "checkpoint", "model_path", "method"
 
 
 @dataclass(frozen=True)
@@ -25,25 +26,24 @@ class EarlierAnswers:
     mixed: tuple[str, ...] = ()  # differences among those answers themselves, which were allowed
 
 
-def earlier_answers(
-    answers: AnswerFolder, settings: Mapping[str, Any], *, replaced: Collection[str] = ()
-) -> EarlierAnswers:
+def earlier_answers(folder: Path, settings: Mapping[str, Any], *, replaced: Collection[str] = ()) -> EarlierAnswers:
     """Compare `settings` with those of the answers in the folder, without the ones to the queries `replaced`.
 
     A folder that does not tell, of an earlier version or of ToolGen's own package, has no known differences.
     """
-    record = _record_in(answers)
-    method = _method_of(record) or answers.method
-    kept = AnswerFolder(answers.folder, method).query_ids()
-    if method == answers.method:
-        kept -= set(replaced)
+    record, now = _record_in(folder), _methods(settings)
+    kept = {
+        (query_id, method)
+        for method in _methods({**record.configuration, **record.settings} if record else {}) or now
+        for query_id in AnswerFolder(folder, method).query_ids() - (set(replaced) if method in now else set())
+    }
     if not kept:
         return EarlierAnswers()
     if record is None or not record.settings:
         logger.warning(
             "%s has %d answers without a record of their settings, as earlier versions left them: this run goes on "
             "beside them",
-            answers.folder,
+            folder,
             len(kept),
         )
         return EarlierAnswers()
@@ -53,18 +53,20 @@ def earlier_answers(
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return "<name>: <old> -> <new>" for what both tell and tell differently; None tells nothing.
 
-    A checkpoint that is the same may lie in another place.
+    A checkpoint that is the same may lie in another place, and one of several methods may go on by itself.
 
     >>> before = {"seed": 1, "model_path": "a", "checkpoint": "1f"}
     >>> differences(before, {"seed": 2, "model_path": "b", "checkpoint": "1f"})
     ['seed: 1 -> 2']
+    >>> differences({"method": ["CoT@1", "CoT@3"]}, {"method": "CoT@3"}), differences({"method": "a"}, {"method": "b"})
+    ([], ['method: a -> b'])
     """
     told = [name for name in new if old.get(name) is not None and new[name] is not None]
     knows_checkpoint = _CHECKPOINT in told
     return [
         f"{name}: {_words(name, old)} -> {_words(name, new)}"
         for name in told
-        if old[name] != new[name] and not (name == _PLACE and knows_checkpoint)
+        if not _agree(name, old, new) and not (name == _PLACE and knows_checkpoint)
     ]
 
 
@@ -77,17 +79,25 @@ def in_words(query_ids: Sequence[str]) -> list[str]:
     return [f"texts of the queries {', '.join(shown)}{more}"]
 
 
-def _record_in(answers: AnswerFolder) -> RunRecord | None:
+def _agree(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    if name != _METHOD:
+        return bool(old[name] == new[name])
+    before, now = _methods(old), _methods(new)
+    return before <= now or now <= before
+
+
+def _record_in(folder: Path) -> RunRecord | None:
     try:
-        return read_run_record(answers.folder)
+        return read_run_record(folder)
     except DataError as error:
         logger.warning("%s", error)
         return None
 
 
-def _method_of(record: RunRecord | None) -> str | None:
-    told = {**record.configuration, **record.settings}.get("method") if record else None
-    return told if isinstance(told, str) else None
+def _methods(settings: Mapping[str, Any]) -> set[str]:
+    """The methods of a folder's answers, which are told apart by their files' names."""
+    told = settings.get(_METHOD)
+    return {told} if isinstance(told, str) else set(map(str, told or ()))
 
 
 def _words(name: str, settings: Mapping[str, Any]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.multi_gpu.gpu_memory import GpuMemory
@@ -15,11 +16,12 @@ from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayou
 from evaluation.toolbench.inference.replicas.limits import Patience
 from evaluation.toolbench.inference.replicas.supervisor import RunHooks, Supervisor
 from evaluation.toolbench.inference.run.interruption import STOPPING, Interruption
-from evaluation.toolbench.inference.run.progress import RunProgress
 from evaluation.toolbench.inference.run.run_clock import RunClock
-from evaluation.toolbench.inference.run.run_files import RunFiles
+from evaluation.toolbench.inference.run.run_files import files_of
+from evaluation.toolbench.inference.run.sets import RunSet, RunSets
+from evaluation.toolbench.inference.run.summary import RunSummary
 from evaluation.toolbench.inference.run_display.display import RunDisplay
-from evaluation.toolbench.inference.run_display.status import RunStatus
+from evaluation.toolbench.inference.run_display.status import RunStatus, SetStatus
 
 _SHOW_EVERY_S = 1.0
 _NOTE_EVERY_S = 10.0  # how old run.json is when a run is killed
@@ -30,16 +32,16 @@ class RunPlan:
     """What a run over queries is told by whoever has the queries and knows how to run one."""
 
     run_id: str
-    query_ids: Sequence[str]
+    sets: Sequence[RunSet]
+    summary: RunSummary  # of these sets
     layout: RunLayout
-    progress: RunProgress
     start: Callable[[ReplicaSpec], Handle]  # a replica that runs these queries
     patience: Patience
     configuration: Mapping[str, Any]  # for run.json: what the run was told, by the names of the flags
     settings: Mapping[str, Any]  # for run.json: those of them that decide the answers
     seed: int
     shard: str = ""  # of the queries, for the names of the run's files
-    mixed_settings: Sequence[str] = ()  # how those of other answers in the folder differ
+    mixed_settings: Mapping[Path, Sequence[str]] = field(default_factory=dict)  # of other answers that stay
     changed: Sequence[str] = ()  # of these names, those that have not their defaults
     load_s: float = 0.0  # that the model in this process took, if it is here
     replaces_answers: bool = False  # those that earlier runs left are removed when the first replica is ready
@@ -58,7 +60,8 @@ def run_tasks(plan: RunPlan) -> None:
 class _Run:
     def __init__(self, plan: RunPlan) -> None:
         self._plan = plan
-        self._summary = plan.progress.summary
+        self._summary = plan.summary
+        self._sets = RunSets(plan.sets)
         self._memory = GpuMemory()
         self._shown_s = float("-inf")  # after the start
         self._noted_s = 0.0
@@ -69,30 +72,32 @@ class _Run:
         self._has_warned_of_cuts = False
         hooks = RunHooks(
             start=plan.start,
-            done=lambda query_id, _: plan.progress.note_answer(query_id),
+            done=lambda item_id, _: self._sets.note_answer(item_id),
             failed=self._note_failure,
-            is_done=plan.progress.is_answered,
+            is_done=self._sets.is_answered,
             ready=self._begin,
             show=self._show,
         )
-        self._supervisor = Supervisor(plan.query_ids, plan.layout, hooks, plan.patience)
-        self._files = RunFiles(
-            plan.progress,
+        self._num_items = len(self._sets.item_ids)
+        self._supervisor = Supervisor(self._sets.item_ids, plan.layout, hooks, plan.patience)
+        self._files = files_of(
+            self._sets,
             plan.run_id,
             plan.layout,
             configuration=plan.configuration,
-            settings=None if plan.replaces_answers else plan.settings,
+            settings=plan.settings,
             mixed_settings=plan.mixed_settings,
             changed=plan.changed,
+            replaces_answers=plan.replaces_answers,
             seed=plan.seed,
             shard=plan.shard,
             load_s=plan.load_s,
         )
 
     def run(self) -> None:
-        plan, summary = self._plan, self._summary
+        summary = self._summary
         with self._interruption as interruption, self._display:
-            self._display.print_line(f"{len(plan.query_ids)} queries to run")
+            self._display.print_line(f"{self._num_items} queries to run")
             status = "failed"
             try:
                 self._supervisor.run(interruption.requested)
@@ -104,19 +109,21 @@ class _Run:
                 if summary.num_left:
                     self._show(at_once=True)  # how it ended
                 self._sum_up()
-                self._files.end(status, self._supervisor.loaded(), self._clock)
+                for files in self._files:
+                    files.end(status, self._supervisor.loaded(), self._clock, summary.rates)
 
     def _begin(self) -> None:
         """The first replica is ready: remove the answers that the run replaces, now that new ones can be expected."""
         self._clock.serve()
         if self._plan.replaces_answers:
-            self._plan.progress.forget(self._plan.query_ids)
-            self._files.use_settings(self._plan.settings)
+            self._sets.forget()
+            for files in self._files:
+                files.use_settings()
 
-    def _note_failure(self, query_id: str, problem: Problem) -> None:
-        progress, limit = self._plan.progress, self._plan.fail_after
-        progress.note_failure(query_id, problem)
-        if progress.failures_in_a_row == limit:
+    def _note_failure(self, item_id: str, problem: Problem) -> None:
+        limit = self._plan.fail_after
+        self._sets.note_failure(item_id, problem)
+        if self._sets.failures_in_a_row == limit:
             self._display.print_line(
                 f"{limit} queries in a row have failed, so the run ends here (--fail_after {limit}; 0 goes on whatever "
                 "happens). The same command tries them again."
@@ -144,7 +151,8 @@ class _Run:
         self._warn_of_cuts(status)
         if elapsed_s - self._noted_s >= _NOTE_EVERY_S:
             self._noted_s = elapsed_s
-            self._files.note(self._supervisor.loaded(), status, self._clock)
+            for files in self._files:
+                files.note(self._supervisor.loaded(), status, self._clock)
 
     def _warn_of_cuts(self, status: RunStatus) -> None:
         num_texts = sum(replica.num_texts for replica in status.replicas)
@@ -159,8 +167,9 @@ class _Run:
             for status, spec in zip(self._supervisor.statuses(), self._plan.layout.replicas, strict=True)
         )
         now = self._summary.now
+        has_several = len(self._plan.sets) > 1
         return RunStatus(
-            num_queries=len(self._plan.query_ids),
+            num_queries=self._num_items,
             answered=now.answered,
             gave_up=now.gave_up,
             no_answer=now.no_answer,
@@ -168,4 +177,11 @@ class _Run:
             elapsed_s=self._clock.elapsed_s,
             replicas=replicas,
             serving_s=self._clock.serving_s,
+            sets=tuple(_status_of(each) for each in self._plan.sets if each.query_ids) if has_several else (),
         )
+
+
+def _status_of(each: RunSet) -> SetStatus:
+    summary = each.progress.summary
+    now = summary.now
+    return SetStatus(summary.name, len(each.query_ids), now.answered, now.gave_up, now.no_answer, now.failed)

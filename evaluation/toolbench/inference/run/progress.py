@@ -10,7 +10,8 @@ from evaluation.toolbench.inference.records.answers import AnswerFolder, Outcome
 from evaluation.toolbench.inference.records.failures import FailureLog
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.records.queries import Query
-from evaluation.toolbench.inference.run.summary import RunSummary
+from evaluation.toolbench.inference.run.failure_causes import FailureCauses
+from evaluation.toolbench.inference.run.summary import SetSummary
 
 logger = logging.getLogger(__name__)
 
@@ -18,13 +19,16 @@ _TOLD_AT = {10**power for power in range(7)}
 
 
 class RunProgress:
-    """The answers of one method in `folder`, the failures beside them, and the run's counts."""
+    """The answers of one method in `folder`, the failures beside them, and the run's counts.
 
-    def __init__(self, folder: str | Path, method: str) -> None:
+    `causes` counts what fails; sets of one run share it, so that what ails all of them is told once.
+    """
+
+    def __init__(self, folder: str | Path, method: str, *, name: str = "", causes: FailureCauses | None = None) -> None:
         self.answers = AnswerFolder(folder, method)
         self.failures = FailureLog(folder, method)
-        self.summary = RunSummary(self.answers.folder, num_queries=0)
-        self.failures_in_a_row = 0
+        self.summary = SetSummary(self.answers.folder, num_queries=0, name=name)
+        self._causes = causes or FailureCauses()
         self.other_texts: list[str] = []  # ids of queries that were answered with another text
 
     def left_of(self, queries: Sequence[Query]) -> list[Query]:
@@ -52,15 +56,13 @@ class RunProgress:
 
     def note_answer(self, query_id: str) -> None:
         """Count a query whose answer is on disk."""
-        self.failures_in_a_row = 0
         self.failures.forget([query_id])
         self.summary.now.add(self.answers.outcome(query_id))
 
     def note_failure(self, query_id: str, problem: Problem) -> None:
         """Count a query that failed, and keep why in failures.json. A cause that was told before is told again when
         it has become ten times as frequent."""
-        self.failures_in_a_row += 1
-        times = self.summary.causes.add(problem)
+        times = self._causes.add(problem)
         if times in _TOLD_AT:
             often = f" ({times} queries so far)" if times > 1 else ""
             message = " ".join(problem.message.split())[:500]

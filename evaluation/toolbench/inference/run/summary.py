@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from evaluation.toolbench.inference.records.answers import Outcome
 from evaluation.toolbench.inference.records.cache_use import CacheUse, misses_in_words
 from evaluation.toolbench.inference.records.rates import Rates
 from evaluation.toolbench.inference.run.failure_causes import FailureCauses
+
+_TABLE_WIDTH = 100  # columns at least: names of sets and methods are long
 
 
 @dataclass
@@ -35,6 +39,9 @@ class Tally:
         """Queries that came to their end: those with an answer file."""
         return self.answered + self.gave_up + self.no_answer
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
     def add(self, outcome: Outcome | None) -> None:
         """Count one query; None is one that failed."""
         if outcome is None:
@@ -48,13 +55,26 @@ class Tally:
 
 
 @dataclass
-class RunSummary:
-    """`earlier` counts what was done before this run, `now` what it adds, out of `num_queries`."""
+class SetSummary:
+    """The queries of one file by one method: `earlier` counts what was done before this run, `now` what it adds."""
 
-    folder: Path
+    folder: Path  # of the answers
     num_queries: int
     earlier: Tally = field(default_factory=Tally)
     now: Tally = field(default_factory=Tally)
+    name: str = ""  # among the sets of a run
+
+    @property
+    def num_left(self) -> int:
+        """Return how many queries were not run to their end."""
+        return self.num_queries - self.earlier.total - self.now.total
+
+
+@dataclass
+class RunSummary:
+    """What came of a run over one or several sets of queries."""
+
+    sets: Sequence[SetSummary]
     exit_code_of_signal: int | None = None
     causes: FailureCauses = field(default_factory=FailureCauses)  # of what failed now
     rates: Rates = field(default_factory=Rates)  # of this run, once it has ended
@@ -62,9 +82,21 @@ class RunSummary:
     cache: CacheUse = field(default_factory=CacheUse)  # of those calls
 
     @property
+    def num_queries(self) -> int:
+        return sum(each.num_queries for each in self.sets)
+
+    @property
+    def earlier(self) -> Tally:
+        return sum((each.earlier for each in self.sets), Tally())
+
+    @property
+    def now(self) -> Tally:
+        return sum((each.now for each in self.sets), Tally())
+
+    @property
     def num_left(self) -> int:
         """Return how many queries were not run to their end."""
-        return self.num_queries - self.earlier.total - self.now.total
+        return sum(each.num_left for each in self.sets)
 
     @property
     def exit_code(self) -> int:
@@ -74,43 +106,63 @@ class RunSummary:
     def print(self, console: Console | None = None) -> None:
         """Print the table, and where everything is, on stdout."""
         console = console or Console(highlight=False, soft_wrap=True)
-        if self.num_queries and self.earlier.total == self.num_queries:
-            console.print(f"Nothing to do: all {self.num_queries} queries are answered in {self.folder}", markup=False)
+        earlier, now, where = self.earlier, self.now, self.folder
+        if self.num_queries and earlier.total == self.num_queries:
+            console.print(f"Nothing to do: all {self.num_queries} queries are answered in {where}", markup=False)
             return
+        if len(self.sets) > 1:
+            console.width = max(console.width, _TABLE_WIDTH)
         console.print(self._table())
-        if self.earlier.total:
-            console.print(f"{self.earlier.total} of them were done by earlier runs.")
+        if len(self.sets) > 1:  # which share the time
+            console.print("{} queries/min, {} tokens/s".format(*self._rates()))
+        if earlier.total:
+            console.print(f"{earlier.total} of them were done by earlier runs.")
         misses = misses_in_words(self.api_calls, self.cache.misses)
         if misses:
             console.print(misses)
-        if self.now.failed:
-            failures = self.folder / "failures.json"
-            console.print(f"Failures: {failures} (the same command tries them again)", markup=False)
+        if now.failed:
+            for folder in dict.fromkeys(each.folder for each in self.sets if each.now.failed):
+                console.print(f"Failures: {folder / 'failures.json'} (the same command tries them again)", markup=False)
             for cause, count in self.causes.by_frequency().items():
                 console.print(f"  {count} x {cause}", markup=False)
         if self.num_left:
             console.print(f"{self.num_left} queries are left: the same command goes on with them.")
-        console.print(f"Answers: {self.folder}", markup=False)
-        report = self.folder / "report.html"
+        console.print(f"Answers: {where}", markup=False)
+        report = where / "report.html"
         if report.is_file():
             console.print(f"Report: {report}", markup=False)
 
+    @property
+    def folder(self) -> Path:
+        """Return the folder of all answers, or that of the folders of several files."""
+        folders = list(dict.fromkeys(each.folder for each in self.sets))
+        return folders[0] if len(folders) == 1 else folders[0].parent
+
     def _table(self) -> Table:
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # 80 columns are enough
-        headings = ("queries", "answered", "gave up", "no answer", "failed", "steps", "queries/min", "tokens/s")
-        for heading in headings:
-            table.add_column(heading, justify="right")
-        table.add_row(
-            str(self.num_queries),
-            str(self.earlier.answered + self.now.answered),
-            str(self.earlier.gave_up + self.now.gave_up),
-            str(self.earlier.no_answer + self.now.no_answer),
-            str(self.now.failed),
-            str(self.earlier.num_steps + self.now.num_steps),
-            _figure(self.rates.queries_per_min),
-            _figure(self.rates.tokens_per_s),
-        )
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        has_several = len(self.sets) > 1
+        if has_several:
+            table.add_column("set", no_wrap=True)
+        for heading in ("queries", "answered", "gave up", "no answer", "failed", "steps"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        if not has_several:
+            for heading in ("queries/min", "tokens/s"):
+                table.add_column(heading, justify="right")
+            table.add_row(*_counts(self.num_queries, self.earlier, self.now), *self._rates())
+            return table
+        for each in self.sets:
+            table.add_row(Text(each.name), *_counts(each.num_queries, each.earlier, each.now))
+        table.add_section()
+        table.add_row("all", *_counts(self.num_queries, self.earlier, self.now))
         return table
+
+    def _rates(self) -> tuple[str, str]:
+        return _figure(self.rates.queries_per_min), _figure(self.rates.tokens_per_s)
+
+
+def _counts(num_queries: int, earlier: Tally, now: Tally) -> Iterator[str]:
+    both = earlier + now
+    yield from map(str, (num_queries, both.answered, both.gave_up, both.no_answer, now.failed, both.num_steps))
 
 
 def _figure(value: float | None) -> str:

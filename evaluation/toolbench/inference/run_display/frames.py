@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, JustifyMethod
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 from evaluation.toolbench.inference.run_display.figures import RATE_OVER_S, Figures
-from evaluation.toolbench.inference.run_display.status import ReplicaStatus
+from evaluation.toolbench.inference.run_display.status import ReplicaStatus, SetStatus
 
 _STATE_STYLES = {"running": "green", "loading": "cyan", "restarting": "yellow", "failed": "red", "ended": "dim"}
 _BETWEEN = " · "
@@ -22,12 +22,13 @@ _MOST_NAMED = 2  # replicas that a line has one by one
 
 def heartbeat(figures: Figures) -> str:
     """Return everything in one line, for logs."""
-    parts = [_queries(figures), *_outcomes(figures), *_rates(figures), *_api(figures), *_replicas(figures)]
+    sets = [f"{each.name} {each.done:,}/{each.num_queries:,}" for each in figures.status.sets]
+    parts = [_queries(figures), *_outcomes(figures), *_rates(figures), *_api(figures), *_replicas(figures), *sets]
     return _BETWEEN.join(filter(None, [*parts, *_times(figures)]))
 
 
 def frame(figures: Figures, width: int) -> Group:
-    """Return what a terminal of `width` columns shows: a bar, the counts, and a row for every replica."""
+    """Return what a terminal of `width` columns shows: a bar, the counts, and a row for every set and replica."""
     bar = Table.grid(padding=(0, 1), expand=True)
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True)
@@ -37,6 +38,7 @@ def frame(figures: Figures, width: int) -> Group:
         bar,
         *_lines([*_outcomes(figures), f"{figures.left:,} left", *_times(figures)], width),
         *_lines([*_rates(figures), *_api(figures)], width),
+        *([_set_table(figures.status.sets, width)] if figures.status.sets else []),
         _replica_table(figures, width),
     )
 
@@ -53,10 +55,10 @@ def clock(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class _Column:
-    """One of the replicas' table. Where they do not all fit, the most important ones that do are shown."""
+    """One of a table. Where they do not all fit, the most important ones that do are shown."""
 
     heading: str
-    cell: Callable[[Figures, ReplicaStatus], str]
+    cell: Callable[..., str]  # of the figures and a replica, or of a set
     importance: int
     is_number: bool = True
 
@@ -71,12 +73,27 @@ _COLUMNS = (
     _Column("errors", lambda figures, replica: _calls(figures, replica.api_errors), importance=2),
     _Column("GPU memory", lambda _, replica: _memory(replica.gpu_memory), importance=6),
 )
+_SET_COLUMNS = (
+    _Column("set", lambda each: each.name, importance=9, is_number=False),
+    _Column("done", lambda each: f"{each.done:,}/{each.num_queries:,}", importance=8),
+    _Column("answered", lambda each: f"{each.answered:,}", importance=7),
+    _Column("gave up", lambda each: f"{each.gave_up:,}", importance=5),
+    _Column("no answer", lambda each: f"{each.no_answer:,}", importance=4),
+    _Column("failed", lambda each: f"{each.failed:,}", importance=6),
+)
 _GAP = 2  # blanks between columns
 
 
 def _replica_table(figures: Figures, width: int) -> Table:
     cells = {column: [column.cell(figures, replica) for replica in figures.status.replicas] for column in _COLUMNS}
-    cells = {column: texts for column, texts in cells.items() if any(texts)}  # without GPUs, nothing of them
+    return _table({column: texts for column, texts in cells.items() if any(texts)}, width)  # without GPUs, none of them
+
+
+def _set_table(sets: Sequence[SetStatus], width: int) -> Table:
+    return _table({column: [column.cell(each) for each in sets] for column in _SET_COLUMNS}, width)
+
+
+def _table(cells: Mapping[_Column, Sequence[str]], width: int) -> Table:
     widths = {column: max(map(len, [column.heading, *texts])) + _GAP for column, texts in cells.items()}
     shown: set[_Column] = set()
     for column in sorted(cells, key=lambda column: -column.importance):

@@ -29,6 +29,22 @@ class ReplicaStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class SetStatus:
+    """One of several sets of queries of a run. Counts are of this run."""
+
+    name: str
+    num_queries: int  # to run now
+    answered: int = 0
+    gave_up: int = 0
+    no_answer: int = 0
+    failed: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.answered + self.gave_up + self.no_answer + self.failed
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
     """The whole run."""
 
@@ -41,6 +57,7 @@ class RunStatus:
     replicas: tuple[ReplicaStatus, ...]
     serving_s: float | None = None  # since the first replica had loaded; None before
     are_conversations: bool = True  # of agents that call APIs; otherwise a query is done or has failed
+    sets: tuple[SetStatus, ...] = ()  # where there are several
 
     @property
     def rates(self) -> Rates:

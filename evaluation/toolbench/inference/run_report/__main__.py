@@ -16,6 +16,7 @@ COMPARISON_FILE = "comparison.html"
 _EXAMPLES = """
 toolgen report outputs/demo/demo_queries
 toolgen report data/answer/ToolGen-Llama-3-8B/G3_instruction --output ~/g3.html
+toolgen report data/answer/ToolGen-Llama-3-8B
 toolgen report data/answer/ToolGen-Llama-3-8B data/answer/my-checkpoint --output ~/both.html
 """
 
@@ -47,7 +48,8 @@ def make_parser() -> OneLineParser:
         examples=_EXAMPLES,
         description="Make one self-contained HTML page of a folder of answers: a summary, timelines, and every "
         "query's trajectory. It opens from disk and loads nothing. Folders without events or run.json, of an older "
-        "version or of another program, give a page without timelines.\n\nOf two or more folders, make a page that "
+        "version or of another program, give a page without timelines. Of a folder of such "
+        "folders, make a table with a row for each.\n\nOf two or more folders, make a page that "
         "compares them: tests over the queries that they have in common, each query's trajectories side by side, and "
         "what judges said of the answers.",
     )

@@ -50,12 +50,12 @@ class Failure:
 
 def read_answers(folder: Path) -> list[Answer]:
     """Read all answers in `folder`, by file name. DataError if that is no folder that can be listed."""
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise DataError(f"cannot read the answer folder {folder}: {error.strerror}") from error
-    matches = [match for name in names if (match := _ANSWER_FILE.fullmatch(name)) and not name.startswith(".")]
-    return [_read_answer(folder / match.string, match["id"], match["method"]) for match in matches]
+    return [_read_answer(folder / match.string, match["id"], match["method"]) for match in _matches(folder)]
+
+
+def has_answers(folder: Path) -> bool:
+    """Say whether an answer file lies in `folder`. DataError if that is no folder that can be listed."""
+    return bool(_matches(folder))
 
 
 def read_failures(folder: Path) -> list[Failure]:
@@ -72,6 +72,14 @@ def read_failures(folder: Path) -> list[Failure]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{path} is no list of failed queries ({reason}): move it away") from error
+
+
+def _matches(folder: Path) -> list[re.Match[str]]:
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise DataError(f"cannot read the answer folder {folder}: {error.strerror}") from error
+    return [match for name in names if (match := _ANSWER_FILE.fullmatch(name)) and not name.startswith(".")]
 
 
 def _read_answer(path: Path, query_id: str, method: str) -> Answer:

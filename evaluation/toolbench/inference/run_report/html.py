@@ -67,7 +67,22 @@ def build_page(data: Mapping[str, Any], title: str, page: Page = RUN_PAGE) -> st
         "script": script,
         "data": json_for_html(data),
     }
-    return _SLOT.sub(lambda slot: slots[slot.group(1)], page.template.read_text(encoding="utf-8"))
+    return _fill(page.template, slots)
+
+
+def still_page(*, title: str, facts: str, heading: str, body: str) -> str:
+    """Build a page without a script. All but `title` is markup already."""
+    style = (ASSETS / "report.css").read_text(encoding="utf-8")
+    policy = f"default-src 'none'; style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'"
+    slots = {
+        "title": html.escape(title),
+        "policy": policy,
+        "style": style,
+        "facts": facts,
+        "heading": heading,
+        "body": body,
+    }
+    return _fill(ASSETS / "still.html", slots)
 
 
 def json_for_html(data: Any) -> str:
@@ -78,6 +93,11 @@ def json_for_html(data: Any) -> str:
     """
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.translate(_UNSAFE_IN_HTML).encode("utf-8", "replace").decode("utf-8")  # half characters become "?"
+
+
+def _fill(template: Path, slots: Mapping[str, str]) -> str:
+    text = _SLOT.sub(lambda slot: slots[slot.group(1)], template.read_text(encoding="utf-8"))
+    return text.encode("utf-8", "replace").decode("utf-8")  # half characters become "?"
 
 
 def _policy(script: str, style: str) -> str:

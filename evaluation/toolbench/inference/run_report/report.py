@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import time
 import zlib
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from evaluation.toolbench.inference.records.rates import Rates, rates_of
 from evaluation.toolbench.inference.records.run_record import RunRecord, put_file, read_run_record
 from evaluation.toolbench.inference.run_report.answer_files import Answer, Failure, read_answers, read_failures
 from evaluation.toolbench.inference.run_report.html import build_page
+from evaluation.toolbench.inference.run_report.overview import overview_page
+from evaluation.toolbench.inference.run_report.set_figures import answer_folders, is_answer_folder, set_figures
 from evaluation.toolbench.inference.run_report.timeline import timelines
 from evaluation.toolbench.inference.run_report.totals import FINISH_CALLS, Totals, quantile, totals_of
 from evaluation.toolbench.inference.run_report.trajectory import add_timings, attempt_trajectory, trajectory_json
@@ -49,12 +52,27 @@ class Query:
 def write_report(folder: Path, output: Path | None = None) -> Path:
     """Build the report of `folder` from what is on disk; return where it was written.
 
-    DataError when there is nothing to report or a file cannot be read, OutputError when it cannot be
-    written. Answers that cannot be read are rows of the report and no error.
+    Of a folder that has folders of answers in it, the report is a table of these; where they have no report of their
+    own, it is made as well. DataError when there is nothing to report or a file cannot be read, OutputError when it
+    cannot be written. Answers that cannot be read are rows of the report and no error.
     """
     output = output or folder / REPORT_FILE
+    if folder.is_dir() and not is_answer_folder(folder) and (folders := answer_folders(folder)):
+        return _write_overview(folder, folders, output)
     data = report_data(folder)
     put_file(output, build_page(data, title=data["title"]))
+    return output
+
+
+def _write_overview(folder: Path, folders: Sequence[Path], output: Path) -> Path:
+    reports = {}
+    for each in folders:
+        path = each / REPORT_FILE
+        if not path.exists():
+            write_report(each)
+        reports[each] = Path(os.path.relpath(path, output.parent))
+    rows = [row for each in folders for row in set_figures(each)]
+    put_file(output, overview_page(folder, rows, read_run_record(folder), reports))
     return output
 
 

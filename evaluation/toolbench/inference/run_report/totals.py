@@ -37,7 +37,7 @@ def totals_of(history: History, run_id: str | None = None) -> Totals:
     return Totals(
         tokens=Tokens(
             prompt=sum(generation.prompt_tokens or 0 for generation in generations),
-            generated=sum(_generated(attempt) for attempt in attempts),
+            generated=sum(generated(attempt) for attempt in attempts),
             texts=sum(generation.texts for generation in generations),
             cut=sum(generation.cut for generation in generations),
         ),
@@ -79,7 +79,7 @@ def quantile(ascending: Sequence[float], fraction: float) -> float:
     return ascending[max(0, math.ceil(fraction * len(ascending)) - 1)]
 
 
-def _generated(attempt: Attempt) -> int:
+def generated(attempt: Attempt) -> int:
     """Count the tokens of the whole try if it came to its end, else of its finished steps."""
     if attempt.tokens is not None:
         return attempt.tokens

@@ -1,0 +1,73 @@
+"""The page of a folder of answer folders: a row for each set, with a link to its own report. Nothing in it moves."""
+
+from __future__ import annotations
+
+import html
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation.toolbench.inference.records.run_record import RunRecord
+from evaluation.toolbench.inference.run_report.html import still_page
+from evaluation.toolbench.inference.run_report.set_figures import SetFigures, total_of
+
+_NUMBERS = ("queries", "answered", "gave up", "no answer", "failed", "left", "tokens", "API calls", "not recorded")
+
+
+def overview_page(folder: Path, rows: Sequence[SetFigures], run: RunRecord | None, reports: dict[Path, Path]) -> str:
+    """Build the page over `rows`, which lie below `folder`; `reports` are relative links to the reports of folders."""
+    headings = "".join(f'<th class="number">{name}</th>' for name in (*_NUMBERS, "time"))
+    body = "".join(_row(_link(row.folder, folder, reports), row) for row in rows)
+    body += _row("<b>all</b>", total_of(rows, folder))
+    facts = " · ".join(_facts(run)) if run else ""
+    table = (
+        f'<div class="table-frame"><table><thead><tr><th>set</th><th>method</th>{headings}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+    return still_page(title=folder.resolve().name, facts=facts, heading="Sets", body=table)
+
+
+def _row(name: str, row: SetFigures) -> str:
+    counts = (
+        *(row.queries, row.answered, row.gave_up, row.no_answer, row.failed, row.left),
+        *(row.tokens, row.api_calls, row.api_misses),
+    )
+    share = f" ({row.answered / row.queries:.0%})" if row.queries else ""
+    cells = [f"{count:,}" for count in counts]
+    cells[1] += share
+    cells.append(duration(row.seconds))
+    names = (*_NUMBERS, "time")
+    numbers = "".join(
+        f'<td class="number" data-name="{name}">{cell}</td>' for name, cell in zip(names, cells, strict=True)
+    )
+    return f'<tr><td class="id">{name}</td><td>{html.escape(row.method)}</td>{numbers}</tr>'
+
+
+def _link(folder: Path, above: Path, reports: dict[Path, Path]) -> str:
+    name = html.escape(os.path.relpath(folder, above))
+    return f'<a href="{html.escape(reports[folder].as_posix(), quote=True)}">{name}</a>' if folder in reports else name
+
+
+def _facts(run: RunRecord) -> list[str]:
+    rates, api = run.rates, run.api
+    facts = [
+        str(run.configuration.get("model_path") or ""),
+        run.status,
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)),
+        f"{rates.queries_per_min:,.1f} queries/min" if rates.queries_per_min else "",
+        f"{rates.tokens_per_s:,.0f} tokens/s" if rates.tokens_per_s else "",
+        f"{api.not_recorded / api.calls:.0%} of API calls not recorded" if api.not_recorded else "",
+    ]
+    return [html.escape(fact) for fact in facts if fact]
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(9.4), duration(754), duration(7384)
+    ('9 s', '12 min 34 s', '2 h 3 min')
+    """
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole // 60 % 60} min"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
