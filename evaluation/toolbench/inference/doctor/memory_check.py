@@ -31,7 +31,7 @@ def longest_conversation(name: str, model: PreTrainedModel, replica: PlannedRepl
         torch.cuda.reset_peak_memory_stats(index)
     failures = sum(_num_ooms(index) for index in replica.gpus)
     try:
-        with contextlib.closing(PagedEngine(model, max_kv_bytes=replica.max_kv_bytes)) as engine:
+        with contextlib.closing(planned_engine(model, replica)) as engine:
             kv_tokens = engine.page_use().num_pages * PAGE_SIZE
             fill(engine, replica.conversations, min(replica.max_tokens, engine.max_length))
     except CannotBePagedError as error:
@@ -59,6 +59,11 @@ def longest_conversation(name: str, model: PreTrainedModel, replica: PlannedRepl
     if kv_tokens < replica.max_tokens or any(peak[index] > budgets[index] for index in peak):
         return Finding(name, "fail", measured, _ADVICE, facts=facts)
     return Finding(name, "ok", measured, facts=facts)
+
+
+def planned_engine(model: PreTrainedModel, replica: PlannedReplica) -> PagedEngine:
+    """The engine of a run by this plan: its KV cache, and as many sequences in a step as the plan keeps memory for."""
+    return PagedEngine(model, max_kv_bytes=replica.max_kv_bytes, max_running=replica.max_running)
 
 
 def fill(engine: Engine, conversations: int, length: int) -> None:
