@@ -67,6 +67,7 @@ def test_a_command_that_does_not_exist_is_one_line_with_a_guess(capsys):
     [
         (["run", "--overwite"], "toolgen run: unrecognized arguments: --overwite; did you mean --overwrite?"),
         (["score", "--minimum", "much"], "toolgen score: argument --minimum: invalid float value: 'much'"),
+        (["retrieval", "--satge=G1"], "toolgen retrieval: unrecognized arguments: --satge=G1; did you mean --stage?"),
         (["report"], "toolgen report: the following arguments are required: ANSWER_FOLDER"),
         (["api", "--prot", "1"], "toolgen api: unrecognized arguments: --prot 1; did you mean --port?"),
     ],
@@ -78,7 +79,9 @@ def test_a_mistake_is_one_line_before_anything_is_installed(bare_python, argumen
     assert run.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["score", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["run", "--help"], ["score", "--help"], ["retrieval", "--help"]]
+)
 def test_help_and_version_need_nothing_installed(bare_python, arguments):
     run = launch(bare_python, "--first_look", *arguments)
     assert run.returncode == 0, run.stderr

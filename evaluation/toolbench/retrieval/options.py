@@ -19,7 +19,6 @@ from evaluation.toolbench.inference.Downstream_tasks.config import ModelConfig, 
 from evaluation.toolbench.inference.engine import ENGINES, SERVER_WAIT_S
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
-from evaluation.toolbench.inference.multi_gpu.model_files import local_folder
 from evaluation.toolbench.inference.replicas.limits import Patience
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS, default_data_dir
 from evaluation.toolbench.inference.toolgen.chat_format import chat_format
@@ -122,6 +121,8 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.engine == "server" and not options.engine_url:
         raise ConfigError("--engine server needs --engine_url http://HOST:8000/v1")
+    from evaluation.toolbench.inference.multi_gpu.model_files import local_folder  # httpx: not for --help
+
     local_folder(options.model_name_or_path)
 
 
