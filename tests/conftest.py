@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +28,13 @@ settings.load_profile("no deadline")
 
 
 if importlib.util.find_spec("torch") is None:
-    # A Python without torch runs the rest of the suite: what asks for torch skips.
+    # A Python without torch runs the rest of the suite: what asks for torch skips, and folders whose fixtures do.
+    collect_ignore = []
+    for _conftest in Path(__file__).parent.glob("*/conftest.py"):
+        try:
+            importlib.import_module(f"tests.{_conftest.parent.name}.conftest")
+        except ModuleNotFoundError:
+            collect_ignore.append(_conftest.parent.name)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, Any]:
