@@ -170,6 +170,7 @@ def test_the_page_is_the_same_for_the_same_runs(runs):
         (["old/G1", "else"], "no query in common"),
         (["old", "absent"], "cannot read"),
         (["old", "new", "--scores", "absent"], "is not a folder"),
+        (["old", "--scores", "old"], "one folder is given"),
         (["old", "new", "--scores", "old", "new", "old"], "3 folders for 2 runs"),
     ],
 )

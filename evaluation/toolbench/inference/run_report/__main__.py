@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.toolbench.inference.command_line import OneLineParser, called_as
-from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
 
 REPORT_FILE = "report.html"
 COMPARISON_FILE = "comparison.html"
@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from evaluation.toolbench.inference.run_report.comparison import write_comparison
 
             path = write_comparison(arguments.answer_folders, arguments.output, arguments.scores)
+        elif arguments.scores:
+            raise ConfigError("--scores is for a comparison, and one folder is given: name the folders of two runs")
         else:
             from evaluation.toolbench.inference.run_report.report import write_report
 

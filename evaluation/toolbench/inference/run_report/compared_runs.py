@@ -20,6 +20,7 @@ from evaluation.toolbench.inference.run_report.judgements import (
     only_judgements,
 )
 from evaluation.toolbench.inference.run_report.report import Query, queries_of, row_of
+from evaluation.toolbench.inference.run_report.set_figures import answer_folders, is_answer_folder
 
 _T = TypeVar("_T")
 
@@ -91,7 +92,13 @@ def read_runs(folders: Sequence[Path], scores: Sequence[Path] = ()) -> list[Comp
     for number, (folder, found) in enumerate(zip(folders, have_sets, strict=True)):
         named = {"": folder} if are_single else found
         given = places[number] if places else None
-        runs += _runs_of(folder, named, given, are_own=len(scores) > 1)
+        of_folder = _runs_of(folder, named, given, are_own=len(scores) > 1)
+        if not of_folder:
+            raise DataError(
+                f"nothing to compare in {folder}: no answer (<id>_<method>.json) in it or in a folder of it. Name the "
+                "folder that --output_answer_file named, or the one above several sets"
+            )
+        runs += of_folder
     if len(runs) > _MOST_RUNS:
         raise ConfigError(f"{len(runs)} runs are more than the {_MOST_RUNS} that one page compares: name fewer folders")
     _name(runs)
@@ -117,21 +124,10 @@ def _check(folders: Sequence[Path], scores: Sequence[Path]) -> None:
 
 
 def _set_folders(folder: Path) -> dict[str, Path]:
-    """Return name -> folder of answers: `folder` itself, else those in it. DataError without any."""
-    if _has_queries(folder):
+    """Return name -> folder of answers: `folder` itself, else those below it. DataError if it cannot be listed."""
+    if is_answer_folder(folder):
         return {folder.resolve().name: folder}
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = {path.name: path for path in inside if _has_queries(path)}
-    if not found:
-        raise DataError(
-            f"nothing to compare in {folder}: no answer (<id>_<method>.json) in it or in a folder of it. Name the "
-            "folder that --output_answer_file named, or the one above several sets"
-        )
-    return found
-
-
-def _has_queries(folder: Path) -> bool:
-    return bool(read_answers(folder) or read_failures(folder))
+    return {path.relative_to(folder).as_posix(): path for path in answer_folders(folder)}
 
 
 def _runs_of(
@@ -139,7 +135,7 @@ def _runs_of(
 ) -> list[ComparedRun]:
     runs: dict[str, ComparedRun] = {}
     for name, path in sets.items():
-        record = read_run_record(path)
+        record = read_run_record(path) or read_run_record(folder)
         queries = queries_of(read_answers(path), read_failures(path), read_history(path))
         methods = sorted({query.answer.method for query in queries})
         for method in methods:

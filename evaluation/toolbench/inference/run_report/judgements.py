@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,14 @@ class Judgements:
 
     by_query: Mapping[str, Judgement]
 
-    @property
+    @cached_property
     def num_repeats(self) -> int:
+        """Return the most repeats that an answer was judged in."""
         return 1 + max((repeat for each in self.by_query.values() for repeat in each.statuses), default=0)
 
     @property
     def models(self) -> list[str]:
+        """Return the judges' names."""
         return sorted({each.model for query in self.by_query.values() for each in query.remarks if each.model})
 
 
