@@ -66,8 +66,9 @@ class Renderer:
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """Ids of the conversation with a turn opened for the model to write."""
-        open_turn = conversation.format.turn(conversation.format.assistant, None)
-        return self.encoder.encode([*conversation.pieces(), open_turn])
+        asked = conversation.copy()
+        asked.append_message(conversation.format.assistant, None)
+        return self.encoder.encode(asked.pieces())
 
     def row(self, sample: Sample, layout: PromptStyle, step: int) -> Row:
         """The step with index `step` after its history, with everything in it for the model to write.

@@ -28,7 +28,7 @@ from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.replicas.layout import CPU_CONVERSATIONS
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS
-from evaluation.toolbench.inference.toolgen.chat_format import chat_format
+from evaluation.toolbench.inference.toolgen.chat_format import check_template
 
 if TYPE_CHECKING:
     from evaluation.toolbench.inference.engine.remote.settings import ServerSettings
@@ -68,7 +68,7 @@ def check(config: RunConfig) -> None:
 
 
 def _check_toolgen(model: ModelConfig) -> None:
-    chat_format(model.template)
+    check_template(model.template)
     if model.backbone_model == "toolgen" and model.indexing not in FINISH_ACTIONS:
         raise ConfigError(
             f"unknown --indexing {model.indexing!r}: --backbone_model toolgen needs the one that the checkpoint "
@@ -155,7 +155,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="toolgen_atomic and toolgen are built in; the others are taken from a ToolGen checkout")
     add("--model_path", metavar="PATH", help="folder or hub name of the checkpoint")
     add("--template",
-        help="chat layout the checkpoint was trained with: llama-3 (also when not given) or qwen-7b-chat")
+        help="chat layout the checkpoint was trained with: llama-3 (also when not given), qwen-7b-chat, or auto: the "
+        "tokenizer's own chat template")
     add("--indexing",
         help="how toolgen writes tools: Atomic, Semantic, Numeric or Hierarchical; toolgen_atomic is always Atomic")
     add("--engine", choices=ENGINES,

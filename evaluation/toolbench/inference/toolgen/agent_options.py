@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import LONGEST_CONVERSATION
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS
-from evaluation.toolbench.inference.toolgen.chat_format import chat_format
+from evaluation.toolbench.inference.toolgen.chat_format import check_template
 from evaluation.toolbench.inference.toolgen.prompts import prompt_layout
 
 Restriction = Literal["off", "all", "truth"]
@@ -20,7 +20,8 @@ GenerationSettings = Literal["checkpoint", "ignore"]
 class AgentOptions:
     """Checked when made: a name that we do not know is a ConfigError that lists the known ones."""
 
-    template: str = "llama-3"  # or "qwen-7b-chat": the conversation layout the checkpoint was trained with
+    # Or "qwen-7b-chat", or "auto", the tokenizer's own: the conversation layout the checkpoint was trained with.
+    template: str = "llama-3"
     indexing: str = "Atomic"  # or "Semantic", "Numeric", "Hierarchical": what the model generates for a tool
     max_sequence_length: int = LONGEST_CONVERSATION  # tokens; the model's own context if that is shorter
     data_dir: str | Path | None = None  # laid out like ToolGen's `data`; None: the checkout's, else the demo's
@@ -34,7 +35,7 @@ class AgentOptions:
     generation_config: GenerationSettings = "checkpoint"
 
     def __post_init__(self) -> None:
-        chat_format(self.template)
+        check_template(self.template)
         prompt_layout(self.prompt_layout)
         if self.indexing not in FINISH_ACTIONS:
             raise ConfigError(f"unknown indexing {self.indexing!r}: use {', '.join(FINISH_ACTIONS)}")

@@ -1,8 +1,8 @@
 """Conversations as the text, and the token ids, that a model was trained to read.
 
-Two layouts are all that ToolGen's checkpoints use. The texts are those of the published training runs to
-the byte; in particular Llama-3 conversations begin with `<|begin_of_text|>` although the tokenizer puts
-its own in front, so a model sees it twice.
+Two layouts are all that ToolGen's checkpoints use; any other is the tokenizer's own (`template_format.py`). The
+texts are those of the published training runs to the byte; in particular Llama-3 conversations begin with
+`<|begin_of_text|>` although the tokenizer puts its own in front, so a model sees it twice.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.json_input import whole_text
@@ -20,15 +20,27 @@ from evaluation.toolbench.json_input import whole_text
 _CACHED_PIECES = 8192
 
 
-class ChatFormat(ABC):
-    """How one template writes a conversation. `piece` texts are joined without anything between them."""
+Message = tuple[str, str | None]  # role and text; without a text the turn is left open, for the model to write
 
-    name: ClassVar[str]
-    end_token: ClassVar[str]  # closes a turn, and so ends a generation
-    turn_token: ClassVar[str]  # opens every piece but the first
-    user: ClassVar[str]
-    assistant: ClassVar[str]
-    default_system: ClassVar[str]
+
+class ChatFormat(ABC):
+    """How one template writes a conversation."""
+
+    name: str
+    end_token: str  # closes a turn, and so ends a generation
+    turn_token: str  # opens every piece of a prompt but the first
+    user: str
+    assistant: str
+    default_system: str
+    has_all_specials = False  # whether the text itself has all special tokens, and the tokenizer is to add none
+
+    @abstractmethod
+    def pieces(self, system: str, messages: Sequence[Message]) -> list[str]:
+        """Return the prompt in parts, which are joined without anything between them."""
+
+
+class TurnFormat(ChatFormat):
+    """One that writes a turn alike wherever it stands."""
 
     @abstractmethod
     def opening(self, system: str) -> str:
@@ -38,8 +50,11 @@ class ChatFormat(ABC):
     def turn(self, role: str, text: str | None) -> str:
         """Return one turn. None or an empty text leaves it open, for the model to write."""
 
+    def pieces(self, system: str, messages: Sequence[Message]) -> list[str]:
+        return [self.opening(system), *(self.turn(role, text) for role, text in messages)]
 
-class Llama3Format(ChatFormat):
+
+class Llama3Format(TurnFormat):
     name = "llama-3"
     end_token = "<|eot_id|>"
     turn_token = "<|start_header_id|>"
@@ -58,7 +73,7 @@ class Llama3Format(ChatFormat):
         return f"{self.turn_token}{role}<|end_header_id|>\n\n"
 
 
-class QwenFormat(ChatFormat):
+class QwenFormat(TurnFormat):
     name = "qwen-7b-chat"
     end_token = "<|im_end|>"
     turn_token = "<|im_start|>"
@@ -73,13 +88,23 @@ class QwenFormat(ChatFormat):
         return f"{role}\n{text}{self.end_token}\n" if text else f"{role}\n"
 
 
-_FORMATS: dict[str, ChatFormat] = {form.name: form for form in (Llama3Format(), QwenFormat())}
+_FORMATS: dict[str, TurnFormat] = {form.name: form for form in (Llama3Format(), QwenFormat())}
+OWN_TEMPLATE = "auto"  # the tokenizer's; see `template_format`
 
 
-def chat_format(template: str) -> ChatFormat:
+def check_template(template: str) -> None:
+    """ConfigError for the name of a template that is none."""
+    if template != OWN_TEMPLATE:
+        chat_format(template)
+
+
+def chat_format(template: str) -> TurnFormat:
     """Return the format of that name; ConfigError for any other."""
     if template not in _FORMATS:
-        raise ConfigError(f"unknown template {template!r}: use {' or '.join(_FORMATS)}, as the checkpoint was trained")
+        raise ConfigError(
+            f"unknown template {template!r}: use {' or '.join(_FORMATS)}, as the checkpoint was trained, or "
+            f"{OWN_TEMPLATE} for the tokenizer's own"
+        )
     return _FORMATS[template]
 
 
@@ -90,7 +115,7 @@ class Conversation:
         self.format = form
         self.roles = (form.user, form.assistant)
         self.system_message = form.default_system
-        self.messages: list[tuple[str, str | None]] = []  # (role, text); text None: a turn left open
+        self.messages: list[Message] = []
 
     def set_system_message(self, text: str) -> None:
         self.system_message = text
@@ -102,11 +127,8 @@ class Conversation:
         self.messages[-1] = (self.messages[-1][0], text)
 
     def pieces(self) -> list[str]:
-        """The prompt in parts, each of which begins with a marker token of the format."""
-        return [
-            self.format.opening(self.system_message),
-            *(self.format.turn(role, text) for role, text in self.messages),
-        ]
+        """Return the prompt in parts, each of which begins with a marker token of the format."""
+        return self.format.pieces(self.system_message, self.messages)
 
     def get_prompt(self) -> str:
         return "".join(self.pieces())
@@ -119,7 +141,7 @@ class Conversation:
 
 
 class PromptEncoder:
-    """Token ids of a prompt: exactly those of `tokenizer(text)`, special tokens included.
+    """Token ids of a prompt: exactly those of `tokenizer(text)`, special tokens included unless the text has them all.
 
     Fast tokenizers look for added tokens first and treat the text between two of them on its own. A piece
     that begins with such a token therefore has the same ids wherever it stands, and the ids of the turns
@@ -130,15 +152,16 @@ class PromptEncoder:
 
     def __init__(self, tokenizer: Any, form: ChatFormat) -> None:
         self._tokenizer = tokenizer
+        self._has_all_specials = form.has_all_specials
         self.splits_turns = _splits_before(tokenizer, form.turn_token)
         if self.splits_turns:
-            self._before, self._after = _special_ids_around(tokenizer)
+            self._before, self._after = ([], []) if form.has_all_specials else _special_ids_around(tokenizer)
             self._piece_ids = lru_cache(maxsize=_CACHED_PIECES)(self._encode_piece)
 
     def encode(self, pieces: Sequence[str]) -> list[int]:
         """Ids of the joined pieces; every piece but the first begins with the format's turn token."""
         if not self.splits_turns:
-            return self.encode_text("".join(pieces))
+            return self.encode_bare("".join(pieces)) if self._has_all_specials else self.encode_text("".join(pieces))
         ids = list(self._before)
         for piece in pieces:
             ids.extend(self._piece_ids(piece))

@@ -11,9 +11,10 @@ from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.toolgen.action_tokens import ActionTokens, AllowedActions
 from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, Restriction
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_NAME, load_catalog
-from evaluation.toolbench.inference.toolgen.chat_format import PromptEncoder, chat_format
+from evaluation.toolbench.inference.toolgen.chat_format import PromptEncoder
 from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.prompts import load_prompt_texts, prompt_layout
+from evaluation.toolbench.inference.toolgen.template_format import format_for
 
 
 class ToolLanguage:
@@ -29,7 +30,7 @@ class ToolLanguage:
     ) -> None:
         self.tokenizer = tokenizer
         self.options = options
-        self.form = chat_format(options.template)
+        self.form = format_for(options.template, tokenizer)
         self.layout = prompt_layout(options.prompt_layout)
         self.texts = load_prompt_texts(
             indented=indented_prompt, root=root or repository_root(), system_prompt_file=options.system_prompt_file
