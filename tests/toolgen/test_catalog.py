@@ -100,6 +100,46 @@ def test_what_no_action_stands_for(data_dir):
     assert catalog.name_of("<<Unheard&&Of>>") == "<<Unheard&&Of>>"
 
 
+CODES = {
+    "daily_forecast_for_sky_watch": "<a_12><b_5>",
+    "<<Sky Watch&&Air Quality>>": "<a_12><b_7>",
+    "Finish": "<a_0><b_0>",
+}
+
+
+def write_codes(tmp_path, codes):
+    path = tmp_path / "codes.json"
+    path.write_text(json.dumps(codes), encoding="utf-8")
+    return path
+
+
+def test_a_file_may_hold_any_indexing(data_dir, tmp_path):
+    catalog = load_catalog(data_dir, "Semantic", "Ends.", write_codes(tmp_path, CODES))
+    assert catalog.finish == "<a_0><b_0>"
+    assert catalog.actions == ["<a_0><b_0>", "<a_12><b_5>", "<a_12><b_7>"]
+    assert catalog.action_of("daily_forecast_for_sky_watch") == "<a_12><b_5>"
+    assert catalog.action_of(ActionName.of("Sky Watch", "Air Quality")) == "<a_12><b_7>"
+    assert catalog.name_of("<a_12><b_7>") == "air_quality_for_sky_watch"
+    assert set(catalog.documented_actions()) == set(catalog.actions)
+    assert catalog.documentation["<a_12><b_5>"]["name"] == "<a_12><b_5>"
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        ({"a": "<a_1>"}, r"codes.json has no text under 'Finish'"),
+        ({**CODES, "Finish": 5}, r"codes.json has no text under 'Finish'"),
+        ({**CODES, "a": 7}, r"codes.json: the entry 'a' is 7"),
+        ({**CODES, "a": "<a_0><b_0>"}, r"codes.json: the entry 'a' is .* which is Finish's own"),
+        ([], r"codes.json holds a list"),
+    ],
+)
+def test_a_file_of_an_indexing_that_cannot_be_used_is_one_line(data_dir, tmp_path, codes, words):
+    with pytest.raises(DataError, match=words) as error:
+        load_catalog(data_dir, "Semantic", "Ends.", write_codes(tmp_path, codes))
+    assert "\n" not in str(error.value)
+
+
 def write(data_dir, path, text):
     (data_dir / path).write_text(text, encoding="utf-8")
 

@@ -1,10 +1,13 @@
 """--template auto: conversations as the tokenizer's own chat template writes them, whatever it accepts."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.errors import ConfigError, DataError
+from evaluation.toolbench.inference.LLM.toolgen import ToolGen
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
 from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
 from evaluation.toolbench.inference.toolgen.chat_format import Conversation, PromptEncoder, chat_format
@@ -113,3 +116,32 @@ def test_an_agent_converses_in_the_tokenizers_own_template(tmp_path, template, s
     message, code, _ = agent.parse(process_id=0, tools=[])
     assert (code, message["content"]) == (0, "I look.")
     assert message["tool_calls"][0]["function"]["arguments"] == '{"city": "Paris"}'
+
+
+def test_codes_of_several_tokens_can_be_restricted_to_and_called(tmp_path):
+    """As where every tool is a path of codes, each a token of its own."""
+    codes = {
+        "daily_forecast_for_sky_watch": "<a_12><b_5>",
+        "air_quality_for_sky_watch": "<a_12><b_7>",
+        "Finish": "<a_0>",
+    }
+    (tmp_path / "codes.json").write_text(json.dumps(codes))
+    tokenizer = build_tiny_tokenizer(["<a_0>", "<a_12>", "<b_5>", "<b_7>"], "qwen")
+    tokenizer.chat_template = CHATML
+    engine = ScriptedEngine(tokenizer, ["I look.", "<a_12><b_7>", "{}"], end_token="<|im_end|>", max_length=100_000)
+    options = AgentOptions(
+        template="auto",
+        indexing="Semantic",
+        indexing_file=tmp_path / "codes.json",
+        data_dir=write_data_folder(tmp_path / "data"),
+        restrict_actions="all",
+    )
+    agent = ToolGen.around(None, tokenizer, engine, options)
+    assert agent.indexing == "of a file"
+    assert len(agent.language.actions.ids_of("<a_12><b_5>")) == 2
+    agent.change_messages(first_messages())
+    message, code, _ = agent.parse(process_id=0, tools=[])
+    assert code == 0
+    assert message["tool_calls"][0]["function"]["name"] == "air_quality_for_sky_watch"
+    constraint = engine.requests[1].constraint
+    assert constraint is not None

@@ -30,7 +30,7 @@ INDIFFERENT = (
     *("input_query_file", "output_answer_file", "replace_file", "limit", "query_ids", "shard"),
     *("overwrite", "mix_settings", "dry_run"),
     # Where things lie; what they hold is compared.
-    *("data_dir", "tool_root_dir", "system_prompt_file"),
+    *("data_dir", "tool_root_dir", "system_prompt_file", "indexing_file"),
     # Keys and addresses.
     *("toolbench_key", "rapidapi_key", "openai_key", "base_url", "engine_url"),
     # How fast, where and for how long.
@@ -48,7 +48,7 @@ def answer_settings(config: RunConfig) -> dict[str, Any]:
         settings["checkpoint"] = _told(lambda: _checkpoint(model.model_path))
     if model.is_toolgen:
         settings["system_prompt"] = _told(lambda: _system_prompt(model))
-        settings["tools"] = _told(lambda: _tools(config.tools, model.indexing or "Atomic"))
+        settings["tools"] = _told(lambda: _tools(config.tools, model))
     return settings
 
 
@@ -103,10 +103,13 @@ def _system_prompt(model: ModelConfig) -> str:
     return text_digest(f"{texts.system}\0{texts.finish_description}")
 
 
-def _tools(tools: ToolConfig, indexing: str) -> str:
+def _tools(tools: ToolConfig, model: ModelConfig) -> str:
     """The digest of the tools' documentation and of how the model writes their names."""
     folder = Path(tools.data_dir)
+    indexing = model.indexing or "Atomic"
     names = folder / ("virtual_tokens.txt" if indexing == "Atomic" else f"toolenv/Tool2{indexing}Id.json")
+    if model.indexing_file:
+        names = Path(model.indexing_file)
     digest = hashlib.sha256()
     for path in (folder / "toolenv/tools/tools.json", names):
         with path.open("rb") as stream:

@@ -43,7 +43,9 @@ def make_backbone(config: RunConfig, *, num_gpus: int, serving: Serving | None =
     name = model.backbone_model
     if name == "toolgen":
         settings = _toolgen_settings(config, num_gpus, serving)
-        return _toolgen_class("toolgen", "ToolGen")(model.model_path, indexing=model.indexing, **settings)
+        return _toolgen_class("toolgen", "ToolGen")(
+            model.model_path, indexing=model.indexing, indexing_file=model.indexing_file, **settings
+        )
     if name == "toolgen_atomic":
         settings = _toolgen_settings(config, num_gpus, serving)
         return _toolgen_class("toolgen_atomic", "ToolGenAtomic")(model.model_path, **settings)

@@ -39,6 +39,7 @@ class ModelConfig:
     model_path: str = "your_model_path/"
     template: str = ""  # the ToolGen agents': llama-3
     indexing: str = ""
+    indexing_file: str | None = None
     dtype: str = AUTO
     max_new_tokens: int = AgentOptions.max_new_tokens
     max_sequence_length: int = AgentOptions.max_sequence_length

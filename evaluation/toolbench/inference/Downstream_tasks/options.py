@@ -69,7 +69,12 @@ def check(config: RunConfig) -> None:
 
 def _check_toolgen(model: ModelConfig) -> None:
     check_template(model.template)
-    if model.backbone_model == "toolgen" and model.indexing not in FINISH_ACTIONS:
+    if model.indexing_file is not None:
+        if model.backbone_model != "toolgen" or model.indexing:
+            raise ConfigError("--indexing_file is for --backbone_model toolgen, and in place of --indexing")
+        if not Path(model.indexing_file).is_file():
+            raise ConfigError(f"no --indexing_file {model.indexing_file}")
+    elif model.backbone_model == "toolgen" and model.indexing not in FINISH_ACTIONS:
         raise ConfigError(
             f"unknown --indexing {model.indexing!r}: --backbone_model toolgen needs the one that the checkpoint "
             f"was trained with, {', '.join(FINISH_ACTIONS)}"
@@ -159,6 +164,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "tokenizer's own chat template")
     add("--indexing",
         help="how toolgen writes tools: Atomic, Semantic, Numeric or Hierarchical; toolgen_atomic is always Atomic")
+    add("--indexing_file", type=text_or_none, metavar="FILE",
+        help="any other way in which toolgen writes tools: JSON of ToolBench name (or <<tool&&API>>) to text, with the "
+        "text of Finish under \"Finish\"")
     add("--engine", choices=ENGINES,
         help="paged: continuous batching; generate: transformers' own generation, one request at a time; "
         "server: an OpenAI-compatible server; auto: paged, or generate for a model that paged cannot serve")

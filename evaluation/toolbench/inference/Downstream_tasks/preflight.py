@@ -141,6 +141,7 @@ class Preflight:
         options = AgentOptions(
             template=model.template,
             indexing=model.indexing or "Atomic",
+            indexing_file=model.indexing_file,
             data_dir=self._config.tools.data_dir,
             prompt_layout=model.prompt_layout,
             system_prompt_file=model.system_prompt_file,

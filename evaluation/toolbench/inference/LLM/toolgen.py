@@ -32,8 +32,8 @@ class ToolGen(ToolGenAgent):
         """Load tokenizer and model. Where the model goes: see `load_model`; for `more`, see `MoreOptions` and
         `AgentOptions`.
 
-        `indexing` is Semantic, Numeric, Hierarchical or Atomic. ConfigError, DataError or PlacementError say in
-        one line what cannot be used.
+        `indexing` is Semantic, Numeric, Hierarchical or Atomic; `indexing_file` stands for any other. ConfigError,
+        DataError or PlacementError say in one line what cannot be used.
         """
         parts = load_agent_parts(
             model_name_or_path,

@@ -23,6 +23,8 @@ class AgentOptions:
     # Or "qwen-7b-chat", or "auto", the tokenizer's own: the conversation layout the checkpoint was trained with.
     template: str = "llama-3"
     indexing: str = "Atomic"  # or "Semantic", "Numeric", "Hierarchical": what the model generates for a tool
+    # JSON of ToolBench name -> text to generate, "Finish" among them: any other indexing.
+    indexing_file: str | Path | None = None
     max_sequence_length: int = LONGEST_CONVERSATION  # tokens; the model's own context if that is shorter
     data_dir: str | Path | None = None  # laid out like ToolGen's `data`; None: the checkout's, else the demo's
     system_prompt_file: str | Path | None = None  # goes before the checkout's and our own system prompt
@@ -37,7 +39,7 @@ class AgentOptions:
     def __post_init__(self) -> None:
         check_template(self.template)
         prompt_layout(self.prompt_layout)
-        if self.indexing not in FINISH_ACTIONS:
+        if self.indexing_file is None and self.indexing not in FINISH_ACTIONS:
             raise ConfigError(f"unknown indexing {self.indexing!r}: use {', '.join(FINISH_ACTIONS)}")
         for name, choices in (("restrict_actions", Restriction), ("generation_config", GenerationSettings)):
             value, known = getattr(self, name), get_args(choices)

@@ -38,8 +38,9 @@ class Serving:
 
 
 class MoreOptions(TypedDict, total=False):
-    """What both agents take beside ToolGen's own arguments. The first seven are fields of AgentOptions."""
+    """What both agents take beside ToolGen's own arguments. The first eight are fields of AgentOptions."""
 
+    indexing_file: str | Path | None  # of `ToolGen` alone
     data_dir: str | Path | None
     system_prompt_file: str | Path | None
     prompt_layout: str

@@ -27,6 +27,7 @@ INVALID_NAME = "invalid_hallucination_function_name"  # the name that a call of 
 INVALID_ACTION = "Invalid Action"  # the text such a call has in the history
 
 FINISH_ACTIONS = {"Atomic": "<<Finish>>", "Semantic": "Finish", "Numeric": "4 6 7 3 2", "Hierarchical": "9 9 9 9 3"}
+OWN_INDEXING = "of a file"  # the one that an --indexing_file describes
 _FINISH_OPTIONAL = (
     {"name": "give_answer", "description": "Output the answer", "type": "string"},
     {"name": "give_up_and_restart", "description": "Unable to handle the task from this step", "type": "string"},
@@ -86,32 +87,40 @@ class ToolCatalog:
         return self.token_to_toolbench_name.get(action, action)
 
 
-def load_catalog(data_dir: str | Path | None, indexing: str, finish_description: str) -> ToolCatalog:
-    """The catalog of a `data` folder, read once per process.
+def load_catalog(
+    data_dir: str | Path | None,
+    indexing: str,
+    finish_description: str,
+    indexing_file: str | Path | None = None,
+) -> ToolCatalog:
+    """Return the catalog of a `data` folder, read once per process.
 
-    Atomic indexing reads `virtual_tokens.txt`, the others `toolenv/Tool2<indexing>Id.json`; both read
+    Atomic indexing reads `virtual_tokens.txt`, the others `toolenv/Tool2<indexing>Id.json`; an `indexing_file` stands
+    in for them, in the form of the latter and with Finish's own text under "Finish". All read
     `toolenv/tools/tools.json`. DataError names the file, the entry and what to do.
     """
-    if indexing not in FINISH_ACTIONS:
-        raise ConfigError(f"unknown indexing {indexing!r}: use {', '.join(FINISH_ACTIONS)}")
+    if indexing_file is None and indexing not in FINISH_ACTIONS:
+        raise ConfigError(f"unknown indexing {indexing!r}: use {', '.join(FINISH_ACTIONS)}, or an --indexing_file")
     folder = (Path(data_dir) if data_dir is not None else default_data_dir()).resolve()
     if not folder.is_dir():
         raise ConfigError(f"no data folder at {folder}: pass --data_dir, or unpack ToolGen's data there")
-    return _load_catalog(folder, indexing, finish_description)
+    file = Path(indexing_file).resolve() if indexing_file is not None else None
+    return _load_catalog(folder, OWN_INDEXING if file else indexing, finish_description, file)
 
 
 @lru_cache(maxsize=4)
-def _load_catalog(folder: Path, indexing: str, finish_description: str) -> ToolCatalog:
-    finish = FINISH_ACTIONS[indexing]
+def _load_catalog(folder: Path, indexing: str, finish_description: str, indexing_file: Path | None) -> ToolCatalog:
+    finish = FINISH_ACTIONS.get(indexing, "")
     apis = _read_tools(folder / "toolenv" / "tools" / "tools.json")
     entries: Sequence[tuple[str, str]]
     if indexing == "Atomic":
         entries = _read_tokens(folder / "virtual_tokens.txt", finish)
         action_of = {api: ascii_folded(f"<<{api[0]}&&{api[1]}>>") for api in apis}
     else:
-        entries = _read_index(folder / "toolenv" / f"Tool2{indexing}Id.json", finish)
+        finish, entries = _read_index(indexing_file or folder / "toolenv" / f"Tool2{indexing}Id.json", finish)
         action_of_name = {name: action for action, name in entries}
-        action_of = {api: action_of_name.get(get_toolbench_name(*api), "") for api in apis}
+        exact = {(n.tool_name, n.api_name): action for action, n in entries if isinstance(n, ActionName)}
+        action_of = {api: exact.get(api) or action_of_name.get(get_toolbench_name(*api), "") for api in apis}
 
     names: dict[str, str] = dict(entries)
     by_api = {(name.tool_name, name.api_name): action for action, name in entries if isinstance(name, ActionName)}
@@ -211,17 +220,34 @@ def _read_tokens(path: Path, finish: str) -> list[tuple[str, ActionName]]:
     return list(names.items())
 
 
-def _read_index(path: Path, finish: str) -> list[tuple[str, str]]:
-    """Return (action, ToolBench name) in the order of the file."""
+def _read_index(path: Path, finish: str) -> tuple[str, list[tuple[str, str]]]:
+    """Return Finish's action and (action, ToolBench name) in the order of the file.
+
+    A file of the user's own says what Finish's is. A name like a tool token's, `<<tool&&API>>`, means that API alone,
+    where several share a ToolBench name.
+    """
     index = _read_json(path)
     if not isinstance(index, dict):
         raise DataError(f"{path} holds a {type(index).__name__}, not an object of names. Restore the file")
+    if not finish:
+        finish = index.pop(FINISH_NAME, None)
+        if not isinstance(finish, str) or not finish.strip():
+            raise DataError(f"{path} has no text under {FINISH_NAME!r}: what the model generates to end a task")
     for name, action in index.items():
         if not isinstance(action, str) or not action.strip():
             raise DataError(f"{path}: the entry {name!r} is {action!r}, not a text to generate. Restore the file")
         if action == finish:
             raise DataError(f"{path}: the entry {name!r} is {action!r}, which is Finish's own. Give it another text")
-    return [(action, name) for name, action in index.items()]
+    shared = len(index) - len(set(index.values()))
+    if shared:
+        logger.warning(f"{path}: {shared} of {len(index)} names have the text of another one, which the last keeps")
+    return finish, [(action, _named(name)) for name, action in index.items()]
+
+
+def _named(name: str) -> str:
+    tool_name, separator, api_name = name[2:-2].partition("&&")
+    is_token = name.startswith("<<") and name.endswith(">>") and separator
+    return ActionName.of(tool_name, api_name) if is_token else name
 
 
 def _read_json(path: Path) -> Any:

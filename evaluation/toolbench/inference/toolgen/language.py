@@ -35,7 +35,9 @@ class ToolLanguage:
         self.texts = load_prompt_texts(
             indented=indented_prompt, root=root or repository_root(), system_prompt_file=options.system_prompt_file
         )
-        self.catalog = load_catalog(options.data_dir, options.indexing, self.texts.finish_description)
+        self.catalog = load_catalog(
+            options.data_dir, options.indexing, self.texts.finish_description, options.indexing_file
+        )
         self.encoder = PromptEncoder(tokenizer, self.form)
         self.actions = ActionTokens(self.catalog, self.encoder, self.form)
         tokenizer.eos_token = self.form.end_token

@@ -64,7 +64,7 @@ class AgentSession:
         self.sampling = sampling or Sampling()  # of every generation, but for its temperature and seed
         self.model_name = model_name
         self.template = options.template
-        self.indexing = options.indexing
+        self.indexing = language.catalog.indexing
         self.max_sequence_length = options.max_sequence_length
         self.tokenizer = language.tokenizer
         self.tool_documentation = language.catalog.documentation
