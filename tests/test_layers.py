@@ -40,6 +40,7 @@ ROOMS = (
     f"{INFERENCE}.server",
     f"{INFERENCE}.qa_pipeline_multithread",
     "evaluation.toolbench.demo",
+    "evaluation.toolbench.toolset",
     f"{INFERENCE}.doctor",
     "evaluation.toolbench.tooleval",
     "evaluation.toolbench.retrieval",

@@ -92,6 +92,12 @@ COMMANDS = (
         f"{_TOOLEVAL}.eval_preference:main",
     ),
     Command(
+        "new_toolset",
+        "make tokens, catalog and an initialised checkpoint for tools of your own",
+        "evaluation.toolbench.toolset.command:make_parser",
+        "evaluation.toolbench.toolset.command:main",
+    ),
+    Command(
         "api",
         "serve recorded API replies, as `run` does by itself",
         "evaluation.toolbench.virtual_api.__main__:make_parser",

@@ -102,7 +102,7 @@ def read_tools_json(path: Path) -> list[dict[str, Any]]:
     if not isinstance(tools, list):
         raise DataError(f"{path} holds a {type(tools).__name__}, not a list of tools")
     for position, tool in enumerate(tools):
-        if not _is_tool(tool) or not isinstance(tool.get("category_name"), str):
+        if not is_tool(tool) or not isinstance(tool.get("category_name"), str):
             raise DataError(
                 f"{path}: entry {position} is no tool with tool_name, category_name and an api_list of named APIs. "
                 "Restore the file from ToolGen's data",
@@ -116,10 +116,11 @@ def _read_tool(path: Path) -> dict[str, Any] | None:
         tool = read_json(path)
     except (OSError, JsonError):
         return None
-    return tool if _is_tool(tool) else None
+    return tool if is_tool(tool) else None
 
 
-def _is_tool(tool: Any) -> bool:
+def is_tool(tool: Any) -> bool:
+    """Say whether this is a tool: an object with a name and a list of APIs with names."""
     return (
         isinstance(tool, dict)
         and isinstance(tool.get("tool_name"), str)
