@@ -9,7 +9,7 @@ import pytest
 from evaluation.toolbench.inference.Downstream_tasks.options import make_parser
 from evaluation.toolbench.inference.Downstream_tasks.query_sets import SETS
 from evaluation.toolbench.inference.errors import ConfigError
-from evaluation.toolbench.launcher.run import _sets_of
+from evaluation.toolbench.launcher.run import sets_of
 from evaluation.toolbench.launcher.run_settings import (
     PUBLISHED_MODEL,
     one_checkpoint_each,
@@ -109,11 +109,11 @@ def test_every_variable_becomes_its_flag(tmp_path):
 
 def test_all_sets_are_the_papers_and_a_set_without_a_file_is_named(checkout):
     settings = settings_of({}, checkout)
-    assert _sets_of(["--sets", "all", "--seed", "1"], settings) == (list(SETS), ["--seed", "1"])
-    assert _sets_of(["--sets=G1_tool,G2_category"], settings) == (["G1_tool", "G2_category"], [])
-    assert _sets_of([], settings) == (["G3_instruction"], [])
+    assert sets_of(["--sets", "all", "--seed", "1"], settings) == (list(SETS), ["--seed", "1"])
+    assert sets_of(["--sets=G1_tool,G2_category"], settings) == (["G1_tool", "G2_category"], [])
+    assert sets_of([], settings) == (["G3_instruction"], [])
     with pytest.raises(ConfigError, match=r"no G9_tool in .* which has G1_category, G1_instruction"):
-        _sets_of(["--sets", "G1_tool,G9_tool"], settings)
+        sets_of(["--sets", "G1_tool,G9_tool"], settings)
 
 
 @pytest.mark.parametrize(

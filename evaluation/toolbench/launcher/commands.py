@@ -50,6 +50,12 @@ COMMANDS = (
         "evaluation.toolbench.launcher.run:main",
     ),
     Command(
+        "evaluate",
+        "run, convert, judge and print one table; without ToolGen's data, the bundled demo",
+        "evaluation.toolbench.launcher.evaluate:make_parser",
+        "evaluation.toolbench.launcher.evaluate:main",
+    ),
+    Command(
         "doctor",
         "check this machine's GPUs and plan how a model will lie on them",
         f"{_INFERENCE}.doctor.options:make_parser",

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         environments = one_checkpoint_each(os.environ, ROOT)
         for environment in environments:
             settings = settings_of(environment, ROOT)
-            sets, flags = _sets_of(arguments, settings)
+            sets, flags = sets_of(arguments, settings)
             parse_options([*pipeline_flags(settings, environment, sets), *flags])
         if len(environments) > 1:
             return _one_after_another(environments, arguments)
@@ -87,7 +87,7 @@ def _add_sets(group: argparse._ActionsContainer) -> None:
     )
 
 
-def _sets_of(arguments: Sequence[str], settings: RunSettings) -> tuple[list[str], list[str]]:
+def sets_of(arguments: Sequence[str], settings: RunSettings) -> tuple[list[str], list[str]]:
     """(the sets to run, the other arguments). ConfigError for a set without a query file."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     _add_sets(parser)
@@ -165,7 +165,7 @@ def _one_after_another(environments: Sequence[Mapping[str, str]], arguments: Seq
     program = [sys.executable, str(sys.modules["__main__"].__file__), "run", *arguments]
     for number, environment in enumerate(environments, 1):
         print(f"== {environment['MODEL_PATH']} ({number} of {len(environments)})", file=sys.stderr)
-        code = _run_process(program, environment)
+        code = run_process(program, environment)
         if code > 128:  # stopped by a person
             return code
         worst = max(worst, code)
@@ -183,7 +183,7 @@ def _report_on(above: Path) -> None:
         print(error, file=sys.stderr)
 
 
-def _run_process(command: Sequence[str], environment: Mapping[str, str]) -> int:
+def run_process(command: Sequence[str], environment: Mapping[str, str]) -> int:
     # In a session of its own, Ctrl-C reaches it once: from here.
     process = subprocess.Popen(command, env=environment, start_new_session=True)
 

@@ -22,7 +22,9 @@ missing, 2 could not start, 128 + signal when stopped. The same command goes on 
 """
 
 
-def add_judge_arguments(parser: argparse.ArgumentParser, *, max_eval_threads: int, evaluate_times: int | None) -> None:
+def add_judge_arguments(
+    parser: argparse._ActionsContainer, *, max_eval_threads: int, evaluate_times: int | None
+) -> None:
     """Add ToolEval's flags about judging, and ours."""
     parser.add_argument(
         "--evaluator",
