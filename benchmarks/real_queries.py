@@ -26,6 +26,7 @@ from typing import Any
 
 from benchmarks.random_checkpoint import save_random_checkpoint
 from evaluation.toolbench.inference.toolgen.catalog import load_catalog
+from evaluation.toolbench.virtual_api.cache_names import RecordName
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts/inference/inference_toolgen_pipeline_virtual.sh"
@@ -42,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     data_dir, query_ids = _data_of(options, output / "data")
     cache_dir = data_dir / "tool_response_cache"
     if not cache_dir.is_dir():  # then every call is answered with an error, which a random model takes as well
-        cache_dir = output / "empty_cache"
-        cache_dir.mkdir(exist_ok=True)
+        cache_dir = _cache_without_replies(
+            output / "empty_cache", data_dir / QUERY_FOLDER / f"{options.stage}_{options.group}.json"
+        )
 
     started = time.monotonic()
     settings = {
@@ -115,6 +117,19 @@ def _data_of(options: argparse.Namespace, view: Path) -> tuple[Path, list[str]]:
         link.unlink(missing_ok=True)
         link.symlink_to((options.data_dir / name).resolve())
     return view, ids
+
+
+def _cache_without_replies(folder: Path, queries: Path) -> Path:
+    """Make a cache that knows an API of the queries and none of its replies: one without any would be refused."""
+    names = (
+        RecordName.of_request(api["category_name"], api["tool_name"], api["api_name"])
+        for query in json.loads(queries.read_text(encoding="utf-8"))
+        for api in query["api_list"]
+    )
+    path = folder / next(path for name in names if (path := name.relative_path()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}", encoding="utf-8")
+    return folder
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,7 +2,7 @@
 
 import json
 
-from benchmarks.real_queries import actions_of, report_on
+from benchmarks.real_queries import _cache_without_replies, actions_of, report_on
 
 
 def node(node_type, description, *children):
@@ -31,3 +31,11 @@ def test_actions_of_every_branch_are_seen():
     branches = [node("Action", name, node("Action Input", "{}")) for name in ("first", "second")]
     tree = {"tree": {"tree": node("Action Input", "", *branches)}}
     assert sorted(actions_of(tree)) == ["first", "second"]
+
+
+def test_the_cache_of_a_benchmark_without_one_knows_an_api_of_the_queries(tmp_path):
+    api = {"category_name": "Weather", "tool_name": "Sky Watch", "api_name": "Daily Forecast"}
+    queries = tmp_path / "queries.json"
+    queries.write_text(json.dumps([{"query": "?", "api_list": [api]}]))
+    cache = _cache_without_replies(tmp_path / "cache", queries)
+    assert (cache / "Weather/sky_watch_for_Weather/daily_forecast.json").read_text() == "{}"

@@ -107,11 +107,18 @@ def run_pipeline(flags: list[str], service_url: str | None, **options: Any) -> s
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
+def record_nothing(cache: Path) -> None:
+    """Make a response cache that has the APIs of this world's queries, and no reply of them."""
+    path = cache / "Weather/sky_watch_for_Weather/daily_forecast.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+
+
 @contextmanager
 def api_server(folder: Path) -> Iterator[str]:
-    """A virtual API server without recorded answers, as a process; its URL."""
+    """A virtual API server without recorded answers for the APIs that it knows, as a process; its URL."""
     cache, ready = folder / "cache", folder / "url"
-    cache.mkdir()
+    record_nothing(cache)
     command = [sys.executable, "-m", "evaluation.toolbench.virtual_api", "--cache_dir", str(cache), "--port", "0"]
     server = subprocess.Popen(
         [*command, "--ready_file", str(ready), "--exit_with_parent", str(os.getpid())],

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.helpers.pipeline import ROOT, World
+from tests.helpers.pipeline import ROOT, World, record_nothing
 
 SCRIPT = Path("scripts/inference/inference_toolgen_pipeline_virtual.sh")
 
@@ -24,7 +24,7 @@ class ScriptWorld(World):
         folder.mkdir(parents=True)
         self.queries = self.queries.rename(folder / "G3_instruction.json")
         self.make_checkpoint()
-        (self.data / "tool_response_cache").mkdir()  # an API server with nothing to answer
+        record_nothing(self.data / "tool_response_cache")
 
     def settings(self, output: Path, **more: str) -> dict[str, str]:
         """The variables of a run that answers into `output`."""

@@ -18,7 +18,7 @@ from evaluation.toolbench.inference.Downstream_tasks import query_replica, rapid
 from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
 from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
 from tests.helpers.environment import FORECAST, ScriptedToolGen, calls
-from tests.helpers.pipeline import CITIES, ROOT, World, contents, wait_for
+from tests.helpers.pipeline import CITIES, ROOT, World, contents, record_nothing, wait_for
 from tests.helpers.script import answers, run_script, start_script
 
 QUICK = RetryPolicy(failures=1, unreachable_s=0.2, first_wait_s=0.01)
@@ -53,7 +53,7 @@ class Server:
 
     def __init__(self, folder):
         self.cache = folder / "cache"
-        self.cache.mkdir()
+        record_nothing(self.cache)
         self.ready = folder / "url"
         self.start(0)
         self.url = self.ready.read_text()

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from evaluation.toolbench.inference.Downstream_tasks import query_replica, rapidapi_multithread
+from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
+from evaluation.toolbench.inference.Downstream_tasks.recorded_apis import recorded_apis
+from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.records.cache_use import CacheUse
+from evaluation.toolbench.inference.records.queries import read_queries
 from evaluation.toolbench.inference.records.run_record import read_run_record
 from evaluation.toolbench.inference.run_report.report import report_data
 from evaluation.toolbench.virtual_api.client import ApiClient
 from tests.helpers.environment import ANSWER, FORECAST, ScriptedToolGen, calls
-from tests.helpers.pipeline import CITIES, api_server
+from tests.helpers.pipeline import CITIES, api_server, record_nothing
 
 SKY_WATCH = "Weather/sky_watch_for_Weather/daily_forecast.json"
 SUNNY = {"error": "", "response": "sunny"}
@@ -72,3 +79,70 @@ def test_a_complete_cache_is_no_news(run, tmp_path, capsys):
     assert summary.cache == CacheUse(hits=9)
     assert "response cache" not in capsys.readouterr().out
     assert report_data(tmp_path / "answers")["summary"]["misses"] is None
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """A server's cache folder, and a run of all queries against it with a scripted model."""
+    with api_server(tmp_path) as url, ApiClient(url) as client:
+        shutil.rmtree(tmp_path / "cache/Weather")
+        yield tmp_path / "cache", client
+
+
+def refusal(cache, world) -> str:
+    found = recorded_apis(cache[1], read_queries(world.queries, {}))
+    assert found is not None
+    with pytest.raises(DataError) as raised:
+        found.refuse_none()
+    return str(raised.value)
+
+
+def test_a_cache_without_a_single_api_of_the_queries_is_refused_before_the_model_loads(
+    cache, world, runner_of, tmp_path, monkeypatch
+):
+    runner_of(Forecaster())
+    monkeypatch.setattr(rapidapi_multithread, "api_caller", lambda tools: cache[1])
+    monkeypatch.setattr(query_replica, "make_backbone", lambda *_, **__: pytest.fail("the model was loaded"))
+    with pytest.raises(DataError, match=r"has no Weather/sky_watch_for_Weather/daily_forecast.json, for one"):
+        rapidapi_multithread.pipeline_runner(
+            parse_options(world.flags(tmp_path / "answers", model_path=world.data)), check_first=True
+        )
+
+
+@pytest.mark.parametrize("inner", ["tool_response_cache", "unpacked/tool_response_cache", ".."])
+def test_a_cache_that_was_unpacked_a_level_off_is_found(cache, world, inner):
+    record_nothing((cache[0] / inner).resolve())
+    assert f"{(cache[0] / inner).resolve()} has 1 of them: set API_CACHE_DIR to it" in refusal(cache, world)
+
+
+def test_an_empty_cache_says_what_belongs_there(cache, world):
+    assert refusal(cache, world).endswith(
+        "Set API_CACHE_DIR to the folder that holds <category>/<tool>_for_<category>/<api>.json"
+    )
+
+
+def test_queries_that_name_no_apis_are_not_judged(cache, world, tmp_path):
+    bare = world.write_queries(tmp_path / "bare.json", [{"query": "Sunny in Oslo?"}])
+    found = recorded_apis(cache[1], read_queries(bare, {}))
+    assert found is not None
+    found.refuse_none()
+
+
+@pytest.mark.parametrize(
+    "health", ["of another kind", {"cache_dir": "/elsewhere"}, {"cache_dir": "/", "forwards": True}]
+)
+def test_servers_that_do_not_tell_or_ask_others_or_are_elsewhere_are_not_judged(world, health):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"files": 0, **health} if isinstance(health, dict) else health).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        with ApiClient(f"http://127.0.0.1:{server.server_port}/virtual") as client:
+            assert recorded_apis(client, read_queries(world.queries, {})) is None
+        server.shutdown()

@@ -115,7 +115,9 @@ def python(checkout, *arguments, **variables):
 def test_d24_the_script_runs_on_the_checkouts_data_and_answers_into_the_models_own_folder(world, checkout, tmp_path):
     run = run_script({"MODEL_PATH": str(world.model)}, *SHORT_RUN, root=checkout, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    assert len(answers(checkout / "data" / "answer" / "model" / "G3_instruction")) == 9
+    [folder] = (checkout / "data" / "answer").iterdir()
+    assert folder.name == f"{world.model.parent.name}-model"  # what the model is called, and where it lies
+    assert len(answers(folder / "G3_instruction")) == 9
     assert list(tmp_path.iterdir()) == []
 
 

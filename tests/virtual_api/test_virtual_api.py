@@ -144,6 +144,7 @@ def test_health_counts(client: TestClient) -> None:
     client.post("/virtual", json={**REQUEST, "tool_input": ""})
     health = client.get("/health").json()
     assert (health["status"], health["requests"], health["hits"], health["misses"]) == ("ok", 2, 1, 1)
+    assert health["forwards"] is False
 
 
 def test_a_path_from_outside_stays_outside(client: TestClient, tmp_path: Path) -> None:
@@ -162,7 +163,8 @@ def test_a_miss_is_forwarded_once_and_then_recorded(cache_dir: Path, tmp_path: P
         api = VirtualApi(ResponseCache(empty), Forwarder(url, timeout_s=10))
         with TestClient(make_app(api, max_body_bytes=10_000)) as client:
             assert client.post("/virtual", json=REQUEST).json() == ANSWER
-            assert client.get("/health").json()["stored"] == 1
+            health = client.get("/health").json()
+            assert (health["stored"], health["forwards"]) == (1, True)
     with TestClient(make_app(VirtualApi(ResponseCache(empty)), max_body_bytes=10_000)) as client:
         assert client.post("/virtual", json=REQUEST).json() == ANSWER
 

@@ -116,12 +116,6 @@ def _run(settings: RunSettings, sets: Sequence[str], flags: Sequence[str]) -> in
         _print_banner()
         if server is not None:
             os.environ["SERVICE_URL"] = server.url()
-            if " 0 APIs recorded " in server.said():
-                print(
-                    f"WARNING: no API is recorded in {os.environ['API_CACHE_DIR']}, so every call is answered with an "
-                    "error. It should hold <category>/<tool>_for_<category>/<api>.json: is it a folder too high?",
-                    file=sys.stderr,
-                )
         # As if the pipeline had been started as a script, on which modules of a ToolGen checkout rely.
         sys.path[:1] = [str(INFERENCE), str(ROOT)]
         from evaluation.toolbench.inference import qa_pipeline_multithread
@@ -142,7 +136,6 @@ def _api_server(settings: RunSettings) -> ApiServer | None:
             file=sys.stderr,
         )
         return None
-    os.environ["API_CACHE_DIR"] = str(cache_dir)  # for a dry run, which compares it with the queries
     return ApiServer(cache_dir, ROOT)
 
 

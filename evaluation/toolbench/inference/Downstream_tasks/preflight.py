@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_calle
 from evaluation.toolbench.inference.Downstream_tasks.backbones import layout_for
 from evaluation.toolbench.inference.Downstream_tasks.config import LOCAL_BACKBONES, RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.query_sets import QuerySet, read_query_sets
+from evaluation.toolbench.inference.Downstream_tasks.recorded_apis import recorded_apis
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
 from evaluation.toolbench.inference.errors import DataError, ToolGenError
 from evaluation.toolbench.inference.finding import Finding, exit_code
@@ -22,8 +22,6 @@ from evaluation.toolbench.inference.records.answers import AnswerFolder
 from evaluation.toolbench.inference.records.lock import RunLock
 from evaluation.toolbench.inference.records.queries import Query, read_replacements
 from evaluation.toolbench.inference.run.progress import RunProgress
-from evaluation.toolbench.virtual_api.cache import ResponseCache
-from evaluation.toolbench.virtual_api.cache_names import RecordName
 from evaluation.toolbench.virtual_api.client import ApiClient
 
 _WIDTH = 110
@@ -160,20 +158,16 @@ class Preflight:
         if not isinstance(client, ApiClient):
             return Finding("API replies", "ok", "from the tools' own code on this machine")
         client.check()
-        cache_dir = os.environ.get("API_CACHE_DIR")
-        if not cache_dir:
-            return Finding(
-                "API replies",
-                "ok",
-                f"a server answers at {without_secrets(parse_http_url(service_url(), 'SERVICE_URL'))}",
-            )
-        cache = ResponseCache(Path(cache_dir))
-        wanted = {name for query in self._queries for name in _apis_of(query)}
-        recorded = sum(cache.has(name) for name in wanted)
-        said = f"{cache_dir}: {recorded:,} of the {len(wanted):,} APIs that the queries name are recorded"
-        if wanted and recorded < _HALF * len(wanted):
-            advice = "the folder that holds <category>/<tool>_for_<category>/<api>.json; any other call is an error"
-            return Finding("API replies", "ok" if recorded else "fail", said, advice)
+        found = recorded_apis(client, self._queries)
+        if found is None:
+            url = without_secrets(parse_http_url(service_url(), "SERVICE_URL"))
+            return Finding("API replies", "ok", f"a server answers at {url}")
+        found.refuse_none()
+        said = (
+            f"{found.folder}: {found.recorded:,} of the {len(found.wanted):,} APIs that the queries name are recorded"
+        )
+        if found.recorded < _HALF * len(found.wanted):
+            return Finding("API replies", "ok", said, "a cache of the same data as the queries: other calls are errors")
         return Finding("API replies", "ok", said)
 
     def _check_output(self) -> Finding:
@@ -221,8 +215,3 @@ class Preflight:
 def _nearest(folder: Path) -> Path:
     """Return the folder itself, or the first one above it that is there."""
     return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
-
-
-def _apis_of(query: Query) -> Iterator[RecordName]:
-    for api in query.api_list or []:
-        yield RecordName.of_request(api["category_name"], api["tool_name"], api["api_name"])
