@@ -171,3 +171,11 @@ def test_one_checkpoint_leaves_the_environment_as_it_is(checkout):
 def test_indexings_that_match_no_checkpoint_are_refused(checkout):
     with pytest.raises(ConfigError, match="INDEXING=a b c: give one for all 2 checkpoints"):
         one_checkpoint_each({"MODEL_PATH": "one,two", "INDEXING": "a b c"}, checkout)
+
+
+def test_an_installed_package_answers_into_its_users_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = settings_of({}, tmp_path / "site-packages")
+    assert settings.is_demo
+    assert settings.model_path == str(tmp_path / "site-packages/evaluation/toolbench/demo/model")
+    assert settings.output_dir == tmp_path / "outputs/demo"

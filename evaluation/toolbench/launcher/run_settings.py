@@ -84,13 +84,15 @@ def settings_of(environment: Mapping[str, str], root: Path) -> RunSettings:
     ConfigError for stages and groups of which no set has a file.
     """
     demo = root / "evaluation/toolbench/demo"
-    has_data = (root / "data").is_dir()
+    # An installed package has no place for data and answers of its own: its user's folder has.
+    tree = Path.cwd() if root.name == "site-packages" else root
+    has_data = (tree / "data").is_dir()
     asked_model, asked_data = environment.get("MODEL_PATH"), environment.get("DATA_DIR")
     is_demo = not has_data and not asked_data and (not asked_model or _is_same(asked_model, demo / "model"))
     model_path = str(demo / "model") if is_demo else asked_model or PUBLISHED_MODEL
     model_name = "demo" if is_demo else model_name_of(model_path)
-    output = root / ("data/answer" if has_data else "outputs") / model_name
-    data_dir = demo / "assets" if is_demo else Path(asked_data) if asked_data else root / "data"
+    output = tree / ("data/answer" if has_data else "outputs") / model_name
+    data_dir = demo / "assets" if is_demo else Path(asked_data) if asked_data else tree / "data"
     return RunSettings(
         is_demo,
         model_path,
