@@ -36,7 +36,8 @@ VARIABLES = """
   SERVICE_URL       a running API server; when not set, the offline server of this tree is started and stopped, or
                     http://localhost:8080/virtual is used where there is no response cache
   API_CACHE_DIR     response cache it replays   ($DATA_DIR/tool_response_cache)
-  TOOLBENCH_KEY, OPENAI_KEY, CUDA_VISIBLE_DEVICES
+  TOOLBENCH_KEY, OPENAI_KEY, RAPIDAPI_KEY   passed on in the environment, where other users cannot read them
+  CUDA_VISIBLE_DEVICES
 """
 
 _AS_FLAGS = {
@@ -47,8 +48,6 @@ _AS_FLAGS = {
     "RESTRICT_ACTIONS": "--restrict_actions",
     "ENGINE": "--engine",
     "ENGINE_URL": "--engine_url",
-    "OPENAI_KEY": "--openai_key",
-    "TOOLBENCH_KEY": "--toolbench_key",
 }
 # Words of which training programs and caches make folder names that tell nothing of the model in them.
 _EMPTY_WORD = re.compile(

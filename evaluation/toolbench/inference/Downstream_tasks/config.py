@@ -6,6 +6,7 @@ argparse Namespace, such as one with ToolGen's own flags alone: what it lacks ha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, G
 from evaluation.toolbench.inference.toolgen.catalog import default_data_dir
 
 BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama", "chatgpt_function", "davinci")
+_KEYS = ("toolbench_key", "rapidapi_key", "openai_key")  # TOOLBENCH_KEY and so on in the environment
 LOCAL_BACKBONES = ("toolgen_atomic", "toolgen", "toolchat", "toolllama")  # those with a folder of weights
 TOOLGEN_BACKBONES = ("toolgen_atomic", "toolgen")
 
@@ -140,10 +142,15 @@ class RunConfig:
 
     @classmethod
     def of(cls, args: Any) -> RunConfig:
-        """Take what `args` has of the flags; folders that are not given are the checkout's, else the demo's."""
+        """Take what `args` has of the flags; folders that are not given are the checkout's, else the demo's.
+
+        Keys that are not given are the environment's: on a command line every user of the machine could read them.
+        """
         given = {name: getattr(args, name) for name in DEFAULTS if hasattr(args, name)}
         given["data_dir"] = str(given.get("data_dir") or default_data_dir())
         given["tool_root_dir"] = str(given.get("tool_root_dir") or Path(given["data_dir"]) / "toolenv" / "tools")
+        for name in _KEYS:
+            given[name] = given.get(name) or os.environ.get(name.upper(), "")
         for name in {"input_query_file", "method"} & given.keys():
             given[name] = _one_or_more(given[name])
         if given.get("backbone_model") in TOOLGEN_BACKBONES:

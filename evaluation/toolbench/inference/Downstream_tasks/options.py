@@ -223,8 +223,9 @@ def _add_tool_options(parser: argparse.ArgumentParser) -> None:
     add("--corpus_tsv_path", metavar="FILE", help="tool documents of the retriever")
     add("--retrieval_model_path", metavar="PATH", help="sentence-transformers model of the retriever")
     add("--retrieved_api_nums", type=positive, metavar="N", help="APIs the retriever gives a query")
-    add("--toolbench_key", metavar="KEY", help="sent to the API server")
-    add("--rapidapi_key", metavar="KEY", help="for --use_rapidapi_key")
+    add("--toolbench_key", metavar="KEY",
+        help="sent to the API server (default: $TOOLBENCH_KEY, which other users cannot see)")
+    add("--rapidapi_key", metavar="KEY", help="for --use_rapidapi_key (default: $RAPIDAPI_KEY)")
     add("--use_rapidapi_key", action="store_true",
         help="call the tools' own api.py on this machine with --rapidapi_key, not the API server")
     add("--api_customization", action="store_true", help="the same without a key")
@@ -267,7 +268,7 @@ def _add_other_backbone_options(parser: argparse.ArgumentParser) -> None:
     add = _adder(parser, "other backbones, from a ToolGen checkout")
     add("--chatgpt_model", metavar="NAME", help="model of chatgpt_function")
     add("--base_url", metavar="URL", help="its server")
-    add("--openai_key", metavar="KEY", help="its key")
+    add("--openai_key", metavar="KEY", help="its key (default: $OPENAI_KEY)")
     add("--lora", action="store_true", help="toolllama with LoRA weights")
     add("--lora_path", metavar="PATH", help="those weights")
     add("--max_source_sequence_length", type=positive, metavar="N", help="accepted, without effect")
