@@ -53,8 +53,8 @@ def test_a_checkout_runs_its_data_with_the_published_model(checkout):
 @pytest.mark.parametrize(
     ("model_path", "name"),
     [
-        ("/work/run1/final", "run1-final"),
-        ("/work/run2/final/", "run2-final"),
+        ("/runs/run1/final", "run1-final"),
+        ("/runs/run2/final/", "run2-final"),
         ("run1/checkpoint-1000", "run1-checkpoint-1000"),
         ("run1/global_step2000/hf", "run1-global_step2000-hf"),
         ("run1/epoch_3/merged_model", "run1-epoch_3-merged_model"),
