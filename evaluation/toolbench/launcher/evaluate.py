@@ -6,13 +6,14 @@ import argparse
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.toolbench.inference.command_line import called_as, launcher_name, run_program
 from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.launcher.judge import JudgeServer
 from evaluation.toolbench.launcher.run import ROOT, VARIABLES, run_process, sets_of
 from evaluation.toolbench.launcher.run import make_parser as make_run_parser
 from evaluation.toolbench.launcher.run_settings import (
@@ -37,6 +38,7 @@ _EXAMPLES = """
 examples:
   {evaluate}                               # the demo, judged by its own checker
   STAGE=all JUDGE_URL=http://HOST:8000/v1 {evaluate}
+  STAGE=all JUDGE_PATH=/models/judge {evaluate}   # served on the same GPUs when the run is over
   MODEL_PATH=/models/a,/models/b METHOD="CoT@1 DFS_woFilter_w2" {evaluate} --sets G1_tool,G3_instruction
 """
 
@@ -72,8 +74,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_code
     from evaluation.toolbench.tooleval.command import run_command
 
-    code = run_command(lambda stop: _score(options, for_run, stop))
-    return code or run_code
+    def score() -> int:
+        return run_command(lambda stop: _score(options, for_run, stop))
+
+    return (run_program(lambda: _beside_judge(score)) if _is_to_serve(options) else score()) or run_code
+
+
+def _beside_judge(score: Callable[[], int]) -> int:
+    """Score with the judge at $JUDGE_PATH, on the GPUs that the run has given back."""
+    with JudgeServer(os.environ["JUDGE_PATH"]) as server:
+        os.environ.update(server.variables)
+        return score()
+
+
+def _is_to_serve(options: argparse.Namespace) -> bool:
+    return bool(os.environ.get("JUDGE_PATH")) and not (options.judge_url or os.environ.get("JUDGE_URL"))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -103,8 +118,10 @@ def _prepare(options: argparse.Namespace, for_run: Sequence[str]) -> int:
     if not options.evaluator:
         options.evaluator = DEFAULT_EVALUATOR if _names_judge(options) else "demo" if settings.is_demo else ""
     check_judge_arguments(options)
-    if options.evaluator:
+    if options.evaluator and not _is_to_serve(options):
         make_judge(options)
+    elif options.evaluator:
+        print(f"The judge will be {os.environ['JUDGE_PATH']}, on the GPUs of the run after it.", file=sys.stderr)
     else:
         print("No judge is named (JUDGE_URL, --evaluator): the table will be without solved queries.", file=sys.stderr)
     _parts(for_run)
@@ -112,7 +129,15 @@ def _prepare(options: argparse.Namespace, for_run: Sequence[str]) -> int:
 
 
 def _names_judge(options: argparse.Namespace) -> bool:
-    names = ("JUDGE_URL", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_KEY", "OPENAI_API_KEY", "API_POOL_FILE")
+    names = (
+        "JUDGE_URL",
+        "JUDGE_PATH",
+        "OPENAI_BASE_URL",
+        "OPENAI_API_BASE",
+        "OPENAI_KEY",
+        "OPENAI_API_KEY",
+        "API_POOL_FILE",
+    )
     return bool(options.judge_url or any(os.environ.get(name) for name in names))
 
 
