@@ -248,6 +248,10 @@ def test_a_folder_of_answer_folders_is_a_table_with_a_row_for_each(tmp_path):
     assert (total.queries, total.answered, total.tokens) == (9, 3, 3 * two.tokens)
     assert total.seconds == two.seconds  # they ran at the same time
 
+    scores = tmp_path / "results/pass_rate/one_CoT@1"  # as `evaluate` leaves them beside the answers
+    scores.mkdir(parents=True)
+    (scores / "G1_tool_one_CoT@1.json").write_text("{}")
+    assert len(answer_folders(tmp_path)) == 3
     page = write_report(tmp_path).read_text()
     for name in rows:
         assert f'<a href="{name}/report.html">{name}</a>' in page
