@@ -103,6 +103,14 @@ def test_verdicts_are_found_where_the_scripts_put_them(runs, tmp_path):
     assert data["runs"][0]["repeats"] == 3
 
 
+def test_verdicts_are_found_where_an_evaluation_puts_them(runs):
+    scores = runs[0].parent / "results" / "pass_rate"
+    write_statuses(scores / "old_CoT@1", "G1_old_CoT@1", {"0": ["Solved"]})
+    write_statuses(scores / "new_CoT@1", "G1_new_CoT@1", {"0": ["Unsolved"]})
+    cells = row(data_of(runs), "G1/0")["cells"]
+    assert [cell["status"] for cell in cells] == ["Solved", "Unsolved"]
+
+
 def test_a_log_alone_gives_the_last_check_of_each_repeat(runs, tmp_path):
     verdicts = [
         verdict("0", 0, "Unsure", "Cannot tell."),

@@ -157,9 +157,10 @@ def _judgements(path: Path, method: str, scores: Sequence[Path] | None, is_own: 
 
 
 def _usual_places(path: Path, models: Sequence[str]) -> list[Path]:
-    """Name where scripts/pass_rate/run_pass_rate.sh writes, for answers in data/answer/<model>/<set>."""
-    results = path.parent.parent.parent / "results" / "pass_rate"
-    return [path.parent / "pass_rate", *(results / model for model in models)]
+    """Name where run_pass_rate.sh writes, for answers in data/answer/<model>/<set>, and evaluate.sh without data/."""
+    above = path.parent.parent
+    results = [each / "results" / "pass_rate" for each in (above.parent, above)]
+    return [path.parent / "pass_rate", *(place / model for place in results for model in models)]
 
 
 def _name(runs: Sequence[ComparedRun]) -> None:
