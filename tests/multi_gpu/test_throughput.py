@@ -15,8 +15,9 @@ from evaluation.toolbench.inference.multi_gpu.throughput import HostCosts, Stage
 from evaluation.toolbench.inference.multi_gpu.units import MIB
 from tests.helpers.placement import TOOLGEN_8B
 
-# The engine's thread when the rows below were measured: 2.7 to 3.1 ms a step at 64 conversations over several GPUs.
+# The engine's thread on 2026-11-26: 2.7 to 3.1 ms a step at 64 conversations over several GPUs.
 THEN = HostCosts(base_s=1.4e-3, row_s=0.06e-3)
+NOW = HostCosts()
 
 
 def stages(card: str, layers: list[int]) -> list[StageCosts]:
@@ -63,8 +64,27 @@ def queries_per_min(parts: list[StageCosts], conversations: int, host: HostCosts
         ("H200", [11, 11, 10], 128, 1014),
     ],
 )
-def test_what_was_measured_is_predicted_within_a_fifth(card, layers, conversations, measured):
+def test_what_an_earlier_host_allowed_is_predicted_within_a_fifth(card, layers, conversations, measured):
     assert queries_per_min(stages(card, layers), conversations, THEN) == pytest.approx(measured, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("layers", "conversations", "measured"),
+    [
+        ([32], 1, 23.4),
+        ([32], 16, 246.7),
+        ([32], 64, 503.7),
+        ([32], 128, 561.1),
+        ([16, 16], 16, 268),
+        ([16, 16], 64, 717),
+        ([11, 11, 10], 64, 842),  # 20 GiB of each
+        ([11, 11, 10], 128, 1241),
+        ([9, 8, 8, 7], 64, 896),
+        ([9, 8, 8, 7], 128, 1401),
+    ],
+)
+def test_what_h200s_give_is_predicted_within_a_fifth(layers, conversations, measured):
+    assert queries_per_min(stages("H200", layers), conversations, NOW) == pytest.approx(measured, rel=0.2)
 
 
 def test_a_faster_host_makes_more_of_several_gpus_and_little_difference_to_one():
