@@ -10,7 +10,9 @@ from evaluation.toolbench.inference.Downstream_tasks.backbones import layout_for
 from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
 from evaluation.toolbench.inference.errors import ConfigError, PlacementError
 from evaluation.toolbench.inference.multi_gpu import planning
+from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
 from evaluation.toolbench.inference.replicas import choice
+from tests.helpers.fake_nvml import BrokenNvml
 from tests.helpers.placement import TOOLGEN_8B, gpu
 
 
@@ -109,3 +111,11 @@ def test_models_that_are_not_ours_to_place_have_one_replica(cards, changes):
     assert layout_for(config(**changes), num_queries=9).is_in_parent
     with pytest.raises(ConfigError, match="--num_replicas 2"):
         layout_for(config(num_replicas=2, **changes), num_queries=9)
+
+
+def test_replicas_on_the_cpu_are_refused_where_the_gpus_do_not_work(cards, monkeypatch):
+    cards()
+    broken = inspect_gpus(BrokenNvml("Driver/library version mismatch"), {})
+    monkeypatch.setattr(choice, "inspect_gpus", lambda: broken)
+    with pytest.raises(PlacementError, match="Driver/library version mismatch"):
+        layout_for(config(num_replicas=2), num_queries=765)

@@ -31,9 +31,9 @@ def check_versions(machine: Machine) -> list[Finding]:
         "torch_cuda": torch.version.cuda,
         **versions,
     }
-    driver = (
-        f"driver {found.driver_version} (CUDA {found.cuda_version})" if found.driver_version else "no NVIDIA driver"
-    )
+    driver = "a driver that does not work" if found.problem else "no NVIDIA driver"
+    if found.driver_version:
+        driver = f"driver {found.driver_version} (CUDA {found.cuda_version})"
     torch_cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
     measured = f"{driver}, torch {versions['torch']} ({torch_cuda}), " + ", ".join(
         f"{name} {versions[name] or 'missing'}" for name in versions if name != "torch"

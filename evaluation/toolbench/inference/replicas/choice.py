@@ -12,10 +12,11 @@ from evaluation.toolbench.inference.host_memory import available_bytes
 from evaluation.toolbench.inference.multi_gpu.dtypes import resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, LONGEST_CONVERSATION, GpuConfig
-from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
+from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, visible_gpus
 from evaluation.toolbench.inference.multi_gpu.placement import Placement
 from evaluation.toolbench.inference.multi_gpu.planning import plan_run
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
+from evaluation.toolbench.inference.multi_gpu.usability import refuse_large_on_cpu
 from evaluation.toolbench.inference.replicas.layout import RunLayout, cpu_layout, one_replica, planned_layout
 
 
@@ -57,6 +58,7 @@ def _on_cpu(model_path: str, dtype: str, num_replicas: int, host_bytes: int) -> 
     if num_replicas == 1:
         return one_replica()
     footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, None))
+    refuse_large_on_cpu(inspect_gpus(), footprint.model, footprint.weight_bytes)  # replicas see no GPU to complain of
     return cpu_layout(num_replicas, footprint.weight_bytes, host_bytes, len(os.sched_getaffinity(0)))
 
 
