@@ -48,7 +48,7 @@ class ApiServer:
         self._keeper: threading.Thread | None = None
 
     def url(self) -> str:
-        """Where it listens. ApiError if it has ended or says nothing."""
+        """Return where it listens. ApiError if it has ended or says nothing."""
         deadline = time.monotonic() + _START_S
         while not (url := self._read(self._ready)):
             if self._process.poll() is not None or time.monotonic() > deadline:

@@ -119,7 +119,7 @@ COMMANDS = (
 
 
 def entry() -> NoReturn:
-    """The program `toolgen`."""
+    """Return the program `toolgen`."""
     leave(main())
 
 
@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def version() -> str:
-    """This tree's version and those that matter beside it."""
+    """Return this tree's version and those that matter beside it."""
     found = []
     for package in _PACKAGES:
         try:

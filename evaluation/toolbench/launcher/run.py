@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The pipeline's flags and this command's, with the environment's variables."""
+    """Return the pipeline's flags and this command's, with the environment's variables."""
     parser = make_pipeline_parser()
     parser.prog = called_as("toolgen run")
     _add_sets(parser.add_argument_group("sets"))

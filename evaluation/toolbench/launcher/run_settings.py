@@ -78,7 +78,7 @@ class RunSettings:
 
 
 def settings_of(environment: Mapping[str, str], root: Path) -> RunSettings:
-    """What the variables ask for, in the tree at `root`: the demo where neither a checkpoint nor data are there.
+    """Return what the variables ask for, in the tree at `root`: the demo where neither a checkpoint nor data are there.
 
     ConfigError for stages and groups of which no set has a file.
     """
@@ -172,7 +172,7 @@ def words(text: str) -> list[str]:
 
 
 def _query_sets(environment: Mapping[str, str], folder: Path, usual: tuple[str, str]) -> tuple[str, ...]:
-    """The sets that $STAGE and $GROUP name: of several, those that have a file in `folder`."""
+    """Return the sets that $STAGE and $GROUP name: of several, those that have a file in `folder`."""
     stages, groups = words(environment.get("STAGE") or usual[0]), words(environment.get("GROUP") or "")
     if stages == [ALL]:
         stages, groups = list(dict.fromkeys(name.split("_")[0] for name in SETS)), groups or [ALL]

@@ -103,7 +103,7 @@ class BeamSearch:
         self.is_over = not self.beams or not self._may_improve(length)
 
     def _best(self, continuations: Sequence[Continuations]) -> list[Beam]:
-        """The best of all continuations: twice the width, so that enough are left where some end."""
+        """Return the best of all continuations: twice the width, so that enough are left where some end."""
         pairs = zip(self.beams, continuations, strict=True)
         sums = np.concatenate([np.float32(beam.sum) + each.log_probabilities for beam, each in pairs])
         owners = np.repeat(np.arange(len(self.beams)), [len(each.token_ids) for each in continuations])

@@ -99,7 +99,7 @@ def _with_room(
     rules: SearchRules,
     context: int,
 ) -> EvaluationSet:
-    """The set, with those queries marked that leave no room for an answer."""
+    """Return the set, with those queries marked that leave no room for an answer."""
     longest = rules.max_new_tokens
     if each.is_constrained:
         longest = min(longest, tries[each.stage].max_depth + 1)
@@ -116,5 +116,7 @@ def _with_room(
 
 @lru_cache(maxsize=1)
 def _reader(encoder: RetrievalPrompts) -> Any:
-    """`encoder.answer` that remembers: with atomic indexing the same few thousand answers come again and again."""
+    """Return `encoder.answer` that remembers: with atomic indexing the same few thousand answers come again and
+    again.
+    """
     return lru_cache(maxsize=_CACHED_TEXTS)(encoder.answer)

@@ -125,7 +125,7 @@ def _outcome(entry: Mapping[str, Any]) -> Outcome:
 
 
 def _parsed(line: str) -> Any:
-    """The line's object; None for a torn one."""
+    """Return the line's object; None for a torn one."""
     try:
         return parse_object(line)
     except JsonError:

@@ -71,5 +71,5 @@ def _set(result: SetResult, texts: _Texts) -> dict[str, Any]:
 
 
 def _predictions(outcome: Outcome, texts: _Texts) -> list[tuple[int, float]]:
-    """Each text with its probability after the prompt, the end token included."""
+    """Return each text with its probability after the prompt, the end token included."""
     return [(texts.number(each.text), float(f"{math.exp(each.log_probability):.4g}")) for each in outcome.wider]

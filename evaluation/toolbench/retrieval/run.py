@@ -165,7 +165,7 @@ def _described(config: EvaluationConfig, prepared: Preparation) -> dict[str, Any
 
 
 def _upstream_lines(result: SetResult) -> list[str]:
-    """What ToolGen's own script prints of a set, its progress bar aside."""
+    """Return what ToolGen's own script prints of a set, its progress bar aside."""
     each = result.each
     lines = [f"Space dimension: {len(each.candidates)}" if each.is_constrained else "Unconstrained beam search."]
     lines += [f"Unexisted tool name: {name}" for query in each.queries for name in query.without_text]

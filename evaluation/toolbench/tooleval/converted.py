@@ -27,7 +27,7 @@ class ConvertedAnswer:
 
     @property
     def final_answer(self) -> str:
-        """The raw arguments of Finish, "" for none."""
+        """Return the raw arguments of Finish, "" for none."""
         return str(self.answer["final_answer"])
 
     @property
@@ -36,7 +36,7 @@ class ConvertedAnswer:
 
     @cached_property
     def calls(self) -> list[Mapping[str, Any]]:
-        """The messages of the tool nodes: `name`, `arguments`, `response`."""
+        """Return the messages of the tool nodes: `name`, `arguments`, `response`."""
         return [node["message"] for node in _nodes(self.answer["answer_details"]) if node["role"] == "tool"]
 
     @property
@@ -75,7 +75,7 @@ class ConvertedAnswer:
 
 
 def read_converted(path: Path) -> dict[str, ConvertedAnswer]:
-    """The answers of a converted file by query id. DataError for a file that is something else."""
+    """Return the answers of a converted file by query id. DataError for a file that is something else."""
     answers = {}
     for query_id, entry in read_entries(path, "converted answers").items():
         try:
@@ -94,7 +94,7 @@ def read_converted(path: Path) -> dict[str, ConvertedAnswer]:
 
 
 def _nodes(nodes: Any) -> Iterator[Mapping[str, Any]]:
-    """All nodes below, parents first. Chains are long and narrow, so no recursion."""
+    """Yield all nodes below, parents first. Chains are long and narrow, so no recursion."""
     pending = list(reversed(nodes))
     while pending:
         node = pending.pop()

@@ -21,7 +21,9 @@ _SKIPPED_ROLES = ("system", "user", "function")
 
 
 def convert(record: Any, query_id: str, method: str) -> dict[str, Any]:
-    """The converted answer of one answer file. DataError, in a few words, for a file that is not a whole answer."""
+    """Return the converted answer of one answer file. DataError, in a few words, for a file that is not a whole
+    answer.
+    """
     try:
         generation = record["answer_generation"]
         query, final_answer = _text(generation["query"]), _text(generation["final_answer"])
@@ -83,7 +85,7 @@ def _steps_of_messages(messages: Sequence[Record]) -> Iterator[Step]:
 
 
 def _calls(message: Record) -> list[tuple[Any, Record]]:
-    """(id, function) of each call in a message."""
+    """Return (id, function) of each call in a message."""
     if message.get("tool_calls"):
         return [(call.get("id"), call["function"]) for call in message["tool_calls"]]
     return [(None, message["function_call"])] if message.get("function_call") else []
@@ -98,7 +100,7 @@ def _replies(messages: Sequence[Record], num_calls: int) -> Sequence[Record]:
 
 
 def _response(replies: Sequence[Record], call_id: Any, number: int) -> Any:
-    """What the call returned: the reply with its id, else the one at its place."""
+    """Return what the call returned: the reply with its id, else the one at its place."""
     named = [reply for reply in replies if call_id is not None and reply.get("tool_call_id") == call_id]
     if len(named) == 1:
         return named[0].get("content") or ""
@@ -124,7 +126,7 @@ def _steps_of_nodes(nodes: Sequence[Record]) -> Iterator[Step]:
 
 
 def _path(root: Record, lots: random.Random) -> list[Record]:
-    """The nodes from below the root to a leaf."""
+    """Return the nodes from below the root to a leaf."""
     path = []
     node = root
     while node["children"]:

@@ -64,7 +64,7 @@ async def _score_sets(options: argparse.Namespace, stop: threading.Event) -> int
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags: ToolEval's, and ours."""
+    """Return the flags: ToolEval's, and ours."""
     parser = OneLineParser(
         prog=called_as("python -m evaluation.toolbench.tooleval.eval_pass_rate"),
         description="Tell how many queries of a set a model solves, by a judge.",

@@ -76,7 +76,7 @@ async def _compare_sets(options: argparse.Namespace, stop: threading.Event) -> i
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags: ToolEval's, and ours."""
+    """Return the flags: ToolEval's, and ours."""
     parser = OneLineParser(
         prog=called_as("python -m evaluation.toolbench.tooleval.eval_preference"),
         description="Tell which of two models answers the queries of a set better, by a judge.",

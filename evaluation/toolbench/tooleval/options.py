@@ -60,7 +60,7 @@ def check_judge_arguments(options: argparse.Namespace) -> None:
 
 
 def make_judge(options: argparse.Namespace) -> Judge:
-    """The judge that the flags name, not opened yet. ConfigError, DataError."""
+    """Return the judge that the flags name, not opened yet. ConfigError, DataError."""
     from evaluation.toolbench.tooleval.judge.chat_judge import ChatJudge
     from evaluation.toolbench.tooleval.judge.demo_judge import DemoJudge
     from evaluation.toolbench.tooleval.judge.fac_judge import FacJudge

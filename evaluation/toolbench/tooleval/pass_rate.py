@@ -50,7 +50,7 @@ class PassRate:
 
 
 def pass_rate(queries: Sequence[QueryScore], num_repeats: int) -> PassRate:
-    """The rates of one model on one set.
+    """Return the rates of one model on one set.
 
     >>> verdicts = [("Solved",) * 3, ("Unsolved",) * 3, ("Unsure", "Solved", "Unsolved")]
     >>> queries = [QueryScore(str(i), "judged", each) for i, each in enumerate(verdicts)]

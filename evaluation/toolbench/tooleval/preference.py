@@ -81,7 +81,7 @@ class PreferenceRate:
 
 
 def preference_rate(pairs: Sequence[Pair]) -> PreferenceRate:
-    """The rates of the candidate. `stderr_queries` is that of `win_rate` (ddof 1)."""
+    """Return the rates of the candidate. `stderr_queries` is that of `win_rate` (ddof 1)."""
     results = Counter(pair.result for pair in pairs)
     seen_both_ways = [pair.has_changed_with_order for pair in pairs if pair.has_changed_with_order is not None]
     return PreferenceRate(

@@ -44,7 +44,7 @@ class ComparedSet:
         return [pair.query_id for pair in self.pairs if pair.is_undecided]
 
     def lines(self) -> list[str]:
-        """The rates, for people."""
+        """Return the rates, for people."""
         rate = self.rate
         error = "n/a" if rate.stderr_queries is None else f"{rate.stderr_queries:.2%}"
         lines = [

@@ -10,7 +10,7 @@ from evaluation.toolbench.tooleval.inputs import read_entries
 
 
 def read_test_set(answers_folder: Path, ids_folder: Path, name: str) -> tuple[dict[str, ConvertedAnswer], list[str]]:
-    """(answers by id, ids) of the set of this name. DataError, also for answers that are another set's."""
+    """Return (answers by id, ids) of the set of this name. DataError, also for answers that are another set's."""
     answers_path, ids_path = answers_folder / f"{name}.json", ids_folder / f"{name}.json"
     ids = list(read_entries(ids_path, "test ids"))
     if not ids:

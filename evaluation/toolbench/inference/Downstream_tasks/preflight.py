@@ -69,7 +69,7 @@ class Preflight:
 
     @cached_property
     def _queries(self) -> Sequence[Query]:
-        """The queries of all files."""
+        """Return the queries of all files."""
         return [
             query
             for queries in {each.place.query_file: each.queries for each in self._sets}.values()

@@ -94,7 +94,7 @@ class Machine:
         return self.plan(self.footprint, self.gpus)
 
     def plan(self, footprint: Footprint, gpus: Sequence[Gpu]) -> Placement:
-        """The plan for a model over these GPUs. PlacementError when it does not fit."""
+        """Return the plan for a model over these GPUs. PlacementError when it does not fit."""
         return plan_for(footprint, gpus, self.options.gpus, self.options.workload)
 
     @property
@@ -106,14 +106,16 @@ class Machine:
 
     @property
     def loaded(self) -> LoadedModel:
-        """The first replica of the model's layout, or the model on the CPU. Only where there is a `path_to_load`."""
+        """Return the first replica of the model's layout, or the model on the CPU. Only where there is a
+        `path_to_load`.
+        """
         if isinstance(self._loading, ToolGenError):
             raise self._loading
         return self._loading
 
     @cached_property
     def _loading(self) -> LoadedModel | ToolGenError:
-        """The outcome of the one attempt to load: what failed once is not tried again for every check."""
+        """Return the outcome of the one attempt to load: what failed once is not tried again for every check."""
         assert self.path_to_load is not None
         try:
             return self._load(self.path_to_load)

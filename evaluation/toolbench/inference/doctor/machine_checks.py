@@ -53,7 +53,7 @@ def check_versions(machine: Machine) -> list[Finding]:
 
 
 def check_gpus(machine: Machine) -> list[Finding]:
-    """The table of GPUs."""
+    """Return the table of GPUs."""
     found = machine.found
     if not found.gpus:
         return [Finding("GPUs", "skip", "needs 1 GPU, found 0", details=found.notes)]

@@ -37,7 +37,7 @@ _TOOL_TOKEN = re.compile(r"<<.+>>")
 
 
 def check_layout(machine: Machine) -> list[Finding]:
-    """The planned layout, with its reasons."""
+    """Return the planned layout, with its reasons."""
     name = "layout"
     if not machine.gpus:
         return [needs(name, 1, 0)]

@@ -43,7 +43,7 @@ Outcome = Mapping[str, Any] | str  # what was measured, or why nothing was
 
 
 def check_peer_copies(machine: Machine) -> list[Finding]:
-    """A finding for every ordered pair of visible GPUs."""
+    """Return a finding for every ordered pair of visible GPUs."""
     gpus = machine.gpus
     if len(gpus) < 2:
         return [needs("peer copies", 2, len(gpus))]

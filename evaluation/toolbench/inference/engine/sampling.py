@@ -135,7 +135,9 @@ def _mix_64(x: torch.Tensor) -> torch.Tensor:
 
 
 def _mix_32_(x: torch.Tensor) -> torch.Tensor:
-    """Apply the finalizer of MurmurHash3 to an int32 tensor, in place: 32 bits halve the traffic of a vocabulary."""
+    """Apply the finalizer of MurmurHash3 to an int32 tensor, in place: 32 bits halve the traffic of a
+    vocabulary.
+    """
     x ^= (x >> 16) & 0xFFFF
     x *= _signed_32(0x85EBCA6B)
     x ^= (x >> 13) & 0x7FFFF

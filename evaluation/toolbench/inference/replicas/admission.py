@@ -102,7 +102,8 @@ class Admission:
         return len(lengths) + max(0, int(np.floor((left[counted] / new[counted]).min())))
 
     def _held(self, of: Floats, running: Floats, ahead: Floats) -> Floats:
-        """(conversations, ahead): tokens that those of lengths `of` are expected to hold when they have grown further.
+        """Return (conversations, ahead): tokens that those of lengths `of` are expected to hold when they have grown
+        further.
 
         By the Kaplan-Meier estimate of how many reach a length, in which those that run count as far as they have come.
         """

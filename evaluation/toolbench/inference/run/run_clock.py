@@ -31,5 +31,5 @@ class RunClock:
 
     @property
     def serving_s(self) -> float | None:
-        """Seconds since then; None before."""
+        """Return seconds since then; None before."""
         return None if self._serving_since is None else time.monotonic() - self._serving_since

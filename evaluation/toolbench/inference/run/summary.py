@@ -36,7 +36,7 @@ class Tally:
 
     @property
     def ended(self) -> int:
-        """Queries that came to their end: those with an answer file."""
+        """Return queries that came to their end: those with an answer file."""
         return self.answered + self.gave_up + self.no_answer
 
     def __add__(self, other: Tally) -> Tally:

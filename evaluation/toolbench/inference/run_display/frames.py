@@ -176,7 +176,7 @@ def _times(figures: Figures) -> list[str]:
 
 
 def _replicas(figures: Figures) -> list[str]:
-    """A few one by one, many by their states."""
+    """Name a few one by one, many by their states."""
     replicas = figures.status.replicas
     if len(replicas) <= _MOST_NAMED:
         return [_replica_words(replica) for replica in replicas]

@@ -219,7 +219,7 @@ def _rates(totals: Totals, history: History, run: RunRecord | None, serving_s: f
 
 
 def _tools(queries: Sequence[Query]) -> list[dict[str, Any]]:
-    """Calls by tool, those with the most errors first, then the most called."""
+    """Return calls by tool, those with the most errors first, then the most called."""
     tools: dict[str, dict[str, Any]] = {}
     for query in queries:
         for step in query.answer.steps():

@@ -55,7 +55,7 @@ class Check:
         }
 
     def schema(self, *, with_reason: bool) -> dict[str, Any]:
-        """A JSON schema that only an answer with one of the words meets."""
+        """Return a JSON schema that only an answer with one of the words meets."""
         words: list[Any] = [int(word) for word in self.words] if self.has_numbers else list(self.words)
         properties: dict[str, Any] = {self.key: {"type": "integer" if self.has_numbers else "string", "enum": words}}
         if with_reason:

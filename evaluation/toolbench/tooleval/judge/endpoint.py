@@ -42,7 +42,7 @@ class Endpoint:
             return []
 
     async def chat(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The chat completion that answers `request`. Failure."""
+        """Return the chat completion that answers `request`. Failure."""
         content = json.dumps(request, separators=(",", ":")).encode()
         reply = await self._exchange("POST", "/chat/completions", content, self._settings.timeout_s)
         self._raise_for_status(reply)

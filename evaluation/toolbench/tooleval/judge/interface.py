@@ -77,11 +77,11 @@ class Judge(Protocol):
         ...
 
     async def ask(self, question: Question, attempt: int) -> Reply:
-        """The reply to one request. Failure (of `http_client.server_replies`) where there is none."""
+        """Return the reply to one request. Failure (of `http_client.server_replies`) where there is none."""
         ...
 
     async def close(self) -> None: ...
 
     def describe(self) -> dict[str, Any]:
-        """The judge as results record it; without any key."""
+        """Return the judge as results record it; without any key."""
         ...

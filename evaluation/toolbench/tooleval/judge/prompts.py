@@ -72,7 +72,7 @@ def text_sha256(text: str) -> str:
 
 
 def load_tooleval_prompts(evaluator: str, checkouts: Sequence[Path]) -> JudgePrompts:
-    """The prompts of that evaluator. ConfigError for one other than the default that no checkout has."""
+    """Return the prompts of that evaluator. ConfigError for one other than the default that no checkout has."""
     wanted = (CHECK_ANSWER, PARSE_ANSWER, SELECT_BETTER)
     folder = next((each for each in _evaluators(checkouts) if each.name == evaluator), None)
     if folder is None and evaluator != DEFAULT_EVALUATOR:
@@ -94,7 +94,7 @@ def load_tooleval_prompts(evaluator: str, checkouts: Sequence[Path]) -> JudgePro
 
 
 def load_fac_prompt(checkouts: Sequence[Path]) -> JudgePrompts:
-    """The prompt of StableToolBench's FAC evaluator."""
+    """Return the prompt of StableToolBench's FAC evaluator."""
     digest = PUBLISHED[FAC_CHECK][:16]
     for checkout in checkouts:
         text = find_texts(checkout, {digest}).get(digest)
@@ -132,7 +132,7 @@ def _takes_values(name: str, text: str) -> bool:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """`completions_kwargs` of the evaluator's config.yaml; empty for a file that is absent or something else."""
+    """Return `completions_kwargs` of the evaluator's config.yaml; empty for a file that is absent or something else."""
     import yaml
 
     try:

@@ -32,7 +32,7 @@ class Said:
 
 
 def read_chat_reply(reply: Mapping[str, Any]) -> Said:
-    """The parts of a chat completion that matter. Failure for an object that is something else."""
+    """Return the parts of a chat completion that matter. Failure for an object that is something else."""
     if "error" in reply:  # a server that dies after it has sent its status says so in the body
         raise Failure("failed", f"answered with an error: {error_words(reply)}")
     try:
@@ -53,7 +53,7 @@ def read_chat_reply(reply: Mapping[str, Any]) -> Said:
 
 
 def read_verdict(said: Said, check: Check) -> tuple[str | None, str]:
-    """(verdict, reason). The verdict is one of the check's words, or None where none can be read."""
+    """Return (verdict, reason). The verdict is one of the check's words, or None where none can be read."""
     text = _THOUGHTS.sub("", said.text).strip()
     for source in filter(None, (said.called, text)):
         for values in _objects(source):
@@ -100,7 +100,7 @@ def _any_of(words: Sequence[str]) -> str:
 
 
 def _objects(text: str) -> Iterator[Mapping[str, Any]]:
-    """The JSON objects in `text`, outermost ones only."""
+    """Yield the JSON objects in `text`, outermost ones only."""
     decoder = json.JSONDecoder(strict=False)
     start = text.find("{")
     while start >= 0:

@@ -29,7 +29,9 @@ def chat_request(
     descriptions: Mapping[str, str],
     with_reason: bool,
 ) -> dict[str, Any]:
-    """The body of one request. A prompt for a function gets a sentence on the form where there is no function."""
+    """Return the body of one request. A prompt for a function gets a sentence on the form where there is no
+    function.
+    """
     request: dict[str, Any] = {
         "model": model,
         "messages": [{"role": "user", "content": prompt + _form(check, constraint, with_reason)}],

@@ -104,7 +104,7 @@ def _servers(environment: Mapping[str, str], url: str | None) -> tuple[Server, .
 
 
 def _pool(path: Path, default_url: httpx.URL) -> list[Server]:
-    """The entries of a pool file: a list of {"api_key", "api_base"}, of which one may be absent."""
+    """Return the entries of a pool file: a list of {"api_key", "api_base"}, of which one may be absent."""
     try:
         entries = read_json(path)
     except OSError as error:

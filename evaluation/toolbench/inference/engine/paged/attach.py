@@ -44,7 +44,7 @@ class LayerShape:
     head_dim: int
 
     def page_bytes(self, page_size: int) -> int:
-        """Bytes of the keys and values of one page."""
+        """Return bytes of the keys and values of one page."""
         return 2 * page_size * self.num_kv_heads * self.head_dim * self.dtype.itemsize
 
 

@@ -349,7 +349,9 @@ class PagedEngine(Engine):
 
     @contextlib.contextmanager
     def _streams(self) -> Iterator[None]:
-        """A CUDA stream of the engine's own on each GPU, after what its constructor queued on the default ones."""
+        """Yield a CUDA stream of the engine's own on each GPU, after what its constructor queued on the default
+        ones.
+        """
         with contextlib.ExitStack() as stack:
             for device in reversed(self._gpus):  # the first stage's stays the current device
                 torch.cuda.synchronize(device)

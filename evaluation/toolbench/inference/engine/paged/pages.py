@@ -29,7 +29,7 @@ class PagePool:
         return len(self._free)
 
     def pages_for(self, num_tokens: int) -> int:
-        """Pages that `num_tokens` tokens occupy."""
+        """Return pages that `num_tokens` tokens occupy."""
         return -(-num_tokens // self.page_size)
 
     def take(self, count: int) -> list[int]:
@@ -75,7 +75,7 @@ class PagePool:
             del self._page_of[name]
 
     def find(self, name: bytes) -> int | None:
-        """The page with this name, held or free."""
+        """Return the page with this name, held or free."""
         return self._page_of.get(name)
 
 

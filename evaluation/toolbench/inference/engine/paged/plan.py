@@ -33,5 +33,5 @@ class Plan:
 
     @cached_property
     def drawing(self) -> list[StepRow]:
-        """The rows that draw a token, in the order of the tokens."""
+        """Return the rows that draw a token, in the order of the tokens."""
         return [row for row in self.rows if row.draws]

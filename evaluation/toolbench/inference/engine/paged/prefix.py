@@ -49,7 +49,7 @@ class PrefixStore:
         return conversation_id in self._idle
 
     def match(self, conversation_id: str | None, prompt_ids: Sequence[int], names: Sequence[bytes]) -> Prefix:
-        """The longest stored beginning of `prompt_ids`, at least one token short of it. Nothing is held yet.
+        """Return the longest stored beginning of `prompt_ids`, at least one token short of it. Nothing is held yet.
 
         `names` are those of the prompt's full pages. The conversation's own pages past the common
         beginning are given back: its history has changed.
@@ -160,7 +160,7 @@ class PrefixStore:
 
 
 def common_length(first: Sequence[int], second: Sequence[int], limit: int) -> int:
-    """Tokens that both begin with, at most `limit`. Slices are compared in C, halving where they differ."""
+    """Return tokens that both begin with, at most `limit`. Slices are compared in C, halving where they differ."""
     low, high = 0, min(len(first), len(second), limit)
     if first[:high] == second[:high]:
         return high

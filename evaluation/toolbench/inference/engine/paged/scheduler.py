@@ -164,7 +164,7 @@ class Scheduler:
             self.waiting.remove(sequence)
 
     def run_alone(self, plan: Plan) -> bool:
-        """After a step that failed: plan its sequences one at a time, so that the next failure has one owner.
+        """Plan, after a step that failed, its sequences one at a time, so that the next failure has one owner.
 
         False when `plan` has but one sequence, which is then the culprit.
         """

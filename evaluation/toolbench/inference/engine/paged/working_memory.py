@@ -37,7 +37,8 @@ def logits_bytes(rows: int, vocab_size: int) -> int:
 
 
 def rows_of_a_step(num_running: int, num_batches: int, limits: Limits) -> int:
-    """How many of `num_running` sequences draw a token in one step: a batch's share, and prompts that end with it.
+    """Return how many of `num_running` sequences draw a token in one step: a batch's share, and prompts that end with
+    it.
 
     >>> rows_of_a_step(1, 3, Limits()), rows_of_a_step(128, 1, Limits()), rows_of_a_step(128, 3, Limits())
     (1, 128, 59)

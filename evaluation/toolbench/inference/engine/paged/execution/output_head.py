@@ -25,11 +25,11 @@ class OutputHead:
         self._room: torch.Tensor = torch.empty(max_rows, width, dtype=head.weight.dtype, device=device)
 
     def logits(self, num_rows: int) -> torch.Tensor:
-        """(num_rows, vocab_size): those that `compute` made last."""
+        """Return (num_rows, vocab_size): those that `compute` made last."""
         return self._room[:num_rows, : self.vocab_size]
 
     def compute(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(R, vocab_size) of `hidden` (R, hidden size), on `device`."""
+        """Return (R, vocab_size) of `hidden` (R, hidden size), on `device`."""
         room = self.logits(len(hidden))
         weight = self._head.weight if type(self._head) is nn.Linear and self._head.bias is None else None
         if weight is None or not _kind(weight) == _kind(hidden) == _kind(room):

@@ -51,7 +51,9 @@ class LaunchedStep:
     free: list[Staging]
 
     def tokens(self) -> list[int]:
-        """The tokens of `plan.drawing`, after waiting for the step; scores go to their sequences. To be called once."""
+        """Return the tokens of `plan.drawing`, after waiting for the step; scores go to their sequences. To be
+        called once.
+        """
         self.staging.wait()
         tokens = self.staging.tokens.tolist() if self.draws.slots else []
         if self.draws.num_best:

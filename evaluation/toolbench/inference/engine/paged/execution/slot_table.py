@@ -56,7 +56,9 @@ class SlotTable:
         return self._fill_draws(drawing, slots, last_tokens, arrays) if drawing else Draws(slots)
 
     def _fill_decode(self, rows: Items[StepRow], arrays: StepArrays[Ints]) -> list[int]:
-        """Rows of one token, in most steps nearly all: little is done for each by itself. Returns their slots."""
+        """Fill the rows of one token, in most steps nearly all: little is done for each by itself. Returns their
+        slots.
+        """
         slots, positions, ids = [], [], []
         for row in rows:
             start, token_ids = row.start, row.sequence.token_ids

@@ -105,7 +105,7 @@ class StageRunner:
             self.recorder.release_memory()
 
     def _room_for(self, shape: StepShape) -> torch.Tensor | None:
-        """(num_tokens, hidden size) for what the stage before hands over; None in the first stage."""
+        """Return (num_tokens, hidden size) for what the stage before hands over; None in the first stage."""
         if self.stage.is_first:
             return None
         decoder = self.stage.decoder

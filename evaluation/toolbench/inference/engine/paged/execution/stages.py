@@ -37,7 +37,9 @@ class Stage:
     is_last: bool = True
 
     def forward(self, inputs: torch.Tensor, positions: torch.Tensor, paging: Paging) -> torch.Tensor:
-        """(T, hidden size) for ids (T,) int64 in the first stage, for hidden states (T, hidden size) in others."""
+        """Return (T, hidden size) for ids (T,) int64 in the first stage, for hidden states (T, hidden size) in
+        others.
+        """
         given = {"input_ids" if self.is_first else "inputs_embeds": inputs.unsqueeze(0)}
         output = self.decoder(**given, position_ids=positions.unsqueeze(0), use_cache=False, paging=paging)
         hidden: torch.Tensor = output.last_hidden_state[0]
@@ -45,7 +47,7 @@ class Stage:
 
 
 def stages_of(model: PreTrainedModel) -> list[Stage]:
-    """The stages of `model`, attached to the pages already, in the order in which a token passes them.
+    """Return the stages of `model`, attached to the pages already, in the order in which a token passes them.
 
     One stage, the model as it is, where all layers share a device, where weights are offloaded, and where
     the decoder is not built as those that can be split (it then runs with accelerate's hooks).
@@ -91,7 +93,7 @@ def split(model: PreTrainedModel, starts: Sequence[int]) -> list[Stage]:
 
 @torch.inference_mode()
 def try_out(stages: Sequence[Stage]) -> torch.Tensor:
-    """(2, hidden size): what comes out of the last stage for two tokens, without attention."""
+    """Return (2, hidden size): what comes out of the last stage for two tokens, without attention."""
     hidden = torch.tensor([1, 0])
     for stage in stages:
         positions = torch.tensor([0, 1], device=stage.device)
@@ -122,7 +124,7 @@ def _without_hooks(module: nn.Module) -> nn.Module:
 
 
 def _without_hook(module: nn.Module) -> Any:
-    """A twin with the same weights and children."""
+    """Return a twin with the same weights and children."""
     twin = copy.copy(module)
     twin.__dict__ = {name: value for name, value in module.__dict__.items() if name not in _OF_HOOKS}
     twin._modules = dict(module._modules)

@@ -106,7 +106,7 @@ class StepBuffers:
         self.tables_start = self._parts[-1].start  # those before are few
 
     def views(self, buffer: Array) -> StepArrays[Array]:
-        """The arrays, as views of `buffer` (at least `size` long)."""
+        """Return the arrays, as views of `buffer` (at least `size` long)."""
         parts: list[Any] = [buffer[part] for part in self._parts]
         parts[-1] = parts[-1].reshape(self.shape.num_rows, self.shape.table_width)
         return StepArrays(*parts)

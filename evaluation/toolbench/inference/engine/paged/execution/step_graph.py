@@ -67,7 +67,7 @@ class GraphRecorder:
         self._pool: Any = None  # an opaque handle of PyTorch's
 
     def record(self, layout: StepBuffers, forward: Forward, hidden: torch.Tensor | None) -> StepGraph:
-        """The graph of `forward` for steps of this layout; RuntimeError where that cannot be captured."""
+        """Return the graph of `forward` for steps of this layout; RuntimeError where that cannot be captured."""
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         if self._stream is None:
