@@ -97,6 +97,19 @@ def test_interpreted_kernels_equal_attention_spelled_out(case, dtype, interprete
     assert interpreted_errors[f"{case.name}, {dtype}"] < TOLERANCE[dtype]
 
 
+@interpreted
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_interpreted_kernels_in_the_tiles_of_old_cards_give_the_same(case, interpreted_errors):
+    assert interpreted_errors[f"{case.name}, old card"] < TOLERANCE[torch.float16]
+
+
+def use_tiles_of_old_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    from evaluation.toolbench.inference.engine.attention import triton_decode, triton_prefill
+
+    for module in (triton_decode, triton_prefill):
+        monkeypatch.setattr(module, "is_old", lambda device: True)
+
+
 GPU_CASES = [
     *CASES,
     *(Case((1800, 1, 0, 77), page_size=size, num_heads=32, num_kv_heads=8, head_dim=128) for size in (16, 64, 256)),
@@ -113,6 +126,15 @@ GPU_CASES = [
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("case", GPU_CASES, ids=lambda case: case.name)
 def test_kernels_equal_attention_spelled_out(case, dtype):
+    assert error_of(case, dtype, "cuda") < TOLERANCE[dtype]
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("case", GPU_CASES, ids=lambda case: case.name)
+def test_the_tiles_of_old_cards_give_the_same(case, dtype, monkeypatch):
+    use_tiles_of_old_cards(monkeypatch)
     assert error_of(case, dtype, "cuda") < TOLERANCE[dtype]
 
 
