@@ -15,7 +15,7 @@ from evaluation.toolbench.inference.Algorithms.base_search import base_search_me
 from evaluation.toolbench.inference.Downstream_tasks.answer_settings import answer_settings, mixed_settings
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller
 from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of, layout_for, sampling_of
-from evaluation.toolbench.inference.Downstream_tasks.config import DEFAULTS, LOCAL_BACKBONES, RunConfig
+from evaluation.toolbench.inference.Downstream_tasks.config import DEFAULTS, RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.functions import (
     ToolPackage,
@@ -294,7 +294,7 @@ class pipeline_runner:
         if not self._layout.is_in_parent:
             return None
         where = ", ".join(self._layout.replicas[0].gpus) or "the CPU"
-        if self.config.model.backbone_model in LOCAL_BACKBONES and self.config.model.engine != "server":
+        if self.config.model.is_toolgen and self.config.model.engine != "server":
             _say(f"Loading {self.config.model.model_path} on {where} for {num_queries} queries")
         if not sys.stderr.isatty():
             disable_progress_bar()  # of loading: it moves the cursor
