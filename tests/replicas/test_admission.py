@@ -72,10 +72,10 @@ def test_it_answers_as_fast_as_the_best_fixed_number(kind, best_numbers):
 
 @pytest.mark.slow
 def test_a_small_cache_is_filled_and_not_fought_over():
-    """A third of the room: 52 at once are the best number, and 64 give a quarter of it."""
+    """A third of the room: 52 at once give most of what can be had, and 64 push each other out."""
     steps = steps_of("real", 500)
     best = simulate(steps, 52, 100_000)[0].rate
-    assert simulate(steps, 64, 100_000)[0].rate < best / 2
+    assert simulate(steps, 64, 100_000)[0].rate < 0.9 * best
     assert simulate(steps, None, 100_000)[0].rate >= 0.95 * best
 
 
