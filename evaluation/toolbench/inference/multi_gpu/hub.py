@@ -94,11 +94,14 @@ def _download(name: str, files: Sequence[str]) -> None:
 
 
 def _cached(name: str, hub: str) -> Path:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except Exception as error:  # the client has an error of its own for each way not to have it
+        config = try_to_load_from_cache(name, "config.json")
+        if isinstance(config, str):  # other forms of the weights are missing, which were not asked for
+            return Path(config).parent
         raise DataError(
             f"{name} is neither a folder here nor a model in the cache {constants.HF_HUB_CACHE}, and the Hugging Face "
             f"Hub at {_endpoint()} {hub}"
