@@ -21,6 +21,7 @@ from tests.helpers.pipeline import (
     api_server,
     contents,
     query,
+    record_nothing,
     run_pipeline,
     start_pipeline,
     wait_for,
@@ -141,9 +142,11 @@ def test_an_api_server_that_dies_and_comes_back_costs_no_query(world, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
+    record_nothing(cache := tmp_path / "cache")
+
     def serve():
         ready = tmp_path / "url"
-        command = ["-m", "evaluation.toolbench.virtual_api", "--cache_dir", str(tmp_path), "--port", str(port)]
+        command = ["-m", "evaluation.toolbench.virtual_api", "--cache_dir", str(cache), "--port", str(port)]
         server = subprocess.Popen(
             [sys.executable, *command, "--ready_file", str(ready), "--exit_with_parent", str(os.getpid())],
             cwd=ROOT,
@@ -155,7 +158,7 @@ def test_an_api_server_that_dies_and_comes_back_costs_no_query(world, tmp_path):
 
     server, output = serve(), tmp_path / "answers"
     run = start_pipeline(world.flags(output, num_thread=4), f"http://127.0.0.1:{port}/virtual")
-    wait_for(lambda: answers_in(output))
+    wait_for(lambda: answers_in(output) or run.poll() is not None)
     server.kill()
     server.wait()
     time.sleep(1)
