@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from evaluation.toolbench.chat_client.replies import Said, read_chat_reply
 from evaluation.toolbench.http_client.server_replies import Failure
 from evaluation.toolbench.tooleval.judge.checks import CHECK_ANSWER, CHECKS, SELECT_BETTER
-from evaluation.toolbench.tooleval.judge.replies import Said, read_chat_reply, read_verdict, read_words
+from evaluation.toolbench.tooleval.judge.replies import read_verdict, read_words
 
 STATUS, SELECT = CHECKS[CHECK_ANSWER], CHECKS[SELECT_BETTER]
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from evaluation.toolbench.chat_client.settings import choose_model
 from evaluation.toolbench.inference.errors import ConfigError
-from evaluation.toolbench.tooleval.judge.served_judge import choose_model
 from evaluation.toolbench.tooleval.judge.settings import JudgeSettings
 
 
@@ -60,9 +60,9 @@ def test_keys_are_not_in_what_is_printed_of_settings():
 
 @pytest.mark.parametrize(("served", "model"), [([], "default"), (["x", "default"], "default"), (["x"], "x")])
 def test_the_model_is_the_evaluators_else_the_only_one(served, model):
-    assert choose_model("default", served) == model
+    assert choose_model("default", served, whose="the judge's", remedy="") == model
 
 
 def test_several_models_without_a_name_are_a_question_to_the_user():
-    with pytest.raises(ConfigError, match="has 2 models \\(x, y\\) and not default: name one with --judge_model"):
-        choose_model("default", ["x", "y"])
+    with pytest.raises(ConfigError, match="has 2 models \\(x, y\\) and not default: name one"):
+        choose_model("default", ["x", "y"], whose="the judge's", remedy="name one")

@@ -2,8 +2,8 @@ import textwrap
 
 import pytest
 
+from evaluation.toolbench.checkout import find_texts
 from evaluation.toolbench.inference.errors import ConfigError
-from evaluation.toolbench.inference.toolgen.checkout import find_texts
 from evaluation.toolbench.inference.toolgen.prompts import (
     OWN_FINISH_DESCRIPTION,
     OWN_SYSTEM_PROMPT,

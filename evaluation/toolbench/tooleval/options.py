@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+from evaluation.toolbench.checkout import repository_root
 from evaluation.toolbench.inference.command_line import positive, seconds
 from evaluation.toolbench.inference.errors import ConfigError
-from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.tooleval.judge.interface import Judge
 from evaluation.toolbench.tooleval.judge.prompts import DEFAULT_EVALUATOR
 from evaluation.toolbench.tooleval.judge.requests import CONSTRAINTS

@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from evaluation.toolbench.checkout import repository_root
 from evaluation.toolbench.inference.Downstream_tasks.config import LOCAL_BACKBONES, ModelConfig, RunConfig, ToolConfig
 from evaluation.toolbench.inference.errors import ConfigError, DataError, ToolGenError
 from evaluation.toolbench.inference.multi_gpu.checkpoint_identity import checkpoint_identity
 from evaluation.toolbench.inference.multi_gpu.model_files import local_folder
 from evaluation.toolbench.inference.run.earlier_answers import earlier_answers, in_words
-from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.prompts import load_prompt_texts, text_digest
 
 # Every flag is in one of the two lists.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from evaluation.toolbench.inference.toolgen.checkout import repository_root
+from evaluation.toolbench.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.prompts import load_prompt_texts
 
 _OWN_TASK = """Use the functions to handle the request. Three rules:

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
+from evaluation.toolbench.checkout import repository_root
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.remote.handshake import Needs
 from evaluation.toolbench.inference.engine.request import Engine, Sampling
@@ -20,7 +21,6 @@ from evaluation.toolbench.inference.multi_gpu.loading import gpu_budgets, load_m
 from evaluation.toolbench.inference.multi_gpu.model_files import find_model, has_tokenizer
 from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
 from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, GenerationSettings, Restriction
-from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.checkpoint_sampling import checkpoint_sampling
 from evaluation.toolbench.inference.toolgen.language import ToolLanguage
 from evaluation.toolbench.inference.toolgen.server_needs import needs_of

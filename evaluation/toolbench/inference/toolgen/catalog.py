@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from evaluation.toolbench.checkout import repository_root
 from evaluation.toolbench.inference.errors import ConfigError, DataError
-from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.prompts import NO_DOCUMENTATION
 from evaluation.toolbench.json_input import JsonError, parse_json, read_text
 from evaluation.toolbench.names import ActionName, ascii_folded, get_toolbench_name

@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evaluation.toolbench.checkout import repository_root
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.toolgen.action_tokens import ActionTokens, AllowedActions
 from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, Restriction
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_NAME, load_catalog
 from evaluation.toolbench.inference.toolgen.chat_format import PromptEncoder
-from evaluation.toolbench.inference.toolgen.checkout import repository_root
 from evaluation.toolbench.inference.toolgen.prompts import load_prompt_texts, prompt_layout
 from evaluation.toolbench.inference.toolgen.template_format import format_for
 

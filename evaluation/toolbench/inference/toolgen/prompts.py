@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from evaluation.toolbench.checkout import find_texts
 from evaluation.toolbench.inference.errors import ConfigError
-from evaluation.toolbench.inference.toolgen.checkout import find_texts
 from evaluation.toolbench.json_input import read_text
 
 Role = Literal["user", "assistant"]

@@ -6,8 +6,6 @@ replies        reads a verdict from whatever a judge said (pure)
 requests       builds the request of a question in each way of constraining a judge (pure)
 prompts        finds the prompts' texts in the user's checkout, or has our own
 settings       where the judge is, from flags, the environment and the pool file
-endpoint       one server: HTTP in, a reply or a failure out
-client         asks the servers in turn, and is patient with them
 chat_judge     asks a chat model ToolEval's questions
 fac_judge      asks StableToolBench's FAC evaluator
 demo_judge     knows what is right for the bundled demo, without a server

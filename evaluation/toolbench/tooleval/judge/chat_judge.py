@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from evaluation.toolbench.chat_client.replies import Said
 from evaluation.toolbench.http_client.server_replies import Failure
 from evaluation.toolbench.tooleval.converted import ConvertedAnswer
 from evaluation.toolbench.tooleval.judge.checks import CHECK_ANSWER, CHECKS, PARSE_ANSWER, SELECT_BETTER, Check
 from evaluation.toolbench.tooleval.judge.interface import Question, Reply
 from evaluation.toolbench.tooleval.judge.prompts import JudgePrompts
-from evaluation.toolbench.tooleval.judge.replies import Said, read_verdict
+from evaluation.toolbench.tooleval.judge.replies import read_verdict
 from evaluation.toolbench.tooleval.judge.requests import CONSTRAINTS, Constraint, chat_request
 from evaluation.toolbench.tooleval.judge.served_judge import ServedJudge
 from evaluation.toolbench.tooleval.judge.settings import JudgeSettings

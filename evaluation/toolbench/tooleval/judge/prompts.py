@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evaluation.toolbench.checkout import find_texts
 from evaluation.toolbench.inference.errors import ConfigError
-from evaluation.toolbench.inference.toolgen.checkout import find_texts
 from evaluation.toolbench.tooleval.judge.checks import CHECK_ANSWER, PARSE_ANSWER, SELECT_BETTER
 
 DEFAULT_EVALUATOR = "tooleval_gpt-3.5-turbo_default"

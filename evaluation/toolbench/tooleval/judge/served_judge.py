@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from evaluation.toolbench.inference.errors import ConfigError
-from evaluation.toolbench.tooleval.judge.client import JudgeClient
+from evaluation.toolbench.chat_client.client import ChatClient, Part
+from evaluation.toolbench.chat_client.replies import Said
+from evaluation.toolbench.chat_client.settings import choose_model
+from evaluation.toolbench.inference.errors import JudgeError
 from evaluation.toolbench.tooleval.judge.interface import Reply
 from evaluation.toolbench.tooleval.judge.prompts import JudgePrompts
-from evaluation.toolbench.tooleval.judge.replies import Said
 from evaluation.toolbench.tooleval.judge.settings import JudgeSettings
+
+_JUDGE = Part(
+    "the judge",
+    "Start one there (scripts/serve_vllm.sh serves a model), or name another with --judge_url or JUDGE_URL",
+    JudgeError,
+)
 
 
 class ServedJudge:
@@ -23,7 +30,7 @@ class ServedJudge:
     def __init__(self, settings: JudgeSettings, prompts: JudgePrompts, warn: Callable[[str], None]) -> None:
         self.warn = warn
         self.prompts = prompts
-        self.client = JudgeClient(settings, warn)
+        self.client = ChatClient(settings, _JUDGE, warn)
         self.model = settings.model or prompts.model or self.default_model
         self._is_named = settings.model is not None
         self._served_model = ""
@@ -39,7 +46,9 @@ class ServedJudge:
     async def open(self) -> None:
         models = await self.client.open()
         if not self._is_named:
-            self.model = choose_model(self.model, models)
+            self.model = choose_model(
+                self.model, models, whose="the judge's", remedy="name one with --judge_model or JUDGE_MODEL"
+            )
 
     async def close(self) -> None:
         await self.client.close()
@@ -68,15 +77,3 @@ class ServedJudge:
             "own_prompts": list(self.prompts.own),
             "constraint": self.constraint,
         }
-
-
-def choose_model(default: str, served: list[str]) -> str:
-    """The model to ask where the user names none: the evaluator's own if it is served, else the only one that is."""
-    if not served or default in served:
-        return default
-    if len(served) == 1:
-        return served[0]
-    raise ConfigError(
-        f"the judge's server has {len(served)} models ({', '.join(served[:5])}) and not {default}: name one with "
-        "--judge_model or JUDGE_MODEL"
-    )

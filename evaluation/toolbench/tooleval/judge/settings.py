@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from evaluation.toolbench.http_client.retry import RetryPolicy
-from evaluation.toolbench.http_client.urls import parse_http_url, without_secrets, would_leak_key
+from evaluation.toolbench.chat_client.settings import ChatSettings, Server, base_url
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.json_input import JsonError, read_json
 from evaluation.toolbench.tooleval.judge.requests import Constraint
@@ -20,42 +19,10 @@ KEY_VARIABLE = "JUDGE_API_KEY"
 
 
 @dataclass(frozen=True)
-class Server:
-    """One OpenAI-compatible server. `key_source` says, for messages, where its key comes from."""
+class JudgeSettings(ChatSettings):
+    """The judge's servers. `model` None: the evaluator's own; `constraint` None: whatever the server can do."""
 
-    url: httpx.URL
-    api_key: str = field(default="", repr=False)
-    key_source: str = KEY_VARIABLE
-
-    def __post_init__(self) -> None:
-        if not (self.api_key.isascii() and self.api_key.isprintable()):
-            raise ConfigError(f"the judge's key ({self.key_source}) has characters that an HTTP header cannot carry")
-
-    @property
-    def shown_url(self) -> str:
-        return without_secrets(self.url)
-
-    @property
-    def would_leak_key(self) -> bool:
-        return bool(self.api_key) and would_leak_key(self.url)
-
-
-@dataclass(frozen=True)
-class JudgeSettings:
-    """`servers` are used in turn. `model` None: the evaluator's own, or the only one that is served.
-
-    `constraint` None: whatever the server can do. `timeout_s` is the longest that one request may take, `patience_s`
-    how long a judge that answers nothing any more is waited for, `check_s` the same at the start.
-    """
-
-    servers: tuple[Server, ...]
-    model: str | None = None
     constraint: Constraint | None = None
-    timeout_s: float = 600.0
-    connect_timeout_s: float = 5.0
-    check_s: float = 10.0
-    patience_s: float = 120.0
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     @classmethod
     def of(
@@ -84,10 +51,10 @@ def _servers(environment: Mapping[str, str], url: str | None) -> tuple[Server, .
     own_url = url or environment.get("JUDGE_URL")
     if own_url:
         setting = "--judge_url" if url else "JUDGE_URL"
-        return (Server(_base_url(own_url, setting), environment.get(KEY_VARIABLE, "").strip()),)
+        return (Server(base_url(own_url, setting), environment.get(KEY_VARIABLE, "").strip(), KEY_VARIABLE),)
     openai_variable = "OPENAI_BASE_URL" if environment.get("OPENAI_BASE_URL") else "OPENAI_API_BASE"
     openai_text = environment.get(openai_variable)
-    openai_url = _base_url(openai_text or OPENAI_URL, openai_variable)
+    openai_url = base_url(openai_text or OPENAI_URL, openai_variable)
     servers = []
     if environment.get("API_POOL_FILE"):
         servers = _pool(Path(environment["API_POOL_FILE"]), openai_url)
@@ -121,11 +88,4 @@ def _pool_server(path: Path, number: int, entry: Mapping[str, Any], default_url:
     key, base = entry.get("api_key") or "", entry.get("api_base") or ""
     if not isinstance(key, str) or not isinstance(base, str) or not (key or base):
         raise ConfigError(f"{where} has neither an api_key nor an api_base that is text")
-    return Server(_base_url(base, f"{where}, api_base") if base else default_url, key.strip(), where)
-
-
-def _base_url(text: str, setting: str) -> httpx.URL:
-    """`text` as the URL below which `chat/completions` is; "/v1" where it names a host alone."""
-    url = parse_http_url(text, setting)
-    path = url.path.rstrip("/").removesuffix("/chat/completions")
-    return url.copy_with(path=path or "/v1", query=None, fragment=None)
+    return Server(base_url(base, f"{where}, api_base") if base else default_url, key.strip(), where)

@@ -1,4 +1,4 @@
-"""One server of the judge: HTTP in, a JSON object or a failure out. For one event loop."""
+"""One chat server: HTTP in, a JSON object or a failure out. For one event loop."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from evaluation.toolbench.chat_client.settings import ChatSettings, Server
 from evaluation.toolbench.http_client.connection import Connection, ConnectionFailed, ConnectionLost, connection_to
 from evaluation.toolbench.http_client.exchange import HttpReply, ResponseTooLarge
 from evaluation.toolbench.http_client.server_replies import Failure, explain, raise_for_status, read_object
 from evaluation.toolbench.json_input import JsonError, parse_object
-from evaluation.toolbench.tooleval.judge.settings import JudgeSettings, Server
 
 _MAX_RESPONSE_BYTES = 16 * 2**20
 # uvicorn, under vLLM, closes a connection that was idle for 5 s.
@@ -22,7 +22,7 @@ _KEEP_ALIVE_S = 4.0
 class Endpoint:
     """Keeps connections to one server, as many as there are requests at once."""
 
-    def __init__(self, server: Server, settings: JudgeSettings) -> None:
+    def __init__(self, server: Server, settings: ChatSettings) -> None:
         self.server = server
         self._settings = settings
         self._path = server.url.raw_path.decode("ascii").rstrip("/")

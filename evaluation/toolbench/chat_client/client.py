@@ -1,4 +1,4 @@
-"""Asks the judge's servers in turn, and is patient with them. For one event loop."""
+"""Asks chat servers in turn, and is patient with them. For one event loop."""
 
 from __future__ import annotations
 
@@ -6,34 +6,45 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from evaluation.toolbench.chat_client.endpoint import Endpoint
+from evaluation.toolbench.chat_client.replies import Said, read_chat_reply
+from evaluation.toolbench.chat_client.settings import ChatSettings
 from evaluation.toolbench.http_client.server_replies import Failure
-from evaluation.toolbench.inference.errors import JudgeError
-from evaluation.toolbench.tooleval.judge.endpoint import Endpoint
-from evaluation.toolbench.tooleval.judge.replies import Said, read_chat_reply
-from evaluation.toolbench.tooleval.judge.settings import JudgeSettings
+from evaluation.toolbench.inference.errors import ToolGenError
 
 
-class JudgeClient:
-    """The servers of one judge. A server that cannot serve us (its key is refused, say) is left out with a warning."""
+@dataclass(frozen=True)
+class Part:
+    """What messages call a model behind servers, such as "the judge", how to get one, and the error without any."""
 
-    def __init__(self, settings: JudgeSettings, warn: Callable[[str], None]) -> None:
+    name: str
+    remedy: str
+    error: type[ToolGenError]
+
+
+class ChatClient:
+    """The servers of one model. A server that cannot serve us (its key is refused, say) is left out with a warning."""
+
+    def __init__(self, settings: ChatSettings, part: Part, warn: Callable[[str], None]) -> None:
         self._settings = settings
+        self._part = part
         self._warn = warn
         self._all = [Endpoint(server, settings) for server in settings.servers]
         self._endpoints = list(self._all)  # those in use
         self._turn = count()
         self._rng = random.Random()
-        self._last_answer = 0.0
+        self._failing_since: float | None = None  # the first failure after the last answer
 
     @property
     def shown_urls(self) -> str:
         return ", ".join(dict.fromkeys(endpoint.server.shown_url for endpoint in self._all))
 
     async def open(self) -> list[str]:
-        """The models that are served, empty where no server tells. JudgeError if there is no server to ask."""
+        """The models that are served, empty where no server tells. The part's error if there is no server to ask."""
         models: list[str] = []
         results = await asyncio.gather(*(each.models() for each in self._all), return_exceptions=True)
         for endpoint, result in zip(self._all, results, strict=True):
@@ -45,13 +56,12 @@ class JudgeClient:
                 models += [model for model in result if model not in models]
                 if endpoint.server.would_leak_key:
                     self._warn(f"the key for {endpoint.server.shown_url} crosses the network unencrypted (http)")
-        self._last_answer = time.monotonic()
         return models
 
     async def ask(self, request: Mapping[str, Any]) -> Said:
-        """What the judge says to `request`.
+        """What the model says to `request`.
 
-        Failure for a request that no retry helps, JudgeError for a judge that cannot be asked any more.
+        Failure for a request that no retry helps, the part's error where no server can be asked any more.
         """
         num_failures = num_waits = 0
         while True:
@@ -72,7 +82,7 @@ class JudgeClient:
                 await asyncio.sleep(self._settings.retry.wait_s(num_waits, self._rng, failure.retry_after_s))
                 num_waits += 1
             else:
-                self._last_answer = time.monotonic()
+                self._failing_since = None
                 return said
 
     async def close(self) -> None:
@@ -80,28 +90,25 @@ class JudgeClient:
             await endpoint.close()
 
     def _leave_out(self, endpoint: Endpoint, failure: Failure) -> None:
-        """Go on with the other servers. JudgeError where there is none."""
-        sentence = f"the judge at {endpoint.server.shown_url} {failure.words}"
+        """Go on with the other servers. The part's error where there is none."""
+        sentence = f"{self._part.name} at {endpoint.server.shown_url} {failure.words}"
         if endpoint in self._endpoints:
             if len(self._endpoints) == 1:
-                raise JudgeError(_advice(sentence, failure), url=endpoint.server.shown_url) from failure
+                raise self._error(self._advice(sentence, failure), endpoint) from failure
             self._endpoints.remove(endpoint)
             self._warn(f"{sentence}; the other {len(self._endpoints)} of the pool are asked")
 
     def _check_patience(self, endpoint: Endpoint, failure: Failure) -> None:
-        silent_s = time.monotonic() - self._last_answer
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        silent_s = now - self._failing_since
         if silent_s > self._settings.patience_s:
-            raise JudgeError(
-                f"the judge at {endpoint.server.shown_url} {failure.words}, and has answered nothing for "
-                f"{silent_s:.0f} s",
-                url=endpoint.server.shown_url,
-            ) from failure
+            sentence = f"{self._part.name} at {endpoint.server.shown_url} {failure.words}"
+            raise self._error(f"{sentence}, and has answered nothing for {silent_s:.0f} s", endpoint) from failure
 
+    def _advice(self, sentence: str, failure: Failure) -> str:
+        return sentence if failure.kind == "unfit" else f"{sentence}. {self._part.remedy}"
 
-def _advice(sentence: str, failure: Failure) -> str:
-    if failure.kind == "unfit":
-        return sentence
-    return (
-        f"{sentence}. Start one there (scripts/serve_vllm.sh serves a model), or name another with --judge_url or "
-        "JUDGE_URL"
-    )
+    def _error(self, message: str, endpoint: Endpoint) -> ToolGenError:
+        return self._part.error(message, url=endpoint.server.shown_url)

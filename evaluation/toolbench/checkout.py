@@ -15,7 +15,7 @@ _SOURCE_FOLDERS = ("OpenAgent", "evaluation", "training", "scripts", "toolbench"
 
 def repository_root() -> Path:
     """The folder this package was unpacked in: a ToolGen checkout, or our own tree."""
-    return Path(__file__).resolve().parents[4]
+    return Path(__file__).resolve().parents[2]
 
 
 def find_texts(root: Path, digests: set[str]) -> dict[str, str]:
@@ -30,7 +30,7 @@ def find_texts(root: Path, digests: set[str]) -> dict[str, str]:
 def _find_texts(root: Path, digests: frozenset[str]) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     for path in _python_files(root):
-        for text in _string_constants(path):
+        for text in string_constants(path):
             digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
             if digest in digests:
                 found.setdefault(digest, text)
@@ -47,7 +47,8 @@ def _python_files(root: Path) -> Iterator[Path]:
         yield from (path for path in sorted((root / folder).rglob("*.py")) if path != likely)
 
 
-def _string_constants(path: Path) -> list[str]:
+def string_constants(path: Path) -> list[str]:
+    """The texts in a Python file, which is parsed and never run; none where it cannot be read or parsed."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
