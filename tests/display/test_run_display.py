@@ -45,9 +45,9 @@ def status(
     return RunStatus(100, answered, gave_up, no_answer, failed, elapsed_s, replicas, serving_s)
 
 
-def drawn(figures, width: int) -> str:
+def drawn(figures, width: int, height: int | None = None) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(frame(figures, width))
+    console.print(frame(figures, width, height))
     return console.file.getvalue()
 
 
@@ -98,13 +98,20 @@ def test_queries_that_failed_are_in_no_rate():
 @given(
     st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 10**9), st.integers(0, 100)), min_size=1, max_size=30),
     st.integers(20, 200),
+    st.integers(1, 60),
+    st.integers(1, 9),
+    st.integers(0, 6),
 )
-def test_whatever_the_numbers_are_the_frame_fits_its_terminal(moments, width):
+def test_whatever_the_numbers_are_the_frame_fits_its_terminal(moments, width, height, num_replicas, num_sets):
     trend = Trend()
+    others = [replica(f"replica {number}") for number in range(1, num_replicas)]
     for elapsed_s, tokens, answered in sorted(moments):
-        figures = trend.take(status(elapsed_s, replica(num_tokens=tokens), answered=answered))
+        now = status(elapsed_s, replica(num_tokens=tokens), *others, answered=answered)
+        figures = trend.take(replace(now, sets=tuple(SetStatus(f"G{n}", 9) for n in range(num_sets))))
     assert figures.rates.tokens_per_s is None or figures.rates.tokens_per_s >= 0
-    assert max(map(len, drawn(figures, width).splitlines())) <= width
+    lines = drawn(figures, width, height).splitlines()
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= max(height, 3)  # what is left and the time are never given up
     assert "\n" not in heartbeat(figures)
 
 
@@ -130,6 +137,43 @@ def test_a_narrow_frame_keeps_what_matters_most():
     text = drawn(Trend().take(BUSY), 40)
     for part in ("25 of 100 queries", "2 failed", "75 left", "replica 1", "restarting", "16"):
         assert part in text
+
+
+def test_a_tiny_terminal_shows_how_far_the_run_is_and_the_first_replica():
+    three = replace(BUSY, replicas=(*BUSY.replicas, replica("replica 2")))
+    assert [line.rstrip() for line in drawn(Trend().take(three), 20, 6).splitlines()] == [
+        "╸  25 of 100 queries",
+        "75 left · 2 failed",
+        "about 2:30 to go",
+        "           state",
+        "replica 0  running",
+        "+ 2",
+    ]
+
+
+def test_sets_without_room_are_counted_and_replicas_come_first():
+    figures = Trend().take(replace(BUSY, sets=(*SETS, SetStatus("G2_category", 9), SetStatus("G2_tool", 9))))
+    lines = drawn(figures, 120, 9).splitlines()
+    assert len(lines) == 9
+    assert [line.split()[0] for line in lines[3:]] == ["set", "G1_instruction", "+", "GPUs", "replica", "replica"]
+
+
+def test_prompts_that_are_read_and_busy_gpus_have_columns_where_there_is_room():
+    trend = Trend()
+    trend.take(status(10.0, replica()))
+    now = trend.take(status(20.0, replica(num_prompt_tokens=12_340, gpu_busy=(97,), gpu_memory=((GIB, 24 * GIB),))))
+    wide = drawn(now, 120)
+    for part in ("prompt tokens/s", "1,234", "GPU busy", "97%"):
+        assert part in wide
+    narrow = drawn(now, 80)
+    assert "GPU busy" in narrow
+    assert "prompt" not in narrow
+    assert "replica 0: 0 in flight, 1.0/24.0 GiB, GPU busy 97%" in heartbeat(now)
+
+
+def test_a_gpu_that_does_not_say_how_busy_it_is_is_not_called_idle():
+    assert "N/A" in drawn(Trend().take(status(1.0, replica(gpu_busy=(None,)))), 120)
+    assert "GPU busy" not in drawn(Trend().take(status(1.0, replica(gpus=()))), 120)
 
 
 def test_the_heartbeat_has_the_same_figures_in_one_line():
@@ -224,6 +268,17 @@ def test_without_a_terminal_there_is_a_line_every_30_seconds_and_one_at_the_end(
     assert "\x1b" not in err
     assert [line.split()[0] for line in lines] == ["30", "60", "90", "replica", "99"]
     assert lines[3] == "replica 1 has crashed [bold]"
+
+
+def test_without_a_terminal_compiling_is_told_when_it_begins_and_when_it_is_over(capsys):
+    with RunDisplay() as display:
+        for second, state in enumerate(["loading", "loading", "compiling", "compiling", "running", "running"]):
+            display.show(status(float(second), replica(state=state), load_s=3.5))
+        told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert " · compiling · " in told[0]
+    assert "replica 0: compiling" in told[0]
+    assert "replica 0: 0 in flight" in told[1]
 
 
 PROGRAM = """

@@ -127,8 +127,12 @@ def test_layers_that_cannot_be_compiled_are_left_as_they_were(monkeypatch, caplo
     asked = requests(3)
     with contextlib.closing(GenerateEngine(tiny_llama())) as reference:
         expected = [reference.generate(request) for request in asked]
+    told = []
     with caplog.at_level(logging.WARNING):
-        engine = PagedEngine(tiny_llama(), num_pages=80, page_size=8, compile_layers=True)
+        engine = PagedEngine(
+            tiny_llama(), num_pages=80, page_size=8, compile_layers=True, before_compiling=lambda: told.append(True)
+        )
+    assert told == [True]
     assert "no C compiler" in caplog.text
     with contextlib.closing(engine):
         assert [engine.generate(request) for request in asked] == expected

@@ -26,6 +26,7 @@ class FakeGpu:
     capability: tuple[int, int] = (8, 9)
     compute_mode: int = 0  # 3: one process at a time
     is_forbidden: bool = False  # by the cgroup of a job: the driver lists it and gives no handle
+    busy: int | None = 0  # percent; None: this card does not tell
     is_broken: bool = False  # it fell off the bus: every call about it fails
 
 
@@ -102,6 +103,11 @@ class FakeNvml:
 
     def nvmlDeviceGetCudaComputeCapability(self, gpu):
         return gpu.capability
+
+    def nvmlDeviceGetUtilizationRates(self, gpu):
+        if gpu.busy is None:
+            raise NVMLError("Not Supported")
+        return SimpleNamespace(gpu=gpu.busy, memory=0)
 
     def nvmlDeviceGetComputeMode(self, gpu):
         return gpu.compute_mode

@@ -30,6 +30,13 @@ def test_visible_devices_are_matched_by_uuid():
     assert [gpu.cuda_index for gpu in found.gpus] == [None, None]
 
 
+def test_a_gpu_says_how_busy_it_is_and_one_that_does_not_is_not_called_idle():
+    nvml = FakeNvml(FakeGpu("GPU-a", busy=97), FakeGpu("GPU-b", busy=None), FakeGpu("GPU-c"))
+    assert [gpu.busy_percent for gpu in read_nvml(nvml).gpus] == [97, None, 0]
+    missing = FakeNvml(FakeGpu("GPU-a", busy=97), missing=["nvmlDeviceGetUtilizationRates"])
+    assert read_nvml(missing).gpus[0].busy_percent is None
+
+
 def test_facts_of_a_gpu():
     found = inspect_gpus(FakeNvml(FIRST, SECOND), {})
     gpu = found.visible[1]

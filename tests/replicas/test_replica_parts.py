@@ -227,6 +227,28 @@ def test_tokens_of_an_engine_that_counts_them_are_told_before_their_generation_e
     assert watch.meter.beat().num_tokens == 21
 
 
+def test_prompt_tokens_are_those_that_the_engine_has_read():
+    class Reading(Engine):
+        def num_prompt_tokens(self):
+            return 11
+
+    watch = Watch()
+    assert watch.meter.beat().num_prompt_tokens == 0
+    watch.wrap(Reading())
+    assert watch.meter.beat().num_prompt_tokens == 11
+
+
+def test_a_replica_compiles_from_when_its_engine_says_so_until_the_engine_is_there():
+    told = []
+    watch = Watch(lambda: told.append(True))
+    assert not watch.meter.beat().is_compiling
+    watch.begin_compiling()
+    assert watch.meter.beat().is_compiling
+    watch.wrap(Engine())
+    assert not watch.meter.beat().is_compiling
+    assert told == [True]
+
+
 def test_an_abandoned_engine_lets_go_of_those_who_wait():
     engine, ended = Engine(), []
     watched = WatchedEngine(engine, Meter())

@@ -21,7 +21,7 @@ from evaluation.toolbench.inference.errors import DataError, OutputError
 from evaluation.toolbench.inference.records.answers import AnswerFolder
 from evaluation.toolbench.inference.replicas.handle import ProcessHandle
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
-from evaluation.toolbench.inference.replicas.messages import Dropped, Ended, Loaded, RunItem, Stop
+from evaluation.toolbench.inference.replicas.messages import Beat, Done, Dropped, Ended, Loaded, RunItem, Stop
 from evaluation.toolbench.inference.replicas.supervisor import LOST, Patience, RunHooks, Supervisor
 from tests.helpers.pipeline import ROOT, wait_for
 from tests.helpers.replica import METHOD, Job, expected_answers, files_in, let_go, setup_of
@@ -318,6 +318,27 @@ def test_a_replica_that_has_loaded_once_the_run_is_being_stopped_is_told_so():
         assert replicas[1].hear() == Stop()
         for replica, message in ((0, Dropped("a query")), (0, Ended()), (1, Ended())):
             replicas[replica].line.send(message)
+        over.result(20)
+
+
+def test_a_replica_that_compiles_is_shown_so_until_it_is_ready():
+    replica, stop = PlayedReplica(), threading.Event()
+    layout = RunLayout((ReplicaSpec(0),), num_loading=1)
+    hooks = RunHooks(lambda _: replica, lambda *_: None, lambda *_: None)
+    supervisor = Supervisor(["a query"], layout, hooks, Patience(stopping_s=20.0))
+    assert supervisor.statuses()[0].state == "loading"
+    with ThreadPoolExecutor(1) as pool:
+        over = pool.submit(supervisor.run, stop)
+        for message, state in (
+            (Beat(), "loading"),
+            (Beat(is_compiling=True), "compiling"),
+            (Loaded(1), "running"),
+        ):
+            replica.line.send(message)
+            wait_for(lambda state=state: supervisor.statuses()[0].state == state)
+        assert replica.hear() == RunItem("a query")
+        for message in (Done("a query"), Ended()):
+            replica.line.send(message)
         over.result(20)
 
 

@@ -12,7 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from evaluation.toolbench.inference.Downstream_tasks.backbones import layout_for
 from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
-from evaluation.toolbench.inference.multi_gpu.gpu_memory import GpuMemory
+from evaluation.toolbench.inference.multi_gpu.gpu_use import GpuUse
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.handle import Handle, ProcessHandle, ThreadHandle
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout
@@ -44,7 +44,7 @@ class Searches:
     exit_code: int | None = None  # 128 + signal when a signal ended it
     loaded: Mapping[int, Loaded] = field(default_factory=dict)
     clock: RunClock = field(default_factory=RunClock)
-    _memory: GpuMemory = field(default_factory=GpuMemory)
+    _gpus: GpuUse = field(default_factory=GpuUse)
     _num_done: int = 0
     _num_failed: int = 0
     _shown_s: float = float("-inf")
@@ -84,7 +84,11 @@ class Searches:
     def status(self) -> RunStatus:
         """Return how it is doing now."""
         replicas = tuple(
-            replace(status, gpu_memory=self._memory.of(spec.uuids))
+            replace(
+                status,
+                gpu_memory=self._gpus.memory_of(spec.uuids),
+                gpu_busy=self._gpus.busy_percents_of(spec.uuids),
+            )
             for status, spec in zip(self._supervisor.statuses(), self.layout.replicas, strict=True)
         )
         return RunStatus(

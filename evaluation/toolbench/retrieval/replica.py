@@ -12,7 +12,6 @@ from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.engine.remote.handshake import Needs
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
-from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
 from evaluation.toolbench.inference.replicas.replica import Replica, Work
 from evaluation.toolbench.inference.toolgen.agent_parts import Serving, load_engine
 from evaluation.toolbench.retrieval.beam_search import Hypothesis, SearchRules
@@ -62,7 +61,7 @@ def load(replica: Replica, job: RetrievalJob) -> Iterator[Work]:
         cpu_offloading=config.gpus.cpu_offloading,
         num_gpus=len(replica.spec.gpus),
         max_gpu_memory=config.gpus.max_gpu_memory,
-        serving=Serving(replica.spec.placement, _engine_options(config, replica.spec), replica.watch.wrap),
+        serving=Serving(replica.spec.placement, _engine_options(config, replica), replica.watch.wrap),
     )
 
     def run_item(item_id: str) -> dict[int, list[Hypothesis]]:
@@ -78,9 +77,9 @@ def load(replica: Replica, job: RetrievalJob) -> Iterator[Work]:
         engine.close()
 
 
-def _engine_options(config: RunConfig, spec: ReplicaSpec) -> dict[str, Any]:
-    found = engine_options(config, spec)
-    return {**found, **GPU_OPTIONS} if "max_running" in found and spec.gpus else found
+def _engine_options(config: RunConfig, replica: Replica) -> dict[str, Any]:
+    found = engine_options(config, replica)
+    return {**found, **GPU_OPTIONS} if "max_running" in found and replica.spec.gpus else found
 
 
 def _queries_at_once(config: RunConfig, replica: Replica) -> int:

@@ -12,9 +12,10 @@ from evaluation.toolbench.inference.Downstream_tasks.options import server_setti
 from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
-from evaluation.toolbench.inference.replicas.layout import ReplicaSpec, RunLayout, one_replica
+from evaluation.toolbench.inference.replicas.layout import RunLayout, one_replica
 
 if TYPE_CHECKING:
+    from evaluation.toolbench.inference.replicas.replica import Replica
     from evaluation.toolbench.inference.toolgen.agent_parts import Serving
 
 _LLM = "evaluation.toolbench.inference.LLM"
@@ -106,13 +107,17 @@ def end_conversation(llm: Any) -> None:
         llm.finish_query()
 
 
-def engine_options(config: RunConfig, spec: ReplicaSpec) -> dict[str, Any]:
+def engine_options(config: RunConfig, replica: Replica) -> dict[str, Any]:
     """Return the arguments of the engine that `--engine` names, for this replica's memory and conversations."""
+    spec = replica.spec
     if config.model.engine == "server":
         return {"settings": server_settings(config.model)}
     if config.model.engine not in (AUTO, "paged"):
         return {}
-    options = {"max_running": spec.most_running(None if config.num_thread == AUTO else int(config.num_thread))}
+    options = {
+        "max_running": spec.most_running(None if config.num_thread == AUTO else int(config.num_thread)),
+        "before_compiling": replica.watch.begin_compiling,
+    }
     return options if spec.max_kv_bytes is None else {**options, "max_kv_bytes": spec.max_kv_bytes}
 
 

@@ -66,7 +66,7 @@ def load_backbone(config: RunConfig, replica: Replica, *, num_gpus: int) -> Any:
     """Load the model where `replica` puts it, with its engine watched, or return the name of one made per query."""
     from evaluation.toolbench.inference.toolgen.agent_parts import Serving
 
-    serving = Serving(replica.spec.placement, engine_options(config, replica.spec), replica.watch.wrap)
+    serving = Serving(replica.spec.placement, engine_options(config, replica), replica.watch.wrap)
     return make_backbone(config, num_gpus=num_gpus, serving=serving)
 
 

@@ -100,10 +100,12 @@ class pipeline_runner:
         from evaluation.toolbench.inference.Downstream_tasks.query_replica import load_backbone
         from evaluation.toolbench.inference.replicas.layout import one_replica
         from evaluation.toolbench.inference.replicas.replica import Replica
+        from evaluation.toolbench.inference.replicas.watched_engine import Watch
 
         started = time.monotonic()
         num_gpus = torch.cuda.device_count() if self.config.gpus.num_gpus is None else self.config.gpus.num_gpus
-        self._replica = Replica((self._layout or one_replica()).replicas[0])
+        watch = Watch(lambda: _say("Compiling its layers: half a minute or more the first time, less later"))
+        self._replica = Replica((self._layout or one_replica()).replicas[0], watch)
         backbone = load_backbone(self.config, self._replica, num_gpus=num_gpus)
         self._load_s = time.monotonic() - started
         return backbone

@@ -164,6 +164,15 @@ class CountsTokens(Protocol):
         ...
 
 
+@runtime_checkable
+class CountsPromptTokens(Protocol):
+    """An engine that counts what it reads of prompts, without what its KV cache had."""
+
+    def num_prompt_tokens(self) -> int:
+        """Return the prompt tokens that the model has read so far."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class KvUse:
     """The KV cache at one moment."""

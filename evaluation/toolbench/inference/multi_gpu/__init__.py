@@ -3,7 +3,7 @@
 Reading order:
 
     units, cards                what people write: amounts of memory, names of cards
-    nvml, visible_devices, gpus, gpu_memory    the GPUs of this machine, and which of them CUDA will see
+    nvml, visible_devices, gpus, gpu_use    the GPUs of this machine, and which of them CUDA will see
     memory_map                  how much of each GPU a model may use
     checkpoint, footprint       what a model needs: bytes of weights, of KV cache, of working memory
     expectation, throughput     what a query needs, and how fast a replica answers

@@ -55,6 +55,7 @@ class Gpu:
     links: Mapping[str, str] = field(default_factory=dict)  # other GPU's UUID -> how it is reached
     mig_instances: tuple[Gpu, ...] = ()
     compute_mode: ComputeMode = "default"
+    busy_percent: int | None = None  # of the last moment, the share in which a kernel ran on it
 
     @property
     def used_bytes(self) -> int:
@@ -155,6 +156,7 @@ def _read_gpu(nvml: Any, handle: Any, index: int) -> Gpu:
         compute_mode=_COMPUTE_MODES.get(ask("nvmlDeviceGetComputeMode", handle), "default"),
         pci_bus_id=_text(getattr(ask("nvmlDeviceGetPciInfo", handle), "busId", None)),
         mig_instances=instances,
+        busy_percent=_number(getattr(ask("nvmlDeviceGetUtilizationRates", handle), "gpu", None)),
     )
 
 
@@ -259,6 +261,10 @@ def _asker(nvml: Any) -> Callable[..., Any]:
             return None
 
     return ask
+
+
+def _number(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def _text(value: str | bytes | None) -> str | None:

@@ -97,6 +97,8 @@ class Beat:
     num_texts: int = 0  # generations without a constraint
     num_cut: int = 0  # of them, those that ended at the longest length
     num_conversations: int = 0  # items at once from now on; 0: as many as it said when it had loaded
+    num_prompt_tokens: int = 0  # read by the model, where its engine says so
+    is_compiling: bool = False  # the last part of loading
 
     def __add__(self, other: Beat) -> Beat:
         return Beat(
@@ -109,6 +111,8 @@ class Beat:
             self.num_texts + other.num_texts,
             self.num_cut + other.num_cut,
             other.num_conversations,
+            self.num_prompt_tokens + other.num_prompt_tokens,
+            other.is_compiling,
         )
 
 

@@ -405,12 +405,19 @@ class Supervisor:
         return ReplicaStatus(
             name=replica.spec.name,
             gpus=replica.spec.gpus,
-            state="loading" if replica.state == "waiting" else replica.state,
+            state=_shown_state(replica),
             in_flight=len(self._ledger.held_by(replica.spec.number)),
             num_tokens=counts.num_tokens,
+            num_prompt_tokens=counts.num_prompt_tokens,
             api_calls=counts.api_calls,
             api_errors=counts.api_errors,
             cache=counts.cache,
             num_texts=counts.num_texts,
             num_cut=counts.num_cut,
         )
+
+
+def _shown_state(replica: _Replica) -> ReplicaState:
+    if replica.state == "waiting":
+        return "loading"
+    return "compiling" if replica.state == "loading" and replica.beat.is_compiling else replica.state

@@ -70,8 +70,8 @@ def watched_query(limits: TimeLimits, counter: TokenCounter | None = None) -> It
 class Meter:
     """Counts what one replica has done, in its threads.
 
-    `engine_steps` and `engine_tokens` tell how far an engine is that can say so: then its tokens count when they are
-    drawn, else when their generation ends.
+    `engine_steps`, `engine_tokens` and `engine_prompt_tokens` tell how far an engine is that can say so: then its
+    tokens count when they are drawn, else when their generation ends.
     """
 
     def __init__(self) -> None:
@@ -88,6 +88,8 @@ class Meter:
         self.gate: Gate | None = None  # where the number of conversations follows the KV cache
         self.engine_steps: Callable[[], int] | None = None
         self.engine_tokens: Callable[[], int] | None = None
+        self.engine_prompt_tokens: Callable[[], int] | None = None
+        self.is_compiling = False
 
     def generation_ended(self, num_tokens: int, was_cut: bool | None = None) -> None:
         """Count one; `was_cut` says whether a text ended at the longest length, None that it was no text."""
@@ -132,6 +134,8 @@ class Meter:
                 self._num_texts,
                 self._num_cut,
                 number,
+                self.engine_prompt_tokens() if self.engine_prompt_tokens else 0,
+                self.is_compiling,
             )
 
 
@@ -214,19 +218,31 @@ class WatchedEngine:
 
 
 class Watch:
-    """What a replica knows of its engine: set up before the model loads, and asked while it runs."""
+    """What a replica knows of its engine: set up before the model loads, and asked while it runs.
 
-    def __init__(self) -> None:
+    `at_compiling` is called when the engine begins to compile its layers.
+    """
+
+    def __init__(self, at_compiling: Callable[[], None] = lambda: None) -> None:
+        self._at_compiling = at_compiling
         self.meter = Meter()
         self.engine: WatchedEngine | None = None  # None: a model that brings its own generation
 
+    def begin_compiling(self) -> None:
+        """Note that the engine that is being made compiles its layers now."""
+        self.meter.is_compiling = True
+        self._at_compiling()
+
     def wrap(self, engine: Engine) -> Engine:
         """Return what is to be put between the agents and `engine`."""
-        from evaluation.toolbench.inference.engine.request import CountsSteps, CountsTokens
+        from evaluation.toolbench.inference.engine.request import CountsPromptTokens, CountsSteps, CountsTokens
 
+        self.meter.is_compiling = False
         self.engine = WatchedEngine(engine, self.meter)
         if isinstance(engine, CountsTokens):
             self.meter.engine_tokens = engine.num_tokens
+        if isinstance(engine, CountsPromptTokens):
+            self.meter.engine_prompt_tokens = engine.num_prompt_tokens
         if isinstance(engine, CountsSteps):
             self.meter.engine_steps = engine.num_steps
         return self.engine

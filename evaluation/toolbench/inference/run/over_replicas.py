@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from evaluation.toolbench.inference.multi_gpu.gpu_memory import GpuMemory
+from evaluation.toolbench.inference.multi_gpu.gpu_use import GpuUse
 from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.cut_texts import warning_of
 from evaluation.toolbench.inference.records.problem import Problem
@@ -62,7 +62,7 @@ class _Run:
         self._plan = plan
         self._summary = plan.summary
         self._sets = RunSets(plan.sets)
-        self._memory = GpuMemory()
+        self._gpus = GpuUse()
         self._shown_s = float("-inf")  # after the start
         self._noted_s = 0.0
         self._clock = RunClock(plan.load_s)
@@ -163,7 +163,11 @@ class _Run:
 
     def _status(self) -> RunStatus:
         replicas = tuple(
-            replace(status, gpu_memory=self._memory.of(spec.uuids))
+            replace(
+                status,
+                gpu_memory=self._gpus.memory_of(spec.uuids),
+                gpu_busy=self._gpus.busy_percents_of(spec.uuids),
+            )
             for status, spec in zip(self._supervisor.statuses(), self._plan.layout.replicas, strict=True)
         )
         now = self._summary.now

@@ -52,6 +52,7 @@ class RunDisplay:
         self._trend = Trend()
         self._figures: Figures | None = None
         self._last_line_s = 0.0  # of the run's time
+        self._last_phase = "loading"
         self._has_news = False  # since the last line
         self._is_watched = True  # until a line could not be written
         self._diverted: list[tuple[logging.StreamHandler[Any], TextIO]] = []
@@ -83,7 +84,7 @@ class RunDisplay:
         self._has_news = True
         if self._live:
             self._write(self._live.refresh)
-        elif status.elapsed_s - self._last_line_s >= HEARTBEAT_S:
+        elif status.elapsed_s - self._last_line_s >= HEARTBEAT_S or self._begins_or_ends_compiling(status):
             self._print_heartbeat(figures)
 
     @property
@@ -115,8 +116,12 @@ class RunDisplay:
         with suppress(OSError):
             live.stop()
 
+    def _begins_or_ends_compiling(self, status: RunStatus) -> bool:
+        return status.phase != self._last_phase and "compiling" in (status.phase, self._last_phase)
+
     def _print_heartbeat(self, figures: Figures) -> None:
         self._last_line_s = figures.status.elapsed_s
+        self._last_phase = figures.status.phase
         self._has_news = False
         self.print_line(heartbeat(figures))
 
@@ -139,7 +144,7 @@ class _Frame:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.figures is None:
             return
-        lines = console.render_lines(frame(self.figures, options.max_width), options, pad=False)
+        lines = console.render_lines(frame(self.figures, options.max_width, options.max_height), options, pad=False)
         self.lengths = [sum(segment.cell_length for segment in line) for line in lines]
         for number, line in enumerate(lines):
             yield from line

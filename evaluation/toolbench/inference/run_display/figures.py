@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.rates import Rates
-from evaluation.toolbench.inference.run_display.status import RunStatus
+from evaluation.toolbench.inference.run_display.status import ReplicaStatus, RunStatus
 
 RATE_OVER_S = 30.0
 
@@ -19,6 +19,7 @@ class Figures:
 
     status: RunStatus
     replica_tokens_per_s: Mapping[str, float] = field(default_factory=dict)  # by the replica's name
+    replica_prompt_tokens_per_s: Mapping[str, float] = field(default_factory=dict)  # likewise
 
     @property
     def rates(self) -> Rates:
@@ -62,21 +63,26 @@ class Trend:
     """Takes the statuses of a run in their order."""
 
     def __init__(self) -> None:
-        self._past: deque[tuple[float, dict[str, int]]] = deque()  # (elapsed_s, tokens of each replica)
+        self._past: deque[RunStatus] = deque()
 
     def take(self, status: RunStatus) -> Figures:
         """Return the figures at `status`."""
         if status.serving_s is None:  # rates are of the time after loading
             return Figures(status)
-        now = status.elapsed_s
-        self._past.append((now, {replica.name: replica.num_tokens for replica in status.replicas}))
+        self._past.append(status)
         # The first one kept is the last one that is old enough.
-        while len(self._past) > 1 and self._past[1][0] <= now - RATE_OVER_S:
+        while len(self._past) > 1 and self._past[1].elapsed_s <= status.elapsed_s - RATE_OVER_S:
             self._past.popleft()
-        return Figures(status, self._replica_rates())
+        return Figures(
+            status,
+            self._replica_rates(lambda replica: replica.num_tokens),
+            self._replica_rates(lambda replica: replica.num_prompt_tokens),
+        )
 
-    def _replica_rates(self) -> dict[str, float]:
-        (then, before), (now, tokens) = self._past[0], self._past[-1]
-        if now <= then:
+    def _replica_rates(self, count: Callable[[ReplicaStatus], int]) -> dict[str, float]:
+        then, now = self._past[0], self._past[-1]
+        seconds = now.elapsed_s - then.elapsed_s
+        if seconds <= 0:
             return {}
-        return {name: max(0, number - before.get(name, 0)) / (now - then) for name, number in tokens.items()}
+        before = {replica.name: count(replica) for replica in then.replicas}
+        return {each.name: max(0, count(each) - before.get(each.name, 0)) / seconds for each in now.replicas}

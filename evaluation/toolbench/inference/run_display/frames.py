@@ -15,9 +15,17 @@ from evaluation.toolbench.inference.multi_gpu.units import GIB
 from evaluation.toolbench.inference.run_display.figures import RATE_OVER_S, Figures
 from evaluation.toolbench.inference.run_display.status import ReplicaStatus, SetStatus
 
-_STATE_STYLES = {"running": "green", "loading": "cyan", "restarting": "yellow", "failed": "red", "ended": "dim"}
+_STATE_STYLES = {
+    "running": "green",
+    "loading": "cyan",
+    "compiling": "cyan",
+    "restarting": "yellow",
+    "failed": "red",
+    "ended": "dim",
+}
 _BETWEEN = " · "
 _MOST_NAMED = 2  # replicas that a line has one by one
+_FEWEST_ROWS = 3  # of replicas: the heading, the first one, and how many more there are
 
 
 def heartbeat(figures: Figures) -> str:
@@ -27,19 +35,36 @@ def heartbeat(figures: Figures) -> str:
     return _BETWEEN.join(filter(None, [*parts, *_times(figures)]))
 
 
-def frame(figures: Figures, width: int) -> Group:
-    """Return what a terminal of `width` columns shows: a bar, the counts, and a row for every set and replica."""
+def frame(figures: Figures, width: int, height: int | None = None) -> Group:
+    """Return what a terminal of `width` columns shows: a bar, the counts, and a row for every set and replica.
+
+    Where these are more than `height` lines, what matters most is kept: first the rows of sets go, then the rates, most
+    counts, and the last replicas.
+    """
     bar = Table.grid(padding=(0, 1), expand=True)
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True)
     total, done = max(1, figures.status.num_queries), figures.done
     bar.add_row(ProgressBar(total=total, completed=done, complete_style="green"), Text(_queries(figures)))
+    left = f"{figures.left:,} left"
+    counts = _lines([*_outcomes(figures), left, *_times(figures)], width)
+    rates = _lines([*_rates(figures), *_api(figures)], width)
+    sets, replicas = figures.status.sets, figures.status.replicas
+    room = (height or 10_000) - 1  # beside the bar
+    if len(counts) + len(rates) + _FEWEST_ROWS > room:
+        rates = []
+    if len(counts) + _FEWEST_ROWS > room:
+        counts = _lines([left, f"{figures.status.failed:,} failed", *_times(figures)[-1:]], width)
+    room -= len(counts) + len(rates)
+    set_room = min(len(sets), room - len(replicas) - 2)  # without the tables' headings
+    has_sets = set_room > 0
+    replica_room = room - 1 - (set_room + 1 if has_sets else 0)
     return Group(
         bar,
-        *_lines([*_outcomes(figures), f"{figures.left:,} left", *_times(figures)], width),
-        *_lines([*_rates(figures), *_api(figures)], width),
-        *([_set_table(figures.status.sets, width)] if figures.status.sets else []),
-        _replica_table(figures, width),
+        *counts,
+        *rates,
+        *([_set_table(sets, width, set_room)] if has_sets else []),
+        *([_replica_table(figures, width, replica_room)] if replica_room > 0 else []),
     )
 
 
@@ -69,9 +94,11 @@ _COLUMNS = (
     _Column("state", lambda _, replica: replica.state, importance=8, is_number=False),
     _Column("in flight", lambda _, replica: str(replica.in_flight), importance=7),
     _Column(f"tokens/s ({RATE_OVER_S:.0f} s)", lambda figures, replica: _replica_rate(figures, replica), importance=5),
+    _Column("prompt tokens/s", lambda figures, replica: _prompt_rate(figures, replica), importance=0),
     _Column("API calls", lambda figures, replica: _calls(figures, replica.api_calls), importance=1),
     _Column("errors", lambda figures, replica: _calls(figures, replica.api_errors), importance=2),
     _Column("GPU memory", lambda _, replica: _memory(replica.gpu_memory), importance=6),
+    _Column("GPU busy", lambda _, replica: _busy(replica.gpu_busy), importance=4),
 )
 _SET_COLUMNS = (
     _Column("set", lambda each: each.name, importance=9, is_number=False),
@@ -84,16 +111,20 @@ _SET_COLUMNS = (
 _GAP = 2  # blanks between columns
 
 
-def _replica_table(figures: Figures, width: int) -> Table:
+def _replica_table(figures: Figures, width: int, height: int) -> Table:
     cells = {column: [column.cell(figures, replica) for replica in figures.status.replicas] for column in _COLUMNS}
-    return _table({column: texts for column, texts in cells.items() if any(texts)}, width)  # without GPUs, none of them
+    return _table({column: texts for column, texts in cells.items() if any(texts)}, width, height)
 
 
-def _set_table(sets: Sequence[SetStatus], width: int) -> Table:
-    return _table({column: [column.cell(each) for each in sets] for column in _SET_COLUMNS}, width)
+def _set_table(sets: Sequence[SetStatus], width: int, height: int) -> Table:
+    return _table({column: [column.cell(each) for each in sets] for column in _SET_COLUMNS}, width, height)
 
 
-def _table(cells: Mapping[_Column, Sequence[str]], width: int) -> Table:
+def _table(cells: Mapping[_Column, Sequence[str]], width: int, height: int) -> Table:
+    """Return a table of at most `height` rows under its heading; the last one then says how many more there are."""
+    num_rows = max(map(len, cells.values()))
+    num_shown = num_rows if num_rows <= height else height - 1
+    cells = {column: texts[:num_shown] for column, texts in cells.items()}
     widths = {column: max(map(len, [column.heading, *texts])) + _GAP for column, texts in cells.items()}
     shown: set[_Column] = set()
     for column in sorted(cells, key=lambda column: -column.importance):
@@ -106,6 +137,8 @@ def _table(cells: Mapping[_Column, Sequence[str]], width: int) -> Table:
             table.add_column(column.heading, justify=justify, no_wrap=True, overflow="ellipsis")
     for row in zip(*(texts for column, texts in cells.items() if column in shown), strict=True):
         table.add_row(*(Text(text, style=_STATE_STYLES.get(text, "")) for text in row))
+    if num_shown < num_rows:
+        table.add_row(f"+ {num_rows - num_shown}")
     return table
 
 
@@ -138,7 +171,7 @@ def _outcomes(figures: Figures) -> list[str]:
 
 def _rates(figures: Figures) -> list[str]:
     if figures.status.serving_s is None:
-        return ["loading"]
+        return [figures.status.phase]
     rates = figures.rates
     queries = rates.queries_per_min if figures.done else None
     has_tokens = figures.status.are_conversations
@@ -150,6 +183,11 @@ def _rates(figures: Figures) -> list[str]:
 
 def _replica_rate(figures: Figures, replica: ReplicaStatus) -> str:
     rate = figures.replica_tokens_per_s.get(replica.name) if figures.status.are_conversations else None
+    return "" if rate is None else f"{rate:,.0f}"
+
+
+def _prompt_rate(figures: Figures, replica: ReplicaStatus) -> str:
+    rate = figures.replica_prompt_tokens_per_s.get(replica.name) if replica.num_prompt_tokens else None
     return "" if rate is None else f"{rate:,.0f}"
 
 
@@ -181,15 +219,20 @@ def _replicas(figures: Figures) -> list[str]:
     if len(replicas) <= _MOST_NAMED:
         return [_replica_words(replica) for replica in replicas]
     states = Counter(replica.state for replica in replicas)
-    memory = _memory([gpu for replica in replicas for gpu in replica.gpu_memory])
     counted = ", ".join(f"{number} {state}" for state, number in states.items())
-    return [f"{len(replicas)} replicas: {counted}, {figures.in_flight} in flight" + (f", {memory}" if memory else "")]
+    memory = [gpu for replica in replicas for gpu in replica.gpu_memory]
+    gpus = _gpu_words(memory, [percent for replica in replicas for percent in replica.gpu_busy])
+    return [f"{len(replicas)} replicas: {counted}, {figures.in_flight} in flight{gpus}"]
 
 
 def _replica_words(replica: ReplicaStatus) -> str:
     doing = f"{replica.in_flight} in flight" if replica.state == "running" else replica.state
-    memory = f", {_memory(replica.gpu_memory)}" if replica.gpu_memory else ""
-    return f"{replica.name}: {doing}{memory}"
+    return f"{replica.name}: {doing}{_gpu_words(replica.gpu_memory, replica.gpu_busy)}"
+
+
+def _gpu_words(memory: Sequence[tuple[int, int]], busy: Sequence[int | None]) -> str:
+    said = [_memory(memory) if memory else "", f"GPU busy {_busy(busy)}" if busy else ""]
+    return "".join(f", {each}" for each in said if each)
 
 
 def _gpus(names: Sequence[str]) -> str:
@@ -214,3 +257,16 @@ def _memory(gpus: Sequence[tuple[int, int]]) -> str:
             return f"{len(amounts)} x {amounts[0]} GiB"
         return f"{sum(used for used, _ in gpus) / GIB:.0f}/{sum(total for _, total in gpus) / GIB:.0f} GiB"
     return " + ".join(amounts) + (" GiB" if amounts else "")
+
+
+def _busy(percents: Sequence[int | None]) -> str:
+    """
+    >>> _busy([97]), _busy([97, None]), _busy([90, 100, None]), _busy([None] * 8), _busy([])
+    ('97%', '97% + N/A', 'mean 95%', 'N/A', '')
+    """
+    known = [percent for percent in percents if percent is not None]
+    if not known:
+        return "N/A" if percents else ""
+    if len(percents) > 2:
+        return f"mean {sum(known) / len(known):.0f}%"
+    return " + ".join("N/A" if percent is None else f"{percent}%" for percent in percents)

@@ -8,7 +8,7 @@ from typing import Literal
 from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.rates import Rates, rates_of
 
-ReplicaState = Literal["loading", "running", "restarting", "ended", "failed"]
+ReplicaState = Literal["loading", "compiling", "running", "restarting", "ended", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,14 @@ class ReplicaStatus:
     state: ReplicaState
     in_flight: int = 0  # conversations
     num_tokens: int = 0  # generated so far in this run
+    num_prompt_tokens: int = 0  # read by the model; 0 where the engine does not say
     api_calls: int = 0
     api_errors: int = 0
     cache: CacheUse = field(default_factory=CacheUse)  # of those calls
     num_texts: int = 0  # generations without a constraint
     num_cut: int = 0  # of them, those that ended at the longest length
     gpu_memory: tuple[tuple[int, int], ...] = ()  # (used, total) bytes of each of its GPUs
+    gpu_busy: tuple[int | None, ...] = ()  # percent of each; None where NVML does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,13 @@ class RunStatus:
     serving_s: float | None = None  # since the first replica had loaded; None before
     are_conversations: bool = True  # of agents that call APIs; otherwise a query is done or has failed
     sets: tuple[SetStatus, ...] = ()  # where there are several
+
+    @property
+    def phase(self) -> Literal["loading", "compiling", "running"]:
+        """Return what the run as a whole is at: until the first replica is ready, what the furthest one does."""
+        if self.serving_s is not None:
+            return "running"
+        return "compiling" if any(replica.state == "compiling" for replica in self.replicas) else "loading"
 
     @property
     def rates(self) -> Rates:

@@ -78,6 +78,7 @@ class PagedEngine(Engine):
     capture_at_start   capture them all before the first step (seconds), not each at its first use
     compile_layers     torch.compile of the decoder's layers (half a minute for a large model): see `compilation`.
                        None: of large models on GPUs
+    before_compiling   called once when that begins
     join_linears       layers that are given the same tensor run as one product: see `joined_linear`. None: likewise
     overlap            launch a step before reading the last one's tokens; None: on a GPU
 
@@ -99,6 +100,7 @@ class PagedEngine(Engine):
         use_graphs: bool = True,
         capture_at_start: bool = False,
         compile_layers: bool | None = None,
+        before_compiling: Callable[[], None] | None = None,
         join_linears: bool | None = None,
         overlap: bool | None = None,
     ) -> None:
@@ -107,7 +109,7 @@ class PagedEngine(Engine):
         pages_per_sequence = -(-context // page_size)
         attention_before, layers = attach(model)
         try:
-            stages = _prepared_stages(model, compile_layers=compile_layers, join_linears=join_linears)
+            stages = _prepared_stages(model, compile_layers, before_compiling, join_linears)
             limits = Limits.of(len(stages), max_running=max_running, max_prefill_tokens=max_prefill_tokens)
             if num_pages is None:
                 num_pages = count_pages(
@@ -204,6 +206,10 @@ class PagedEngine(Engine):
     def num_tokens(self) -> int:
         """Return the tokens generated so far, those of generations that still run included."""
         return self._scheduler.counts.generated_tokens
+
+    def num_prompt_tokens(self) -> int:
+        """Return the prompt tokens read so far, without those that were in the pages already."""
+        return self._scheduler.counts.prefill_tokens
 
     def kv_tokens(self) -> int:
         """Return how many tokens the page pool holds."""
@@ -390,7 +396,12 @@ def _failed(error: EngineError) -> Future[Any]:
     return future
 
 
-def _prepared_stages(model: PreTrainedModel, *, compile_layers: bool | None, join_linears: bool | None) -> list[Stage]:
+def _prepared_stages(
+    model: PreTrainedModel,
+    compile_layers: bool | None,
+    before_compiling: Callable[[], None] | None,
+    join_linears: bool | None,
+) -> list[Stage]:
     """The stages of `model`, made faster as asked for, or, where nothing is said, if the model is worth it."""
     stages = stages_of(model)
     is_worth_it = compilation.is_worth_compiling(model, stages)
@@ -403,6 +414,8 @@ def _prepared_stages(model: PreTrainedModel, *, compile_layers: bool | None, joi
         stages = own
         joined_linear.join_linears(stages)
     if compile_layers:
+        if before_compiling is not None:
+            before_compiling()
         compilation.compile_layers(stages)
     return stages
 
