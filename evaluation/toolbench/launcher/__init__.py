@@ -1,4 +1,4 @@
-"""The one command for everything: `bash scripts/toolgen.sh`, or `toolgen` where the package is installed.
+"""Is the one command for everything: `bash scripts/toolgen.sh`, or `toolgen` where the package is installed.
 
 Reading order: `commands` (which there are), `run_settings` (the environment's variables as flags of the pipeline),
 `api_server` (the offline API server beside a run), `run` and `retrieval` (the commands of these names), `set_up`

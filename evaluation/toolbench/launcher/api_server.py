@@ -1,4 +1,4 @@
-"""The offline API server beside a run: a process of its own, kept alive until the run ends, whatever ends that."""
+"""Keeps the offline API server beside a run: a process of its own, alive until the run ends, whatever ends that."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ApiServer:
         return url
 
     def said(self) -> str:
-        """What it has written to its log."""
+        """Return what it has written to its log."""
         return self._read(self._log)
 
     def __enter__(self) -> ApiServer:
@@ -144,7 +144,7 @@ class _End:
 
 
 def _answers(url: str) -> bool:
-    """Whether anything is answered at `url` in a few seconds."""
+    """Return whether anything is answered at `url` in a few seconds."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_ANSWER_S)
     try:

@@ -1,4 +1,4 @@
-"""The commands there are, and the way to them."""
+"""Lists the commands there are, and knows the way to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`toolgen evaluate`: the run, conversion, judging and one table. Every step goes on where an earlier one ended."""
+"""Runs `toolgen evaluate`: the run, conversion, judging and one table. Each step goes on where an earlier one ended."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ examples:
 
 @dataclass(frozen=True)
 class _Part:
-    """One set of queries of one checkpoint, by one method."""
+    """Names one set of queries of one checkpoint, by one method."""
 
     name: str  # of the model and the method: ToolEval's "model"
     model: str
@@ -92,7 +92,7 @@ def _is_to_serve(options: argparse.Namespace) -> bool:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags of `run` and of judging."""
+    """Make a parser with the flags of `run` and of judging."""
     parser = make_run_parser()
     parser.prog = called_as("toolgen evaluate")
     parser.description = (
@@ -142,7 +142,7 @@ def _names_judge(options: argparse.Namespace) -> bool:
 
 
 def _parts(for_run: Sequence[str]) -> list[_Part]:
-    """Everything that is evaluated, in the table's order. ConfigError, DataError."""
+    """Return everything that is evaluated, in the table's order. ConfigError, DataError."""
     from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
     from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
     from evaluation.toolbench.inference.Downstream_tasks.query_sets import read_query_sets
@@ -220,7 +220,7 @@ async def _score(options: argparse.Namespace, for_run: Sequence[str], stop: thre
 
 
 def _results_beside(settings: RunSettings) -> Path:
-    """Where ToolGen's own scripts have them in a checkout; else beside the folders of answers."""
+    """Return where ToolGen's own scripts have them in a checkout; else beside the folders of answers."""
     if (ROOT / "data").is_dir() and not os.environ.get("OUTPUT_DIR"):
         return ROOT / "data/results"
     return settings.output_dir.parent / "results"

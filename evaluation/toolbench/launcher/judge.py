@@ -1,4 +1,4 @@
-"""`toolgen judge`: a judge on this machine's GPUs, served by vLLM for as long as a command runs."""
+"""Runs `toolgen judge`: vLLM serves a judge on this machine's GPUs for as long as a command runs."""
 
 from __future__ import annotations
 

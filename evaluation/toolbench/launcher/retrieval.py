@@ -1,4 +1,4 @@
-"""`toolgen retrieval`: the retrieval evaluation with the environment's settings; the demo's, in a tree without data."""
+"""Runs `toolgen retrieval`: the evaluation with the environment's settings; the demo's, in a tree without data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`toolgen run`: the pipeline with the environment's settings, an API server beside it, checkpoint after checkpoint."""
+"""Runs `toolgen run`: the pipeline with the environment's settings and an API server, checkpoint by checkpoint."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _add_sets(group: argparse._ActionsContainer) -> None:
 
 
 def sets_of(arguments: Sequence[str], settings: RunSettings) -> tuple[list[str], list[str]]:
-    """(the sets to run, the other arguments). ConfigError for a set without a query file."""
+    """Return (the sets to run, the other arguments). ConfigError for a set without a query file."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     _add_sets(parser)
     known, others = parser.parse_known_args(arguments)
@@ -124,7 +124,7 @@ def _run(settings: RunSettings, sets: Sequence[str], flags: Sequence[str]) -> in
 
 
 def _api_server(settings: RunSettings) -> ApiServer | None:
-    """The offline server where none is named; then $SERVICE_URL is set."""
+    """Offer the offline server where none is named; then $SERVICE_URL is set."""
     if os.environ.get("SERVICE_URL"):
         return None
     cache_dir = Path(os.environ.get("API_CACHE_DIR") or settings.data_dir / "tool_response_cache")

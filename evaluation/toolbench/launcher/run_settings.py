@@ -1,4 +1,4 @@
-"""The environment's variables as flags of the pipeline, and what a tree without settings runs. Pure."""
+"""Turns the environment's variables into flags of the pipeline, and knows what a tree without any runs. Pure."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _DEFAULTS = {"NUM_THREAD": "auto", "NUM_REPLICAS": "auto"}
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where everything lies. A set is a query file without its `.json`."""
+    """Says where everything lies. A set is a query file without its `.json`."""
 
     is_demo: bool
     model_path: str
@@ -116,7 +116,7 @@ def model_name_of(model_path: str) -> str:
 
 
 def one_checkpoint_each(environment: Mapping[str, str], root: Path) -> list[Mapping[str, str]]:
-    """The environment as it is for each of the checkpoints in $MODEL_PATH. ConfigError for lists that do not match."""
+    """Return the environment for each of the checkpoints in $MODEL_PATH. ConfigError for lists that do not match."""
     given = environment.get("MODEL_PATH") or ""
     paths = [path.strip() for path in given.split(",") if path.strip()]
     if len(paths) < 2 or Path(given).exists():
@@ -141,7 +141,7 @@ def one_checkpoint_each(environment: Mapping[str, str], root: Path) -> list[Mapp
 
 
 def pipeline_flags(settings: RunSettings, environment: Mapping[str, str], query_sets: Sequence[str]) -> list[str]:
-    """The pipeline's flags for these sets of queries; those that the user gives come after them and win."""
+    """Return the pipeline's flags for these sets of queries; those that the user gives come after them and win."""
     indexing = environment.get("INDEXING") or "Atomic"
     files = [str(settings.query_folder / f"{name}.json") for name in query_sets]
     output = settings.answers(query_sets[0]) if len(query_sets) == 1 else settings.output_dir

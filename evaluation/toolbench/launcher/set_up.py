@@ -1,4 +1,4 @@
-"""The Python that set-up made, for programs that are started with another one."""
+"""Finds the Python that set-up made, for programs that are started with another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The virtual API: a server that replays recorded API answers, and the client that every conversation uses.
+"""Is the virtual API: a server that replays recorded API answers, and the client that conversations use.
 
 Both speak the HTTP contract of StableToolBench's virtual API server, so either works with that
 project's own counterpart. Nothing here knows of models, prompts or GPUs. Reading order:

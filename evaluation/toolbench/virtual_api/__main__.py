@@ -1,4 +1,4 @@
-"""Command line of the virtual API server: `python -m evaluation.toolbench.virtual_api --help`."""
+"""Runs the virtual API server's command line: `python -m evaluation.toolbench.virtual_api --help`."""
 
 from __future__ import annotations
 

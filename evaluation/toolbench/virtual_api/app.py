@@ -39,7 +39,7 @@ _LOGGED_CHARACTERS = 2000  # of the arguments; an answer is found in the cache
 
 
 class VirtualRequest(BaseModel):
-    """The six fields of the contract, all required; others are ignored."""
+    """Holds the six fields of the contract, all required; others are ignored."""
 
     category: str
     tool_name: str
@@ -58,7 +58,7 @@ class VirtualApi:
         self.outcomes: Counter[Outcome] = Counter()  # changed on the event loop's thread alone
 
     async def answer(self, request: VirtualRequest) -> tuple[Any, Outcome]:
-        """The answer's body, and where it comes from."""
+        """Return the answer's body, and where it comes from."""
         name = RecordName.of_request(request.category, request.tool_name, request.api_name)
         answer, outcome = await self._decide(name, request)
         self.outcomes[outcome] += 1

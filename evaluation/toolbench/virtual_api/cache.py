@@ -45,7 +45,7 @@ class _Stamp(NamedTuple):
 
 @dataclass(frozen=True)
 class _Record:
-    """One file as it was read. Not changed afterwards: storing makes a new one."""
+    """Holds one file as it was read. It is not changed afterwards: storing makes a new one."""
 
     stamp: _Stamp
     answers: dict[str, Any]
@@ -75,11 +75,11 @@ class ResponseCache:
         self._read_locks = [threading.Lock() for _ in range(self._NUM_READ_LOCKS)]
 
     def count_files(self) -> int:
-        """How many APIs have recorded answers; walks the folder."""
+        """Count the APIs that have recorded answers; walks the folder."""
         return sum(1 for _ in self.root.glob("*/*/*.json"))
 
     def has(self, name: RecordName) -> bool:
-        """Whether any answer of this API is recorded."""
+        """Return whether any answer of this API is recorded."""
         path = self._path(name)
         return path is not None and path.is_file()
 
@@ -119,7 +119,7 @@ class ResponseCache:
             raise OutputError(f"Cannot record an answer in {path}: {error}", path=str(path)) from error
 
     def _path(self, name: RecordName) -> Path | None:
-        """Where `name` is recorded, links followed; None where that is not below the folder."""
+        """Return where `name` is recorded, links followed; None where that is not below the folder."""
         relative = name.relative_path()
         if relative is None:
             return None
@@ -167,7 +167,7 @@ class ResponseCache:
                 self._memory_bytes -= oldest.stamp.size_bytes
 
     def _answers_to_extend(self, path: Path) -> dict[str, Any]:
-        """What `path` holds now, read from disk: another process may have stored there just before us."""
+        """Return what `path` holds now, read from disk: another process may have stored there just before us."""
         try:
             return _load(path)
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Where the answers of one API are recorded, from the names as clients send them."""
+"""Finds where the answers of one API are recorded, from the names as clients send them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evaluation.toolbench.names import change_name, is_plain_file_name, standard
 
 @dataclass(frozen=True, slots=True)
 class RecordName:
-    """The three names that lead to a file of recorded answers: `<category>/<tool>/<api>.json`."""
+    """Holds the three names that lead to a file of recorded answers: `<category>/<tool>/<api>.json`."""
 
     category: str
     tool: str  # always ends in "_for_<category>"
@@ -32,7 +32,7 @@ class RecordName:
         return cls(category, tool, api)
 
     def relative_path(self) -> PurePosixPath | None:
-        """The record's path below the cache folder; None where the names are no plain file names.
+        """Return the record's path below the cache folder; None where the names are no plain file names.
 
         A category, and a tool name that brings its own suffix, come from outside as they are: "..",
         separators, NUL and over-long names must not reach the file system.
@@ -44,7 +44,7 @@ class RecordName:
 
 
 def bare_tool_name(tool_name: str, category: str) -> str:
-    """The tool's own name, as another server wants it: without the suffix that names the category.
+    """Return the tool's own name, as another server wants it: without the suffix that names the category.
 
     Only that suffix is cut, so a tool with "_for_" inside its name keeps its name.
 

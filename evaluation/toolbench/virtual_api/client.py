@@ -1,4 +1,4 @@
-"""The client of an API server: arguments in, observation and status code out, whatever a server says.
+"""Calls an API server: arguments in, observation and status code out, whatever a server says.
 
 A server that says nothing to anybody gives no observation: the call raises, because what a model would make of
 that is no answer to its query.
@@ -53,7 +53,7 @@ _CONNECTING_SHARE = 0.9  # of the time that a call has left
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a call is tried again, and how long it waits in between.
+    """Says how often a call is tried again, and how long it waits in between.
 
     `failures` counts lost connections and the statuses 429 and 5xx; `rate_limits` the answers "Too many
     requests error..." and "Rate limit per minute error...". A server that cannot be reached at all is looked
@@ -91,7 +91,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class ApiStats:
-    """Is a snapshot. Latency is per call, its retries and waits included."""
+    """Holds a snapshot. Latency is per call, its retries and waits included."""
 
     calls: int
     calls_by_code: Mapping[int, int]  # the contract's status codes
@@ -353,7 +353,7 @@ class ApiClient:
             _log.warning("The API server at %s is back after %.1f s.", self._shown_url, seconds)
 
     async def _reason_to_doubt(self, tries: int, timeout_s: float) -> str | None:
-        """Why there seems to be no API server; None when there is one."""
+        """Return why there seems to be no API server; None when there is one."""
         reason = None
         for attempt in range(tries):
             if attempt:
@@ -364,7 +364,7 @@ class ApiClient:
         return reason
 
     async def _probe(self, timeout_s: float) -> str | None:
-        """One look at the server, first at /health beside the service, which StableToolBench's has not."""
+        """Probe once: GET /health beside the service (StableToolBench's server has none), then the service URL."""
         try:
             await asyncio.wait_for(self._get_status(self._health_url), timeout_s)
             # A service that only takes POST answers 405; a server that is no API server, or a wrong path, 404.
@@ -386,7 +386,7 @@ class ApiClient:
         return health if {"cache_dir", "files"} <= health.keys() else None
 
     async def _is_there(self, deadline: float) -> bool:
-        """Whether somebody answers where the service should be; who takes long may still do so."""
+        """Return whether somebody answers where the service should be; who takes long may still do so."""
         try:
             await asyncio.wait_for(self._get_status(self._url), min(_LOOK_S, deadline - self._loop.time()))
         except asyncio.TimeoutError:
@@ -423,7 +423,7 @@ def _header_value(key: str) -> str:
 
 
 def _describe(error: Exception) -> str:
-    """A few words a person understands; the operating system's own error is at the end of the chain."""
+    """Describe it in a few words; the operating system's own error is at the end of the chain."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConnectionRefusedError):

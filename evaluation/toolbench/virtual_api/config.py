@@ -1,4 +1,4 @@
-"""Settings of the server, in one place: the command line takes its defaults from here."""
+"""Holds the server's settings in one place: the command line takes its defaults from here."""
 
 from __future__ import annotations
 

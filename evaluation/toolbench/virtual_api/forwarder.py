@@ -1,4 +1,4 @@
-"""Asking another API server what we have no recorded answer for."""
+"""Asks another API server what we have no recorded answer for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Forwarder:
         self._client = new_http_client(self.url, connect_timeout_s=_CONNECT_TIMEOUT_S)
 
     async def ask(self, name: RecordName, tool_name: str, arguments: Any, toolbench_key: str) -> Answer:
-        """The other server's answer, or ours that says why there is none. `tool_name` as the client sent it."""
+        """Return the other server's answer, or ours that says why there is none. `tool_name` is the client's."""
         request = {
             "category": name.category,
             "tool_name": bare_tool_name(tool_name, name.category),

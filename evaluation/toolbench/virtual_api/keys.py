@@ -1,4 +1,4 @@
-"""Under which key a call's arguments are recorded, and which recorded key means the same arguments.
+"""Decides under which key a call's arguments are recorded, and which recorded key means the same ones.
 
 A record is keyed by `str()` of the parsed arguments, so equal arguments in another order or with a
 number written as text have another key. `KeyIndex` finds those.
@@ -27,7 +27,7 @@ def parse_tool_input(tool_input: str | dict[str, Any]) -> Any:
 
 
 def record_key(arguments: Any) -> str:
-    """The key under which an answer to `arguments` is recorded.
+    """Return the key under which an answer to `arguments` is recorded.
 
     >>> record_key({"city": "Paris", "days": 1, "metric": True})
     "{'city': 'Paris', 'days': 1, 'metric': True}"

@@ -1,4 +1,4 @@
-"""The server's own answers, and the test that decides whether another server's answer is worth keeping.
+"""Writes the server's own answers, and decides whether another server's answer is worth keeping.
 
 The client gives six error texts a special meaning (`replies.py`). Of the texts here only
 TOO_MANY_REQUESTS is one of them, and is meant to be.
@@ -13,7 +13,7 @@ Answer = dict[str, Any]
 
 
 def api_error(text: str) -> Answer:
-    """An answer that tells the model what went wrong."""
+    """Return an answer that tells the model what went wrong."""
     return {"error": text, "response": ""}
 
 
@@ -27,7 +27,7 @@ TOO_MANY_REQUESTS = api_error("Too many requests error...")
 
 
 def is_not_recorded(observation: str) -> bool:
-    """Whether an observation is the reply to a call that the response cache lacks.
+    """Return whether an observation is the reply to a call that the response cache lacks.
 
     >>> is_not_recorded('{"error": "No response is recorded for this request.", "response": ""}'), is_not_recorded("{}")
     (True, False)
@@ -46,7 +46,7 @@ _FAILURE_PHRASES_AS_WRITTEN = ("Service Not Found", "ACCESS_DENIED", "status_cod
 
 
 def is_good(answer: Answer) -> bool:
-    """Whether an answer from a real API is recorded: no error, and a response that reads like one.
+    """Return whether an answer from a real API is recorded: no error, and a response that reads like one.
 
     >>> is_good({"error": "", "response": "21 degrees"}), is_good({"error": "", "response": "Error 404"})
     (True, False)

@@ -1,4 +1,4 @@
-"""What a server's reply means to the model: the observation, and the status code of the step.
+"""Reads what a server's reply means to the model: the observation, and the status code of the step.
 
 Pure: HTTP status and body in, `Reply` out. The codes and texts are ToolBench's.
 """

@@ -62,7 +62,7 @@ def serve(config: ServerConfig) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Is uvicorn's server, with a call when it listens and an end without noise."""
+    """Extends uvicorn's server by a call when it listens and an end without noise."""
 
     def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -114,7 +114,7 @@ def _open_cache(config: ServerConfig) -> ResponseCache:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket, made here so that a taken port is one clear line."""
+    """Open a listening socket here, so that a taken port is one clear line."""
     listener = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -151,7 +151,7 @@ def _policy(forwarder: Forwarder | None) -> str:
 
 @contextmanager
 def _ready_file(path: Path | None) -> Iterator[Callable[[str], None]]:
-    """A function that writes our URL to `path`, whole at once. The file exists only while we listen."""
+    """Yield a function that writes our URL to `path`, whole at once. The file exists only while we listen."""
     if path is None:
         yield lambda url: None
         return
