@@ -1,4 +1,4 @@
-"""What a person sees while a run is on: one live display on a terminal, plain lines elsewhere.
+"""Shows a person a run while it is on: as one live display on a terminal, as plain lines elsewhere.
 
 Reading order: `figures` (what is worked out from one status after another), `frames` (how it is laid out),
 `display` (the only module here that writes). In a run:

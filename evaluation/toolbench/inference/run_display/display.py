@@ -46,7 +46,7 @@ class RunDisplay:
     """
 
     def __init__(self, *, live: bool = True) -> None:
-        """`live` False asks for plain lines on a terminal too."""
+        """Make a display; `live` False asks for plain lines on a terminal too."""
         self._live: Live | None = None
         self._frame = _Frame()
         self._trend = Trend()
@@ -89,7 +89,7 @@ class RunDisplay:
 
     @property
     def is_live(self) -> bool:
-        """Whether lines are drawn again, over what others write to the terminal."""
+        """Return whether lines are drawn again, over what others write to the terminal."""
         return self._live is not None
 
     def print_line(self, line: str) -> None:
@@ -126,7 +126,7 @@ class RunDisplay:
         self.print_line(heartbeat(figures))
 
     def _divert_logs(self, terminal: TextIO) -> None:
-        """Handlers keep the stream they were made with: give those of the terminal the one that prints above."""
+        """Give handlers of the terminal the stream that prints above: they keep the one they were made with."""
         loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
         for handler in {handler for each in loggers for handler in each.handlers}:
             if isinstance(handler, logging.StreamHandler) and handler.stream in (terminal, sys.__stderr__):
@@ -136,7 +136,7 @@ class RunDisplay:
 
 @dataclass
 class _Frame:
-    """The frame as it fits the terminal at the moment of drawing, and how long its lines then were."""
+    """Fits the frame to the terminal at the moment of drawing, and remembers how long its lines then were."""
 
     figures: Figures | None = None
     lengths: list[int] = field(default_factory=list)

@@ -15,7 +15,7 @@ RATE_OVER_S = 30.0
 
 @dataclass(frozen=True)
 class Figures:
-    """One moment of a run. `rates` are the run's until now, a replica's those of the last `RATE_OVER_S` seconds."""
+    """Shows one moment of a run. `rates` are the run's until now, a replica's those of the last `RATE_OVER_S`."""
 
     status: RunStatus
     replica_tokens_per_s: Mapping[str, float] = field(default_factory=dict)  # by the replica's name
@@ -35,7 +35,7 @@ class Figures:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds to go, as if the queries that are left took as long as those that are done."""
+        """Return the seconds to go, as if the queries that are left took as long as those that are done."""
         if not self.left:
             return 0.0
         if not self.done or self.status.serving_s is None:

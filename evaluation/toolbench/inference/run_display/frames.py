@@ -80,7 +80,7 @@ def clock(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class _Column:
-    """One of a table. Where they do not all fit, the most important ones that do are shown."""
+    """Describes one column of a table. Where they do not all fit, the most important ones that do are shown."""
 
     heading: str
     cell: Callable[..., str]  # of the figures and a replica, or of a set
@@ -143,7 +143,7 @@ def _table(cells: Mapping[_Column, Sequence[str]], width: int, height: int) -> T
 
 
 def _lines(parts: Sequence[str], width: int) -> list[Text]:
-    """The parts one after another, each whole where `width` allows it."""
+    """Return the parts one after another, each whole where `width` allows it."""
     lines: list[str] = []
     for part in filter(None, parts):
         if lines and len(lines[-1] + _BETWEEN + part) <= width:

@@ -1,4 +1,4 @@
-"""How a run is doing at one moment, for whoever shows it. Plain values, no effects."""
+"""Says how a run is doing at one moment, for whoever shows it. Plain values, no effects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ReplicaState = Literal["loading", "compiling", "running", "restarting", "ended",
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
-    """One replica. Counts are of this run, its restarts included."""
+    """Says how one replica is doing. Counts are of this run, its restarts included."""
 
     name: str  # "replica 0"
     gpus: tuple[str, ...]  # short names like "cuda:0", () on the CPU
@@ -32,7 +32,7 @@ class ReplicaStatus:
 
 @dataclass(frozen=True, slots=True)
 class SetStatus:
-    """One of several sets of queries of a run. Counts are of this run."""
+    """Says how far one of several sets of queries of a run is. Counts are of this run."""
 
     name: str
     num_queries: int  # to run now
@@ -48,7 +48,7 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """The whole run."""
+    """Says how the whole run is doing."""
 
     num_queries: int  # to run now
     answered: int

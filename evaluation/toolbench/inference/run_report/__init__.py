@@ -1,4 +1,4 @@
-"""What happened in a run, for people and programs: event logs, `run.json` and `report.html`.
+"""Says what happened in a run, for people and programs: event logs, `run.json` and `report.html`.
 
 Reading order: `timeline` and `totals` (curves and sums of what `records.event_history` read back),
 `answer_files` and `trajectory` (what the model did), `report` and `html` (`report.html`); of several runs `judgements`,

@@ -1,4 +1,4 @@
-"""Command line of the report: `python -m evaluation.toolbench.inference.run_report --help`."""
+"""Runs the report's command line: `python -m evaluation.toolbench.inference.run_report --help`."""
 
 from __future__ import annotations
 

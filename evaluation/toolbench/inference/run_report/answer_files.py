@@ -21,7 +21,7 @@ _ANSWER_FILE = re.compile(r"(?P<id>.+?)_(?P<method>(?:CoT|DFS).*)\.json")
 
 @dataclass
 class Answer:
-    """One answer file. `outcome` is answered, gave_up, no_answer or unreadable (then `error` says why)."""
+    """Holds one answer file. `outcome` is answered, gave_up, no_answer or unreadable (then `error` says why)."""
 
     query_id: str
     method: str
@@ -39,7 +39,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Failure:
-    """A query that has no answer, and why."""
+    """Names a query that has no answer, and says why."""
 
     query_id: str
     method: str

@@ -29,7 +29,7 @@ _MOST_RUNS = 12  # each pair of which is tested
 
 @dataclass(frozen=True)
 class RunSet:
-    """A run's queries of one set by id, and what judges said of them, if any did."""
+    """Holds a run's queries of one set by id, and what judges said of them, if any did."""
 
     queries: Mapping[str, Query]
     judgements: Judgements | None = None
@@ -64,7 +64,7 @@ class RunSet:
 
 @dataclass
 class ComparedRun:
-    """One side of a comparison: a folder's answers by one method. The set of a folder without sets is named ""."""
+    """Holds one side of a comparison: a folder's answers by one method. A folder without sets has the set ""."""
 
     folder: Path
     method: str

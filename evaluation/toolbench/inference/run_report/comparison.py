@@ -108,7 +108,7 @@ def _cell(query: Query, of_run: RunSet, signs: _Signs) -> dict[str, Any]:
 
 
 class _Signs:
-    """Small numbers for the tools, calls and replies of one query, equal ones for equal texts in whichever run."""
+    """Gives tools, calls and replies of a query small numbers, equal ones to equal texts in whichever run."""
 
     def __init__(self) -> None:
         self.tools: dict[str, int] = {}
@@ -144,7 +144,7 @@ def _detail(run: ComparedRun, test_set: str, query_id: str) -> dict[str, Any] | 
 
 
 def _tests(left: ComparedRun, right: ComparedRun, sets: Sequence[str]) -> dict[str, Any]:
-    """The tests of each set that both have, and of all sets together under the name "*"."""
+    """Return the tests of each set that both have, and of all sets together under the name "*"."""
     both = {name: (left.sets[name], right.sets[name]) for name in sets if name in left.sets and name in right.sets}
     found = {name: _test([pair]) for name, pair in both.items()}
     return {**found, "*": _test(list(both.values()))}

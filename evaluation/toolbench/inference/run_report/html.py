@@ -26,7 +26,7 @@ _UNSAFE_IN_HTML = {ord(character): f"\\u{ord(character):04x}" for character in "
 
 @dataclass(frozen=True)
 class Page:
-    """The files that a page is made of. Scripts are in the order in which they build on each other."""
+    """Names the files that a page is made of. Scripts are in the order in which they build on each other."""
 
     template: Path
     styles: Sequence[Path]

@@ -24,7 +24,7 @@ _RESULTS = "_results.json"
 
 @dataclass(frozen=True)
 class Remark:
-    """One reply of a judge. `verdict` is None where it had none of the allowed words."""
+    """Holds one reply of a judge. `verdict` is None where it had none of the allowed words."""
 
     repeat: int
     check: str
@@ -35,7 +35,7 @@ class Remark:
 
 @dataclass
 class Judgement:
-    """What was said of one answer: a status for each repeat that has one, and the judge's own words."""
+    """Holds what was said of one answer: a status for each repeat that has one, and the judge's own words."""
 
     statuses: dict[int, str] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Judgements:
-    """All that was said of one run's answers to one set, by query id."""
+    """Holds all that was said of one run's answers to one set, by query id."""
 
     by_query: Mapping[str, Judgement]
 

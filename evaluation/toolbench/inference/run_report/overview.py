@@ -1,4 +1,4 @@
-"""The page of a folder of answer folders: a row for each set, with a link to its own report. Nothing in it moves."""
+"""Makes the page of a folder of answer folders: a row a set, with a link to its report. Nothing in it moves."""
 
 from __future__ import annotations
 

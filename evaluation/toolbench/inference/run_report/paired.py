@@ -21,7 +21,7 @@ _NUMBERS_AT_ONCE = 2_000_000  # drawn before they are summed up: 16 MB
 
 @dataclass(frozen=True)
 class PairedMeans:
-    """Means of two runs over the same `num_queries` queries, and the interval of right minus left.
+    """Holds means of two runs over the same `num_queries` queries, and the interval of right minus left.
 
     `low` and `high` are None for fewer than two queries.
     """
@@ -35,7 +35,7 @@ class PairedMeans:
 
 @dataclass(frozen=True)
 class Agreement:
-    """On how many queries two runs said yes: `both`, only one of them, `neither`; `p_value` is McNemar's."""
+    """Counts on how many queries two runs said yes: `both`, only one of them, `neither`; `p_value` is McNemar's."""
 
     both: int
     left_only: int

@@ -36,7 +36,7 @@ _EXCERPT = 160  # characters of an answer in the table
 
 @dataclass
 class Query:
-    """One row of the table."""
+    """Holds one row of the table."""
 
     answer: Answer
     attempts: list[Attempt] = field(default_factory=list)
@@ -211,7 +211,7 @@ def _summary(queries: Sequence[Query], history: History, run: RunRecord | None, 
 
 
 def _rates(totals: Totals, history: History, run: RunRecord | None, serving_s: float) -> Rates:
-    """The run's own where the folder has one run, which is what its display and its table said; else over all runs."""
+    """Return the run's own where the folder has one run, as its display and table said them; else over all runs."""
     run_ids = {session.run_id for session in history.sessions}
     if run is not None and run_ids == {run.run_id} and run.rates != Rates():
         return run.rates

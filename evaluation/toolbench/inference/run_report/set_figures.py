@@ -1,4 +1,4 @@
-"""What became of the queries of a folder of answers, by method: one line of a table over several folders."""
+"""Counts what became of the queries of a folder of answers, by method: one line of a table over several folders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEEPEST = 2  # folders of sets in folders of models
 
 @dataclass(frozen=True)
 class SetFigures:
-    """The queries of one folder and method. `tokens` are generated ones, of all tries."""
+    """Counts the queries of one folder and method. `tokens` are generated ones, of all tries."""
 
     folder: Path
     method: str
@@ -105,7 +105,7 @@ def _with_work(figures: SetFigures, attempts: Sequence[Attempt]) -> SetFigures:
 
 
 def _asked(run: RunRecord | None) -> dict[str, int]:
-    """How many queries the last run was asked for, by method."""
+    """Return how many queries the last run was asked for, by method."""
     if run is None:
         return {}
     given = run.configuration.get("method")

@@ -19,7 +19,7 @@ Span = tuple[float, float]  # start, end
 
 @dataclass(frozen=True)
 class ReplicaTimeline:
-    """Mean number of conversations in each state, per bin of the run's time."""
+    """Holds the mean number of conversations in each state, per bin of the run's time."""
 
     replica: int
     gpus: list[str]
@@ -33,7 +33,7 @@ class ReplicaTimeline:
 
 @dataclass(frozen=True)
 class MemoryCurve:
-    """The most bytes seen per bin; None in bins without a sample."""
+    """Holds the most bytes seen per bin; None in bins without a sample."""
 
     gpu: str
     total_bytes: int
@@ -42,7 +42,7 @@ class MemoryCurve:
 
 @dataclass(frozen=True)
 class RunTimeline:
-    """One start of the program, from its first event to its last. `start` in seconds since the epoch."""
+    """Covers one start of the program, from its first event to its last. `start` in seconds since the epoch."""
 
     run_id: str
     start: float

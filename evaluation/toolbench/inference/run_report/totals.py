@@ -1,4 +1,4 @@
-"""Sums over a history: tokens, API calls and times, for `run.json` and for the report's first lines."""
+"""Sums up a history: tokens, API calls and times, for `run.json` and for the report's first lines."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _ORDER = {"Thought": 0, "Action": 1, "Action Input": 2}
 
 @dataclass
 class Step:
-    """A step of the model. What it did not do is None: think, call, or get a reply."""
+    """Holds a step of the model. What it did not do is None: think, call, or get a reply."""
 
     thought: str | None = None
     action: str | None = None
@@ -59,7 +59,7 @@ class Step:
 
 @dataclass
 class Trajectory:
-    """Steps one after another, then as many ways to go on as were tried: none, or at least two."""
+    """Holds steps one after another, then as many ways to go on as were tried: none, or at least two."""
 
     steps: list[Step] = field(default_factory=list)
     branches: list[Trajectory] = field(default_factory=list)
