@@ -1,4 +1,4 @@
-"""Which GPUs there are, what a model needs, where it goes, and how it gets there.
+"""Knows which GPUs there are, what a model needs, where it goes, and how it gets there.
 
 Reading order:
 

@@ -1,4 +1,4 @@
-"""What a card can do, by its name: memory, bandwidth, compute capability, matrix rate.
+"""Lists what a card can do, by its name: memory, bandwidth, compute capability, matrix rate.
 
 For GPUs that are not here, and for what NVML does not tell of those that are.
 """
@@ -13,7 +13,7 @@ from evaluation.toolbench.inference.multi_gpu.units import GIB, MIB
 
 @dataclass(frozen=True)
 class Card:
-    """`name` as people write it, `memory_mib` as the driver lists it, then the vendor's datasheet."""
+    """Describes a card: `name` as people write it, `memory_mib` as the driver lists it, then its datasheet."""
 
     name: str
     memory_mib: int

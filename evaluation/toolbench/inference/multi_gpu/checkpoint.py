@@ -1,4 +1,4 @@
-"""What a checkpoint holds, read from its config and from the headers of its safetensors files.
+"""Reads what a checkpoint holds from its config and from the headers of its safetensors files.
 
 Nothing here reads weights: a checkpoint of any size is judged in milliseconds, and one that is
 incomplete is refused before a byte goes to a GPU.
@@ -83,7 +83,7 @@ def read_config(model_path: str) -> PretrainedConfig:
 
 
 def read_checkpoint(folder: Path, explicit_file: str | None = None) -> Checkpoint:
-    """The weight files of `folder`, those that transformers would load, and their tensors.
+    """Return the weight files of `folder`, those that transformers would load, and their tensors.
 
     `explicit_file` is the one that a config may name. DataError when one is missing, cut off or unreadable.
     """
@@ -101,7 +101,7 @@ def read_checkpoint(folder: Path, explicit_file: str | None = None) -> Checkpoin
 
 
 def have_different_values(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors of a checkpoint differ, by pieces read all over them: tied ones are the same throughout."""
+    """Return whether two tensors differ, by pieces read all over them: tied ones are the same throughout."""
     if (first.dtype, first.shape) != (second.dtype, second.shape):
         return True
     step = max(_PIECE_BYTES, first.num_bytes // _PIECES)
@@ -116,7 +116,7 @@ def have_different_values(first: Tensor, second: Tensor) -> bool:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Name -> tensor of one safetensors file, from its header alone.
+    """Return name -> tensor of one safetensors file, from its header alone.
 
     The file is 8 bytes of header length (little endian), the header (JSON), then the data to which
     the header's `data_offsets` refer. DataError when the file ends before the data do.
@@ -175,7 +175,7 @@ def _files_of_index(index: Path) -> list[Path]:
 
 
 def _what_is_there_instead(folder: Path) -> str:
-    """What a folder without weights that transformers would find has in their place."""
+    """Say what a folder without weights that transformers would find has in their place."""
     here = {path.name for path in folder.iterdir()}
     if "zero_to_fp32.py" in here or any(name.startswith("global_step") for name in here):
         return (

@@ -1,4 +1,4 @@
-"""Which checkpoint a folder holds, in a few characters: copies agree, and any other training step does not."""
+"""Tells in a few characters which checkpoint a folder holds: copies agree, any other training step does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Device maps: which module lies on which GPU, how even that is, and what `device_map="auto"` would make of a model."""
+"""Reads device maps: which module lies where, how even that is, and what `device_map="auto"` would make of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which dtype a model computes, and which formats the cards have."""
+"""Decides in which dtype a model computes, and knows which formats the cards have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIRST_WITH_FP8 = (8, 9)
 
 
 def resolve_dtype(dtype: str, gpus: Sequence[Gpu] | None) -> torch.dtype:
-    """The torch dtype that `--dtype` names, for a run on `gpus` (None: on the CPU). ConfigError for an unknown one.
+    """Return the torch dtype that `--dtype` names, for a run on `gpus` (None: on the CPU). ConfigError for others.
 
     "auto" is bfloat16 where all cards have it and float16 where one does not, so that replicas on different cards
     compute alike. On the CPU it is float32: there bfloat16 is fast on few models only, and answers would depend on
@@ -37,5 +37,5 @@ def keep_fp8(gpus: Iterable[Gpu]) -> bool:
 
 
 def _all_have(capability: tuple[int, int], gpus: Iterable[Gpu]) -> bool:
-    """A card that does not tell its compute capability counts as a new one."""
+    """Return whether all cards are of this capability or newer; one that does not tell its own counts as new."""
     return all((gpu.compute_capability or capability) >= capability for gpu in gpus)

@@ -1,4 +1,4 @@
-"""What a query is expected to need before any has ended: tokens in the KV cache, tokens drawn, tokens read."""
+"""Says what a query is expected to need before any has ended: tokens in the KV cache, drawn and read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Expectation:
     read_tokens: int = 2160  # of its prompts: what neither the shared system prompt nor its own earlier prompts hold
 
     def mean_of(self, max_tokens: int) -> int:
-        """Tokens that a running conversation holds on average when none may exceed `max_tokens`.
+        """Return how many tokens a running conversation holds on average when none may exceed `max_tokens`.
 
         >>> Expectation().mean_of(8192), Expectation().mean_of(1000)
         (1900, 500)
@@ -28,7 +28,7 @@ class Expectation:
 
     @property
     def read_per_drawn(self) -> float:
-        """Prompt tokens that the model reads for each token that it draws."""
+        """Return how many prompt tokens the model reads for each token that it draws."""
         return self.read_tokens / self.drawn_tokens
 
     def queries_per_min(self, tokens_per_s: float) -> float:

@@ -48,25 +48,25 @@ def fit_replica(
 
 
 def working_bytes(footprint: Footprint, workload: Workload, num_running: int, num_gpus: int) -> int:
-    """What computing needs on each of a replica's GPUs beside weights and KV cache, as the engine reckons it."""
+    """Return the bytes that computing needs on each GPU beside weights and KV cache, as the engine reckons them."""
     limits = _limits(workload, num_running, num_gpus)
     return working_memory.working_bytes(footprint.activation_bytes_per_token, limits, num_gpus)
 
 
 def logits_bytes(footprint: Footprint, workload: Workload, num_running: int, num_gpus: int) -> int:
-    """What choosing the next tokens of `num_running` sequences needs where the head is."""
+    """Return the bytes that choosing the next tokens of `num_running` sequences needs where the head is."""
     rows = working_memory.rows_of_a_step(num_running, num_gpus, _limits(workload, num_running, num_gpus))
     return working_memory.logits_bytes(rows, footprint.vocab_size)
 
 
 def _limits(workload: Workload, num_running: int, num_gpus: int) -> Limits:
-    """The engine's, for conversations that may all be shorter than a step."""
+    """Return the engine's limits, for conversations that may all be shorter than a step."""
     limits = Limits.of(num_gpus, max_running=num_running, max_prefill_tokens=None)
     return replace(limits, max_prefill_tokens=min(limits.max_prefill_tokens, workload.max_tokens))
 
 
 class _Fit:
-    """The ways to lay the blocks of one replica that are not `offloaded` over its GPUs."""
+    """Tries the ways to lay the blocks of one replica that are not `offloaded` over its GPUs."""
 
     def __init__(
         self,
@@ -113,7 +113,10 @@ class _Fit:
         return max(self._workload.max_tokens, count * self._workload.mean_tokens)
 
     def _reserved(self, count: int) -> int:
-        """Sequences for whose logits memory is kept where `count` are expected: nearly twice as many shorter ones."""
+        """Return for how many sequences' logits memory is kept where `count` are expected.
+
+        They may be nearly twice as many shorter ones.
+        """
         return min(self._most_running, 2 * count - 1)
 
     def _fits(self, running: int, kv_tokens: int) -> bool:
@@ -136,7 +139,7 @@ class _Fit:
         return costs, room
 
     def _seconds(self, block: Block, budget: GpuBudget, count: int) -> float:
-        """What a step of one of as many batches as there are GPUs takes for `block`."""
+        """Return the seconds that a step of one of as many batches as there are GPUs takes for `block`."""
         costs = stage_costs(budget, (block,), self._footprint.item_bytes)
         expected = self._workload.expected
         return costs.seconds(count / len(self._budgets), expected.read_per_drawn, self._workload.mean_tokens)
@@ -169,7 +172,7 @@ class _Fit:
 
 
 def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
-    """The largest number from `low`, which fits, to `high` that fits; fitting is monotonic."""
+    """Return the largest number from `low`, which fits, to `high` that fits; fitting is monotonic."""
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)

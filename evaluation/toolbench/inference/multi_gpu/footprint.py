@@ -1,4 +1,4 @@
-"""What a model needs: bytes of weights per block, of KV cache per token, of logits per row.
+"""Computes what a model needs: bytes of weights per block, of KV cache per token, of logits per row.
 
 From the config alone (the model is built on the meta device, so nothing is allocated), with the sizes
 in the checkpoint's safetensors headers where there is a checkpoint.
@@ -40,7 +40,7 @@ class Block:
 
     @property
     def is_layer(self) -> bool:
-        """Whether it is a decoder layer, the only kind with a KV cache."""
+        """Return whether it is a decoder layer, the only kind with a KV cache."""
         return self.kv_bytes_per_token > 0
 
 
@@ -100,7 +100,7 @@ def footprint_of_checkpoint(
     fp8: bool = False,
     config: PretrainedConfig | None = None,
 ) -> Footprint:
-    """Footprint of the model at `model_path` when it is loaded in `dtype` (None: as it is stored).
+    """Return the footprint of the model at `model_path` when it is loaded in `dtype` (None: as it is stored).
 
     `fp8` says that weights stored as FP8 stay so (`dtypes.keep_fp8`). `config` is the model's, where it has been
     read: it is changed where the weights say otherwise (see `footprint_of_config`). An adapter's own weights are
@@ -122,7 +122,7 @@ def footprint_of_config(
     checkpoint: Checkpoint | None = None,
     fp8: bool = False,
 ) -> Footprint:
-    """Footprint of the model that `config` describes; sizes from `checkpoint` where it has the tensor.
+    """Return the footprint of the model that `config` describes; sizes from `checkpoint` where it has the tensor.
 
     `dtype` None means the dtype in the headers, else the config's, else float32. Where the config ties the head to
     the embedding and the checkpoint holds different ones, `config` is changed to say so, as transformers loads
@@ -191,7 +191,7 @@ def _check_shapes(model: PreTrainedModel, checkpoint: Checkpoint) -> None:
 
 
 def _is_untied(model: PreTrainedModel, checkpoint: Checkpoint) -> bool:
-    """Whether the checkpoint holds a head of its own, different from the embedding that the config ties it to."""
+    """Return whether the checkpoint holds a head of its own, different from the embedding that it is tied to."""
     names = {id(module): name for name, module in model.named_modules()}
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     embedding, head = (checkpoint.tensors.get(f"{names.get(id(module))}.weight") for module in ends)
@@ -238,7 +238,7 @@ def _blocks(
 
 
 def _units(model: PreTrainedModel, num_layers: int) -> Iterator[tuple[str, nn.Module, bool]]:
-    """(name, module, is a decoder layer) of the modules that are placed whole, in the model's own order."""
+    """Yield (name, module, is a decoder layer) of the modules that are placed whole, in the model's own order."""
     unsplit = set(model._no_split_modules or ())
 
     def walk(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module, bool]]:

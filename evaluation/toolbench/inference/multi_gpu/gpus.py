@@ -1,4 +1,4 @@
-"""The GPUs of this machine: what the driver lists, what CUDA will see of it, and who holds their memory.
+"""Lists the GPUs of this machine: what the driver names, what CUDA will see, and who holds their memory.
 
 Three names for a GPU: `nvml_index` is the driver's (and nvidia-smi's), `cuda_index` is torch's in this
 process, `uuid` stays true whatever CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER say. Reading goes through
@@ -30,7 +30,7 @@ _DISPLAYS = ("0x0300", "0x0302")  # PCI classes of graphics cards and of those w
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found. `visible` is in CUDA's order; `gpus` in the driver's, hidden ones included."""
+    """Says what was found. `visible` is in CUDA's order; `gpus` in the driver's, hidden ones included."""
 
     gpus: tuple[Gpu, ...] = ()
     visible: tuple[Gpu, ...] = ()
@@ -82,7 +82,7 @@ def inspect_gpus(
 
 
 def visible_gpus() -> tuple[Gpu, ...]:
-    """The GPUs that this process may use, `gpus[i].cuda_index == i`, their memory as it is now.
+    """Return the GPUs that this process may use, `gpus[i].cuda_index == i`, their memory as it is now.
 
     Where the driver's list leaves CUDA's order open, torch is asked, which initialises CUDA but puts no
     context on any GPU. Where it lacks what CUDA sees, torch's own reading serves.
@@ -108,7 +108,7 @@ def _warn_once(note: str) -> None:
 
 
 def _undriven_cards(nvml: Any, devices: Path = Path("/sys/bus/pci/devices")) -> str | None:
-    """What the PCI bus tells of NVIDIA's cards where no driver does."""
+    """Return what the PCI bus tells of NVIDIA's cards where no driver does."""
     if nvml is not None:
         return None
     count = 0
@@ -120,14 +120,14 @@ def _undriven_cards(nvml: Any, devices: Path = Path("/sys/bus/pci/devices")) -> 
 
 
 def torch_cuda_uuids() -> list[str]:
-    """UUIDs in CUDA's order, without their "GPU-" prefix. Initialises CUDA."""
+    """Return UUIDs in CUDA's order, without their "GPU-" prefix. Initialises CUDA."""
     if not torch.cuda.is_available():
         return []
     return [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
 
 
 def read_torch() -> list[Gpu]:
-    """The visible GPUs as torch knows them. Creates a context on each: only for machines without NVML."""
+    """Return the visible GPUs as torch knows them. Creates a context on each: only for machines without NVML."""
     if not torch.cuda.is_available():
         return []
     gpus = []
@@ -148,7 +148,7 @@ def read_torch() -> list[Gpu]:
 
 
 def _cuda_order(gpus: Sequence[Gpu], device_order: str) -> tuple[list[Gpu], bool]:
-    """`gpus` as CUDA numbers them, and whether that is a guess.
+    """Return `gpus` as CUDA numbers them, and whether that is a guess.
 
     By bus id when CUDA_DEVICE_ORDER says so. Otherwise fastest first, by a heuristic that CUDA does not
     document; among equal cards that leaves the bus order.
@@ -164,7 +164,7 @@ def _device(gpu: Gpu) -> Device:
 
 
 def _full_uuid(uuid: str, gpus: Sequence[Gpu]) -> str:
-    """The driver's spelling of a UUID that torch gives without prefix (torch knows a MIG instance by its own)."""
+    """Return the driver's spelling of a UUID that torch gives without prefix (it knows a MIG instance by its own)."""
     bare = uuid.removeprefix("GPU-").removeprefix("MIG-").lower()
     spellings = (instance.uuid for gpu in gpus for instance in (gpu, *gpu.mig_instances))
     return next((known for known in spellings if known[4:].lower() == bare), uuid)

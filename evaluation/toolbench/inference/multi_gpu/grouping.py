@@ -21,7 +21,7 @@ _Rate = Callable[[Sequence[GpuBudget]], float | None]  # of a group; None: too s
 
 @dataclass(frozen=True)
 class _Groups:
-    """GPUs by replica, and what they all do together."""
+    """Lists GPUs by replica, and the throughput of all replicas."""
 
     tokens_per_s: float = 0.0
     groups: tuple[tuple[GpuBudget, ...], ...] = ()
@@ -78,7 +78,7 @@ def _shares(budgets: Sequence[GpuBudget], num_replicas: int) -> list[GpuBudget]:
 
 
 def _best_runs(shares: Sequence[GpuBudget], num_replicas: int, most_gpus: int, rate: _Rate) -> _Groups | None:
-    """Groups that are runs of `shares`: equals are together, a large card serves alone what small ones have to share.
+    """Find groups that are runs of `shares`: equals stay together, a large card serves alone what small ones share.
 
     By dynamic programming over (replicas so far, GPUs so far).
     """
@@ -115,7 +115,7 @@ def _best_of_all(shares: Sequence[GpuBudget], num_replicas: int, rate: _Rate) ->
 def _better(
     chosen: _Groups | None, previous: _Groups | None, group: tuple[GpuBudget, ...], rate: _Rate
 ) -> _Groups | None:
-    """`chosen`, or `previous` with `group` as one more replica where that does more."""
+    """Return `chosen`, or `previous` with `group` as one more replica where that does more."""
     group_rate = rate(group) if previous is not None else None
     if previous is None or group_rate is None:
         return chosen

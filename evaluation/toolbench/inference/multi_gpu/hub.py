@@ -36,7 +36,7 @@ class _Reply:
 
 
 def snapshot_of(name: str, *, weights: bool) -> Path:
-    """The folder with the files of this model, with or without its weights; what is missing is downloaded.
+    """Return the folder with the files of this model, with or without its weights; what is missing is downloaded.
 
     DataError where the Hub does not answer, or does not give them, and the cache has none.
     """
@@ -75,7 +75,7 @@ def _ask(name: str) -> _Reply:
 
 
 def _needed(files: Sequence[str], *, weights: bool) -> list[str]:
-    """The files of the folder itself that transformers would read: of several forms of weights the safest."""
+    """Return the files of the folder itself that transformers would read: of several forms of weights the safest."""
     here = [file for file in files if "/" not in file]
     small = [file for file in here if not any(fnmatch(file, pattern) for pattern in _WEIGHTS)]
     if not weights:

@@ -47,7 +47,7 @@ def load_model(
     cpu_offloading: bool = False,
     dtype: str = "auto",
 ) -> PreTrainedModel:
-    """The model in eval mode, with `hf_device_map` saying which module lies where.
+    """Load the model in eval mode, with `hf_device_map` saying which module lies where.
 
     With more than one GPU the layers go over the first `num_gpus` visible ones (`device_map="auto"`
     within the memory map of `build_max_memory`, or the planner's map where that leaves a GPU idle), with one to that
@@ -64,14 +64,14 @@ def load_model(
 
 
 def gpu_budgets(num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None) -> dict[int, int]:
-    """CUDA index -> bytes that `load_model` may use there, as the memory is now; the errors of `build_max_memory`."""
+    """Return CUDA index -> bytes that `load_model` may use there now; the errors are those of `build_max_memory`."""
     return {budget.index: budget.num_bytes for budget in _budgets(visible_gpus(), num_gpus, max_gpu_memory)}
 
 
 def load_replica(
     model_path: str, replica: PlannedReplica, *, dtype: str = "auto", visible: Sequence[Gpu] | None = None
 ) -> PreTrainedModel:
-    """The model where the plan puts it, in any process that sees the replica's GPUs, whatever their numbers there.
+    """Load the model where the plan puts it, in any process that sees the replica's GPUs, however it numbers them.
 
     `visible` are the GPUs of this process, by default as they are now; dtype "auto" is the plan's, which knows
     the cards of all replicas. Raises as `load_model`, and PlacementError when a GPU has disappeared or filled up
@@ -110,7 +110,7 @@ def place_now(replica: PlannedReplica, visible: Sequence[Gpu]) -> dict[str, int 
 
 
 def check_placement(model: PreTrainedModel, *, cpu_offloading: bool) -> None:
-    """PlacementError when a layer lies outside the GPUs unasked; DataError when weights were never loaded or tied."""
+    """Raise PlacementError for a layer outside the GPUs unasked, DataError for weights never loaded or tied."""
     outside = [name for name, place in model.hf_device_map.items() if place in ("cpu", "disk")]
     if outside and len(outside) < len(model.hf_device_map) and not cpu_offloading:
         raise PlacementError(
@@ -168,7 +168,7 @@ def spread(
 def load_with(
     model_path: str, arguments: Mapping[str, Any], *, dtype: torch.dtype, cpu_offloading: bool = False
 ) -> PreTrainedModel:
-    """The checked model, in eval mode; `arguments` are `from_pretrained`'s on placement, `device_map` among them."""
+    """Load the checked model in eval mode; `arguments` are `from_pretrained`'s on placement, with `device_map`."""
     files = find_model(model_path)
     config = read_config(model_path)
     if not files.adapter:  # refused before a byte is loaded; an adapter may change shapes

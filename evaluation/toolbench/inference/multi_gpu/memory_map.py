@@ -1,4 +1,4 @@
-"""How much of each GPU a model may use: the `max_memory` map that `device_map="auto"` takes.
+"""Decides how much of each GPU a model may use: the `max_memory` map that `device_map="auto"` takes.
 
 Without instructions, 85% of what is free now, so that other processes count and the KV cache, the
 logits and the allocator have room beside the weights. Or what `max_gpu_memory` says:
@@ -24,7 +24,7 @@ _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
 def get_gpu_memory(max_gpus: int | None = None) -> list[float]:
-    """GiB free now on each visible GPU, the first `max_gpus` of them."""
+    """Return the GiB free now on each visible GPU, the first `max_gpus` of them."""
     return [gpu.free_bytes / GIB for gpu in visible_gpus()[:max_gpus]]
 
 
@@ -40,7 +40,7 @@ def build_max_memory(num_gpus: int, max_gpu_memory: str | Mapping[int, str] | No
 def max_memory_of(
     visible: Sequence[Gpu], num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None = None
 ) -> dict[int, str]:
-    """As `build_max_memory`, of GPUs that have been read (`visible[i].cuda_index` is i)."""
+    """Do as `build_max_memory`, for GPUs that have been read (`visible[i].cuda_index` is i)."""
     if num_gpus < 1:
         raise ConfigError(f"num_gpus={num_gpus}: a memory map needs at least one GPU")
     if num_gpus > len(visible):
@@ -63,7 +63,7 @@ def default_budget(free_bytes: int) -> int:
 
 
 def check_amounts(max_gpu_memory: str) -> None:
-    """ConfigError when an amount in `max_gpu_memory` cannot be read, whatever GPUs there are."""
+    """Raise ConfigError when an amount in `max_gpu_memory` cannot be read, whatever GPUs there are."""
     for text in max_gpu_memory.split(","):
         _parse_amount(text)
 
@@ -110,7 +110,7 @@ def _budget(text: str, index: int, gpu: Gpu) -> str:
 
 
 def _parse_amount(text: str) -> int | float:
-    """Bytes, or the share of the free memory that `text` names."""
+    """Return the bytes, or the share of the free memory, that `text` names."""
     if not isinstance(text, str):
         raise ConfigError(f"max_gpu_memory: {text!r} is not a text with a unit, like '20GiB' or '80%'")
     percent = _PERCENT.fullmatch(text.strip())

@@ -1,4 +1,4 @@
-"""Why a model does not fit, GPU by GPU, and what would make it fit. Each suggestion has been tried on paper."""
+"""Says why a model does not fit, GPU by GPU, and what would make it fit: each suggestion was tried on paper."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHORTEST_USEFUL = 1024  # tokens of a conversation: system prompt, question and
 
 
 def fits_once(footprint: Footprint, budgets: Sequence[GpuBudget], workload: Workload, num_replicas: int = 1) -> bool:
-    """Whether one replica over all of `budgets` holds a conversation."""
+    """Return whether one replica over all of `budgets` holds a conversation."""
     return num_replicas == 1 and fit_replica(footprint, budgets, workload, conversations=1) is not None
 
 
@@ -109,7 +109,7 @@ def _remedies(
 
 
 def _without_holders(budget: GpuBudget) -> GpuBudget:
-    """As if the processes that hold memory there had ended; a budget below the usual one is the user's, and stays."""
+    """Return the budget without the processes that hold memory; one below the usual is the user's, and stays."""
     gpu = budget.gpu
     if budget.num_bytes < default_budget(gpu.free_bytes):
         return budget
@@ -121,7 +121,7 @@ def _without_holders(budget: GpuBudget) -> GpuBudget:
 def _longest_that_fits(
     footprint: Footprint, budgets: Sequence[GpuBudget], workload: Workload, num_replicas: int, fits: _Fits
 ) -> int:
-    """Tokens of the longest conversation that fits, in steps of 256; 0 when none does."""
+    """Return the tokens of the longest conversation that fits, in steps of 256; 0 when none does."""
     lengths = range(workload.max_tokens // 256 * 256, 0, -256)
     return next(
         (length for length in lengths if fits(footprint, budgets, replace(workload, max_tokens=length), num_replicas)),

@@ -1,4 +1,4 @@
-"""Where the files of a model are, from the path or name that a user gives."""
+"""Finds the files of a model from the path or name that a user gives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST_POINTER = 1024  # bytes
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Local folders: `folder` has config and weights, `tokenizer_folder` the tokenizer.
+    """Names local folders: `folder` has config and weights, `tokenizer_folder` the tokenizer.
 
     `adapter` is the folder of a LoRA adapter that is to be merged into those weights; most models have none.
     """
@@ -36,7 +36,7 @@ class ModelFiles:
 
 
 def local_folder(model_path: str) -> Path | None:
-    """The folder that `model_path` names, None for the name of a model on the Hub.
+    """Return the folder that `model_path` names, None for the name of a model on the Hub.
 
     DataError for what can only be a path and is not a folder.
     """
@@ -51,7 +51,7 @@ def local_folder(model_path: str) -> Path | None:
 
 
 def find_model(model_path: str, *, weights: bool = True) -> ModelFiles:
-    """The files of the model that `model_path` names; of one of the Hub, those in the cache or downloaded now.
+    """Find the files of the model that `model_path` names; of one of the Hub, in the cache or by downloading them.
 
     Without `weights` only what describes the model is looked for. DataError in one line for what is no model.
     """
@@ -67,7 +67,7 @@ def find_model(model_path: str, *, weights: bool = True) -> ModelFiles:
 
 
 def refuse_pointers(folder: Path) -> None:
-    """DataError for a file that was cloned without git-lfs: its place is taken by a few lines that name it."""
+    """Raise DataError for a file that was cloned without git-lfs: a few lines that name it take its place."""
     try:
         files = [path for path in sorted(folder.iterdir()) if path.is_file()]
         pointers = [path for path in files if path.stat().st_size < _LONGEST_POINTER and _is_pointer(path)]
@@ -88,7 +88,7 @@ def _is_pointer(path: Path) -> bool:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a tokenizer of any kind lies in the folder."""
+    """Return whether a tokenizer of any kind lies in the folder."""
     return any((folder / name).is_file() for name in _TOKENIZER_FILES)
 
 

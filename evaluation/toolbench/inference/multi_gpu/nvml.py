@@ -26,7 +26,7 @@ _COMPUTE_MODES: dict[int, ComputeMode] = {1: "exclusive", 2: "prohibited", 3: "e
 
 @dataclass(frozen=True)
 class GpuProcess:
-    """A process that holds GPU memory. `used_bytes` is None where the driver does not say."""
+    """Describes a process that holds GPU memory. `used_bytes` is None where the driver does not say."""
 
     pid: int
     name: str | None = None
@@ -63,7 +63,7 @@ class Gpu:
 
     @property
     def is_closed(self) -> bool:
-        """Whether its compute mode keeps this process off: no process may use it, or one and another does."""
+        """Return whether its compute mode keeps this process off: no process may use it, or one and another does."""
         return self.compute_mode == "prohibited" or (self.compute_mode == "exclusive" and bool(self.processes))
 
     @property
@@ -85,7 +85,7 @@ class NvmlReading:
 
 
 def read_nvml(nvml: Any = None) -> NvmlReading:
-    """What NVML tells about every GPU; without NVML an empty reading that says why."""
+    """Read what NVML tells about every GPU; without NVML the reading is empty and says why."""
     if nvml is None:
         try:
             nvml = importlib.import_module("pynvml")
@@ -133,7 +133,7 @@ def _read_all(nvml: Any) -> NvmlReading:
 
 
 def _read_gpu(nvml: Any, handle: Any, index: int) -> Gpu:
-    """NVMLError when even UUID or memory cannot be read: such a GPU cannot be planned for.
+    """Read one GPU. NVMLError without even UUID or memory: such a GPU cannot be planned for.
 
     Of a GPU in MIG mode the driver may tell its own memory to administrators only: then it is its instances'.
     """
@@ -175,7 +175,7 @@ def _speed(nvml: Any, handle: Any) -> float | None:
 
 
 def _processes(nvml: Any, handle: Any, used_bytes: int) -> tuple[GpuProcess, ...]:
-    """Who holds this GPU, largest first, without this process.
+    """Return who holds this GPU, largest first, without this process.
 
     In a container the driver may list nobody. Then the processes that have the GPU's device file open
     are named, without a size: a process opens the files of all GPUs it could use, so on machines with
@@ -198,7 +198,7 @@ def _processes(nvml: Any, handle: Any, used_bytes: int) -> tuple[GpuProcess, ...
 
 
 def processes_with_open_device(device_file: Path, proc: Path = Path("/proc")) -> list[GpuProcess]:
-    """Processes of this machine that have `device_file` open, as far as we may look; this one left out."""
+    """Return the processes that have `device_file` open, as far as we may look; this one left out."""
     found = []
     for folder in proc.glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -209,7 +209,7 @@ def processes_with_open_device(device_file: Path, proc: Path = Path("/proc")) ->
 
 
 def _links(nvml: Any, handle: Any, gpu: Gpu, others: list[tuple[Gpu, Any]]) -> dict[str, str]:
-    """Other GPU's UUID -> "NVLink", "same PCIe switch", "across CPU sockets" ..."""
+    """Return other GPU's UUID -> "NVLink", "same PCIe switch", "across CPU sockets" ..."""
     ask = _asker(nvml)
     names = {0: "same board", 10: "same PCIe switch", 20: "PCIe switches", 30: "host bridge", 40: "same CPU socket"}
     links = {}
@@ -252,7 +252,7 @@ def _read_instance(nvml: Any, instance: Any, index: int) -> Gpu:
 
 
 def _asker(nvml: Any) -> Callable[..., Any]:
-    """Calls an NVML function by name; None where the driver, the binding or our rights do not provide it."""
+    """Return what calls an NVML function by name; None where driver, binding or our rights do not provide it."""
 
     def ask(function: str, *arguments: Any) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""Where a run places its model: how many replicas, each on which GPUs, and why.
+"""Decides where a run places its model: how many replicas, each on which GPUs, and why.
 
 Pure: footprint, GPUs with their budgets and the workload in; a `Placement` or a PlacementError out. Of all
 ways to group the GPUs, the one with the highest predicted throughput for the conversations asked for.
@@ -22,7 +22,7 @@ from evaluation.toolbench.inference.multi_gpu.units import parse_size
 
 @dataclass(frozen=True)
 class Placement:
-    """What will run where; `reasons` is a paragraph for people."""
+    """Says what will run where; `reasons` is a paragraph for people."""
 
     footprint: Footprint
     workload: Workload
@@ -33,12 +33,12 @@ class Placement:
 
     @property
     def conversations(self) -> int:
-        """Conversations that are expected to run at once, over all replicas; never more than there are queries."""
+        """Return how many conversations are expected to run at once, over all replicas; never more than queries."""
         return min(sum(replica.conversations for replica in self.replicas), self.workload.queries)
 
     @property
     def queries_per_min(self) -> float:
-        """Predicted, without what calls to APIs take."""
+        """Return the predicted rate, without what calls to APIs take."""
         return self.workload.expected.queries_per_min(self.tokens_per_s)
 
 
@@ -105,7 +105,7 @@ def plan_placement(
 
 
 def _candidates(budgets: Sequence[GpuBudget], num_gpus: int | None) -> list[list[GpuBudget]]:
-    """Choices of GPUs, the one to try first in front: idle ones, then those with the most memory."""
+    """Return choices of GPUs, the one to try first in front: idle ones, then those with the most memory."""
     count = num_gpus or len(budgets)
     idle = [budget for budget in budgets if not budget.is_busy][:count]
     largest = sorted(budgets, key=lambda budget: -budget.num_bytes)[:count]

@@ -38,7 +38,7 @@ def plan_run(
 def plan_for(
     footprint: Footprint, gpus: Sequence[Gpu], config: GpuConfig = PLANNED, workload: Workload | None = None
 ) -> Placement:
-    """As `plan_run`, for a footprint and GPUs that have been read; conversations no longer than the model's context."""
+    """Plan as `plan_run`, from what has been read; conversations are no longer than the model's context."""
     workload = workload or Workload()
     placement = plan_placement(
         footprint,

@@ -1,4 +1,4 @@
-"""Why a placement was chosen, in a paragraph with its numbers."""
+"""Says why a placement was chosen, in a paragraph with its numbers."""
 
 from __future__ import annotations
 

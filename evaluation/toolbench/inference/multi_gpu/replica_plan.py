@@ -1,4 +1,4 @@
-"""One copy of a model over one or more GPUs, as planned: what lies where, what fits beside it, how fast it will be.
+"""Describes a planned copy of a model: what lies on which GPU, what fits beside it, how fast it will be.
 
 Pure values. `fitting` makes them; nothing here knows how many replicas there are.
 """
@@ -22,7 +22,7 @@ _HOST_BANDWIDTH = 2.0e10  # bytes per second from main memory to a GPU: what PCI
 
 @dataclass(frozen=True)
 class GpuBudget:
-    """A GPU and how many of its bytes this run may use."""
+    """Names a GPU and how many of its bytes this run may use."""
 
     gpu: Gpu
     num_bytes: int
@@ -36,7 +36,7 @@ class GpuBudget:
 
     @property
     def is_busy(self) -> bool:
-        """Whether others hold so much of it that it is better left alone, or its compute mode keeps us off."""
+        """Return whether others hold so much of it that it is better left alone, or its compute mode keeps us off."""
         return self.gpu.is_closed or self.gpu.used_bytes > self.gpu.total_bytes * _BUSY_SHARE
 
     @cached_property
@@ -46,12 +46,12 @@ class GpuBudget:
 
     @property
     def is_guessed(self) -> bool:
-        """Whether the card's speeds are those of another card of its size."""
+        """Return whether the card's speeds are those of another card of its size."""
         return card_named(self.gpu.name) is None
 
     @property
     def bandwidth(self) -> float:
-        """Bytes per second of this replica's part of the GPU, by the driver where it tells, else by the datasheet."""
+        """Return the bytes per second of this replica's part of the GPU: the driver's word, else the datasheet's."""
         return (self.gpu.bandwidth or self.card.bandwidth) / self.share
 
     @property
@@ -61,7 +61,7 @@ class GpuBudget:
 
 @dataclass(frozen=True)
 class Workload:
-    """The conversations that memory and time are planned for."""
+    """Describes the conversations that memory and time are planned for."""
 
     conversations: int = MAX_RUNNING  # at once in each replica, at most: what --num_thread says
     max_tokens: int = LONGEST_CONVERSATION  # of the longest conversation, prompt included
@@ -70,17 +70,17 @@ class Workload:
 
     @property
     def mean_tokens(self) -> int:
-        """Tokens that a running conversation is expected to hold."""
+        """Return how many tokens a running conversation is expected to hold."""
         return self.expected.mean_of(self.max_tokens)
 
     def offered(self, num_replicas: int) -> float:
-        """Conversations that each of `num_replicas` may have at once."""
+        """Return how many conversations each of `num_replicas` may have at once."""
         return min(self.conversations, self.queries / num_replicas)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A run of consecutive blocks on one GPU."""
+    """Describes a run of consecutive blocks on one GPU."""
 
     budget: GpuBudget
     blocks: tuple[Block, ...]
@@ -107,7 +107,7 @@ class Shard:
         return sum(block.kv_bytes_per_token for block in self.blocks)
 
     def used_bytes(self, kv_tokens: int) -> int:
-        """All that the plan puts on this GPU when the KV cache holds `kv_tokens` tokens."""
+        """Return all that the plan puts on this GPU when the KV cache holds `kv_tokens` tokens, in bytes."""
         return self.weight_bytes + self.working_bytes + self.kv_bytes_per_token * kv_tokens
 
 
@@ -140,12 +140,12 @@ class PlannedReplica:
 
     @property
     def visible_devices(self) -> str:
-        """CUDA_VISIBLE_DEVICES for a process that sees this replica's GPUs and no other."""
+        """Return CUDA_VISIBLE_DEVICES for a process that sees this replica's GPUs and no other."""
         return ",".join(shard.budget.gpu.uuid for shard in self.shards)
 
     @property
     def max_kv_bytes(self) -> int:
-        """What the KV cache takes of the GPU on which it takes most: the engine's limit for every device."""
+        """Return what the KV cache takes of the GPU on which it takes most: the engine's limit for every device."""
         here = [shard.kv_bytes_per_token for shard in self.shards]
         here[0] += sum(block.kv_bytes_per_token for block in self.offloaded)
         return max(here) * self.kv_tokens
@@ -154,7 +154,7 @@ class PlannedReplica:
         return shard.used_bytes(self.kv_tokens) + (self._offload_bytes if shard is self.shards[0] else 0)
 
     def tokens_per_s(self, conversations: float) -> float:
-        """Predicted rate at which tokens are drawn when `conversations` are offered; see `throughput`."""
+        """Return the predicted rate at which tokens are drawn when `conversations` are offered; see `throughput`."""
         return tokens_per_s(
             self._stages,
             min(conversations, self.conversations),
@@ -164,7 +164,7 @@ class PlannedReplica:
 
     @property
     def _offload_bytes(self) -> int:
-        """What offloaded blocks need on the first GPU: their KV cache, and the largest while it is in use."""
+        """Return the bytes of offloaded blocks on the first GPU: their KV cache, and the largest while it is in use."""
         kv_bytes = sum(block.kv_bytes_per_token for block in self.offloaded) * self.kv_tokens
         return kv_bytes + max((block.weight_bytes for block in self.offloaded), default=0)
 

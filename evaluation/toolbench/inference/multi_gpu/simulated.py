@@ -1,4 +1,4 @@
-"""GPUs that are not here, to plan for: "3xRTX4090", "8xA100-40GB", "2x24GiB,1x80GiB"."""
+"""Makes GPUs that are not here, to plan for: "3xRTX4090", "8xA100-40GB", "2x24GiB,1x80GiB"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a row of blocks is cut, so that each GPU in turn has a run of them. Pure arithmetic."""
+"""Cuts a row of blocks so that each GPU in turn has a run of them. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def fill_in_order(
     seconds: Sequence[Sequence[float]] | None = None,
     limit: float = math.inf,
 ) -> list[int] | None:
-    """Where each GPU's run of blocks ends, when each in turn takes as many as it has room for.
+    """Return where each GPU's run of blocks ends, when each in turn takes as many as it has room for.
 
     None when blocks are left over. With `seconds`, where `seconds[i][j]` is what GPU i takes for block j, no run
     takes longer than `limit`. No other split in this order does better: whatever block it has reached after some
@@ -34,7 +34,7 @@ def fill_in_order(
 def _fill(
     costs: Sequence[int], room: Sequence[int], seconds: Sequence[Sequence[float]] | None, limit: float
 ) -> list[int]:
-    """As `fill_in_order`; blocks may be left over."""
+    """Fill as `fill_in_order`; blocks may be left over."""
     ends: list[int] = []
     position = 0
     for gpu, bytes_left in enumerate(room):
@@ -50,7 +50,7 @@ def _fill(
 
 
 def fastest_in_order(costs: Sequence[int], room: Sequence[int], seconds: Sequence[Sequence[float]]) -> list[int]:
-    """Like `fill_in_order`, for what fits: of such splits the one whose slowest GPU takes least.
+    """Split like `fill_in_order`, for what fits: of such splits the one whose slowest GPU takes least.
 
     >>> fastest_in_order([1, 1, 1, 1, 3], [9, 9], [[1, 1, 1, 1, 2], [1, 1, 1, 1, 2]])
     [3, 5]
@@ -66,7 +66,7 @@ def fastest_in_order(costs: Sequence[int], room: Sequence[int], seconds: Sequenc
 
 
 def evenly_in_order(costs: Sequence[int], room: Sequence[int], seconds: Sequence[Sequence[float]]) -> list[int]:
-    """Like `fastest_in_order`, but what the slowest GPU leaves to the others is spread over all of them.
+    """Split like `fastest_in_order`, but spread over all what the slowest GPU leaves to the others.
 
     >>> fastest_in_order([1] * 6, [9] * 4, [[1] * 6] * 4), evenly_in_order([1] * 6, [9] * 4, [[1] * 6] * 4)
     ([2, 4, 6, 6], [2, 3, 5, 6])
@@ -75,7 +75,7 @@ def evenly_in_order(costs: Sequence[int], room: Sequence[int], seconds: Sequence
 
 
 def over_all_in_order(costs: Sequence[int], room: Sequence[int], seconds: Sequence[Sequence[float]]) -> list[int]:
-    """Like `evenly_in_order`, but no slower GPU stays empty either, if a block has room there.
+    """Split like `evenly_in_order`, but leave no slower GPU empty either, if a block has room there.
 
     >>> evenly_in_order([1] * 4, [9] * 3, [[1] * 4, [1] * 4, [9] * 4])
     [2, 4, 4]
@@ -89,7 +89,7 @@ def over_all_in_order(costs: Sequence[int], room: Sequence[int], seconds: Sequen
 
 
 def _spread(costs: Sequence[int], room: Sequence[int], seconds: Sequence[Sequence[float]], limit: float) -> list[int]:
-    """A split within `limit`, which is known to allow one.
+    """Return a split within `limit`, which is known to allow one.
 
     Each GPU in turn takes an even share of the time that is left, within what those after it can take, and leaves
     a block to each of them where it can.
@@ -119,6 +119,6 @@ def _slowest(ends: Sequence[int], seconds: Sequence[Sequence[float]]) -> float:
 
 
 def has_room(ends: Sequence[int], costs: Sequence[int], room: Sequence[int]) -> bool:
-    """Whether runs of blocks that end at `ends` fit; a GPU without a block needs no room."""
+    """Return whether runs of blocks that end at `ends` fit; a GPU without a block needs no room."""
     runs = zip(pairwise([0, *ends]), room, strict=True)
     return all(start == end or sum(costs[start:end]) <= here for (start, end), here in runs)

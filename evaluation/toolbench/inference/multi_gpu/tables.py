@@ -12,7 +12,7 @@ WIDTH = 110  # of a line of prose
 
 
 def gpu_table(found: Inspection) -> list[str]:
-    """Every GPU of the driver (or of torch), its numbers, its memory, and who holds it."""
+    """Show every GPU of the driver (or of torch), its numbers, its memory, and who holds it."""
     cuda_index = {gpu.uuid: gpu.cuda_index for gpu in found.visible}
     instances = [instance for gpu in found.gpus for instance in (gpu, *gpu.mig_instances)]
     rows = []
@@ -34,7 +34,7 @@ def gpu_table(found: Inspection) -> list[str]:
 
 
 def layout_table(layout: Placement) -> list[str]:
-    """What the plan puts on every GPU and what it leaves of the budget."""
+    """Show what the plan puts on every GPU and what it leaves of the budget."""
     rows = []
     for number, replica in enumerate(layout.replicas):
         for shard in replica.shards:
@@ -88,7 +88,7 @@ def _module(stem: str, numbers: Sequence[str]) -> str:
 
 
 def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest cell."""
+    """Make columns as wide as their widest cell."""
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -24,7 +24,7 @@ _MIX = 2  # exponent: matrix products of few rows wait for memory, of many for a
 
 @dataclass(frozen=True)
 class HostCosts:
-    """What the engine's thread takes to plan, launch and read one step, in seconds: `base_s` and `row_s` a sequence."""
+    """Says what the engine's thread takes to plan, launch and read a step, in seconds: `base_s`, `row_s` a sequence."""
 
     base_s: float = 0.4e-3
     row_s: float = 0.008e-3
@@ -32,7 +32,7 @@ class HostCosts:
 
 @dataclass(frozen=True)
 class StageCosts:
-    """A GPU's part of a model, and what the GPU can do."""
+    """Describes a GPU's part of a model, and what the GPU can do."""
 
     bandwidth: float  # of its memory, bytes per second, by the datasheet
     flops: float  # dense matrix products in the model's dtype, operations per second, by the datasheet
@@ -44,7 +44,7 @@ class StageCosts:
     streamed_s: float = 0.0  # for weights that come over from main memory in every step
 
     def seconds(self, rows: float, read_per_drawn: float, mean_tokens: float) -> float:
-        """Time of a step in which `rows` sequences of `mean_tokens` draw a token, and prompts are read beside them."""
+        """Return the time of a step in which `rows` sequences of `mean_tokens` draw a token and prompts are read."""
         bandwidth = self.bandwidth * _BANDWIDTH_SHARE
         reading = self.layer_bytes / bandwidth
         tokens = rows * (1 + read_per_drawn)
@@ -65,7 +65,7 @@ def tokens_per_s(
     mean_tokens: float,
     host: HostCosts | None = None,
 ) -> float:
-    """Tokens drawn per second while `running` conversations are dealt to as many batches as there are stages."""
+    """Return the tokens drawn per second while `running` conversations are dealt to one batch for each stage."""
     host = host or HostCosts()
     batches = max(1, min(len(stages), int(running)))
     rows = running / batches
@@ -78,5 +78,5 @@ def tokens_per_s(
 
 
 def _combined(one: float, other: float, exponent: int) -> float:
-    """The larger of two, and more where they are alike."""
+    """Return the larger of two, and more where they are alike."""
     return float((one**exponent + other**exponent) ** (1 / exponent))

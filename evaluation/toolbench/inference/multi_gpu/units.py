@@ -1,4 +1,4 @@
-"""Bytes as people write and read them: "20GiB", "512 MiB", "15.7 GiB"."""
+"""Reads and writes bytes as people do: "20GiB", "512 MiB", "15.7 GiB"."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmg]i?b)", re.IGNOREC
 
 
 def parse_size(text: str) -> int:
-    """Bytes that `text` names: a positive number with a unit. ConfigError otherwise.
+    """Return the bytes that `text` names: a positive number with a unit. ConfigError otherwise.
 
     >>> parse_size("20GiB") == 20 * GIB, parse_size("1.5 gib") == 1536 * MIB, parse_size("24GB")
     (True, True, 24000000000)

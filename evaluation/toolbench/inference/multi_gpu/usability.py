@@ -20,7 +20,7 @@ _ARCHITECTURE = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)(?P
 
 
 def require_usable(found: Inspection) -> None:
-    """PlacementError when the driver lists GPUs for this process that torch cannot use."""
+    """Raise PlacementError when the driver lists GPUs for this process that torch cannot use."""
     if not found.visible:
         return
     if torch.cuda.is_available():
@@ -37,7 +37,7 @@ def require_usable(found: Inspection) -> None:
 
 
 def refuse_closed(gpus: Sequence[Gpu], num_processes: Mapping[str, int] | None = None) -> None:
-    """PlacementError for a card whose compute mode keeps this run off; `num_processes` are the run's own, by UUID."""
+    """Raise PlacementError for a card whose compute mode keeps this run off; `num_processes` are its own, by UUID."""
     for gpu in gpus:
         count = (num_processes or {}).get(gpu.uuid, 1)
         if not gpu.is_closed and (gpu.compute_mode == "default" or count <= 1):
@@ -62,7 +62,7 @@ def refuse_closed(gpus: Sequence[Gpu], num_processes: Mapping[str, int] | None =
 
 
 def refuse_unknown_cards(gpus: Sequence[Gpu], architectures: Sequence[str]) -> None:
-    """PlacementError for a card that this torch has no kernels for: its first one would fail, after minutes of loading.
+    """Raise PlacementError for a card without kernels in this torch: the first would fail, after minutes of loading.
 
     `architectures` are torch's, such as "sm_86" (binary, for later cards of that generation as well), "sm_90a" (for
     exactly that one) and "compute_90" (source, for all later cards).
@@ -97,7 +97,7 @@ def _runs_on(capability: tuple[int, int], architectures: Sequence[re.Match[str]]
 
 
 def refuse_large_on_cpu(found: Inspection, model: str, weight_bytes: int) -> None:
-    """PlacementError for a model of gigabytes that would run on the CPU because this machine's GPUs do not work.
+    """Raise PlacementError for a model of gigabytes that would run on the CPU because the GPUs do not work.
 
     A small one runs there, with a warning. An empty CUDA_VISIBLE_DEVICES, or device "cpu", asks for the CPU.
     """

@@ -1,4 +1,4 @@
-"""Which GPUs CUDA_VISIBLE_DEVICES leaves, by CUDA's own rules, without asking CUDA.
+"""Tells which GPUs CUDA_VISIBLE_DEVICES leaves, by CUDA's own rules, without asking CUDA.
 
 The rules (CUDA Programming Guide, "CUDA Environment Variables"; what it leaves open, as the driver does it):
 
@@ -23,7 +23,7 @@ _BLANKS = " \t\n\r\v\f"  # C's; digits and blanks of other scripts are none to C
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU as the driver lists it, with its MIG instances' ids when it is in MIG mode."""
+    """Describes a GPU as the driver lists it, with its MIG instances' ids when it is in MIG mode."""
 
     uuid: str
     mig_uuids: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class Device:
 
 @dataclass(frozen=True)
 class VisibleDevices:
-    """UUIDs in CUDA's order (`uuids[0]` is cuda:0), and a sentence on what was ignored, if anything was."""
+    """Holds UUIDs in CUDA's order (`uuids[0]` is cuda:0), and a sentence on what was ignored, if anything was."""
 
     uuids: tuple[str, ...]
     note: str | None = None
@@ -84,7 +84,7 @@ def _find(entry: str, kind: str, devices: Sequence[Device]) -> str | None:
 
 
 def _unread(entry: str, kind: str) -> str:
-    """What follows an index: CUDA reads `0;1` as 0."""
+    """Return what follows an index: CUDA reads `0;1` as 0."""
     match = _INDEX.match(entry) if kind == "index" else None
     return entry[match.end() :] if match else ""
 
