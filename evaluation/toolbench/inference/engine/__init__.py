@@ -1,4 +1,4 @@
-"""Token ids in, token ids out: nothing here knows of tools, prompts or text. Reading order:
+"""Turns token ids into token ids: nothing here knows of tools, prompts or text. Reading order:
 
     request                  what an engine is asked and what it answers; the interface `Engine`
     constraint, checks       what a generation may produce; what is refused, and where a generation ends (pure)

@@ -1,4 +1,4 @@
-"""What every engine asks of a request before it starts, and where every generation ends.
+"""Checks what every engine asks of a request before it starts, and knows where every generation ends.
 
 Host-side and free of any model, so that the engines cannot disagree about either.
 """
@@ -23,12 +23,12 @@ def vocabulary_of(model: PreTrainedModel) -> int:
 
 
 def context_of(model: PreTrainedModel) -> int:
-    """Tokens that the model was made for, prompt and generation together."""
+    """Return how many tokens the model was made for, prompt and generation together."""
     return int(model.config.get_text_config().max_position_embeddings)
 
 
 def check_request(request: GenerationRequest, *, vocab_size: int, max_length: int) -> int:
-    """Tokens that may be generated: `max_new_tokens` or what the context leaves; EngineError if it cannot be served."""
+    """Return how many tokens may be generated: `max_new_tokens` or what the context leaves. EngineError if none."""
     _check_types(request)
     lowest, highest = min(request.prompt_ids), max(request.prompt_ids)
     if lowest < 0 or highest >= vocab_size:
@@ -61,7 +61,7 @@ def check_request(request: GenerationRequest, *, vocab_size: int, max_length: in
 
 
 def check_scoring(request: ScoringRequest, *, vocab_size: int, max_length: int) -> GenerationRequest:
-    """The generation of the one best token that finds the scores on its way; EngineError if it cannot be served."""
+    """Return the generation of the one best token that finds the scores on its way. EngineError as above."""
     penalty = request.repetition_penalty
     generation = GenerationRequest(
         request.prompt_ids,
@@ -79,7 +79,7 @@ def check_scoring(request: ScoringRequest, *, vocab_size: int, max_length: int) 
 
 
 def _check_types(request: GenerationRequest) -> None:
-    """What would break an engine later, among the requests of others."""
+    """Refuse what would break an engine later, among the requests of others. EngineError."""
     numbers = {*map(type, request.prompt_ids), type(request.max_new_tokens)}
     odd = next((kind for kind in numbers if not issubclass(kind, Integral)), None)
     if odd is None and isinstance(request.conversation_id, str | None):
@@ -112,7 +112,7 @@ class Walk:
 
 
 def result_of(request: GenerationRequest, token_ids: list[int]) -> GenerationResult:
-    """The result of `token_ids` as generated; what comes after the end is cut off."""
+    """Return the result of `token_ids` as generated; what comes after the end is cut off."""
     walk = Walk(request)
     for count, token_id in enumerate(token_ids, start=1):
         if walk.ends_with(token_id):

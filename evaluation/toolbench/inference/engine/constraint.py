@@ -1,4 +1,4 @@
-"""Which tokens a generation may produce, as data that can live on a device.
+"""Says which tokens a generation may produce, as data that can live on a device.
 
 `TokenSet` allows the same ids at every position: an action of one tool token is a TokenSet and
 `max_new_tokens=1`. `TokenTrie` holds whole token sequences: actions of several tokens. Both are
@@ -15,7 +15,7 @@ from evaluation.toolbench.inference.errors import EngineError
 
 
 class TokenSet:
-    """A set of token ids, not empty unless it only serves as stop ids.
+    """Holds a set of token ids, not empty unless it only serves as stop ids.
 
     >>> TokenSet([7, 3, 7]).ids.tolist()
     [3, 7]
@@ -49,7 +49,7 @@ class TokenSet:
 
 
 class TokenTrie:
-    """Token sequences as a trie in arrays (compressed sparse rows; node 0 is the root).
+    """Holds token sequences as a trie in arrays (compressed sparse rows; node 0 is the root).
 
     Generation walks from the root. Where a sequence is complete and no longer one continues it, the
     generation ends there, without an end token being decoded. Where a longer one continues it, the
@@ -94,18 +94,18 @@ class TokenTrie:
         self._largest = max(int(self.child_token.max()), end_id)
 
     def step(self, node: int, token_id: int) -> int:
-        """The node below `node` for `token_id`; KeyError where the trie has no such child."""
+        """Return the node below `node` for `token_id`; KeyError where the trie has no such child."""
         return self._children[node][token_id]
 
     def allowed(self, node: int) -> list[int]:
-        """Ids that may follow at `node`, ascending; empty at a leaf, where the generation has ended."""
+        """Return the ids that may follow at `node`, ascending; none at a leaf, where the generation has ended."""
         ids = list(self._children[node])
         if ids and self.ends_at(node):
             ids.append(self.end_id)
         return sorted(ids)
 
     def ends_at(self, node: int) -> bool:
-        """Whether a sequence is complete here, though a longer one may continue it."""
+        """Return whether a sequence is complete here, though a longer one may continue it."""
         return node in self._ends
 
     def is_leaf(self, node: int) -> bool:

@@ -1,4 +1,4 @@
-"""Where tensors belong, and how they get there."""
+"""Knows where tensors belong, and how they get there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 
 def embedding_device(model: PreTrainedModel) -> torch.device:
-    """Where input ids belong, whatever GPU the first layer lies on."""
+    """Return where input ids belong, whatever GPU the first layer lies on."""
     hook = getattr(model.get_input_embeddings(), "_hf_hook", None)
     execution_device = getattr(hook, "execution_device", None)
     if execution_device is not None:  # weights that are offloaded come to this device when they are used

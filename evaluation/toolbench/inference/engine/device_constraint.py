@@ -1,4 +1,4 @@
-"""Constraints applied on the device: masks of a batch's rows, and tries stepped by tensor operations.
+"""Applies constraints on the device: masks of a batch's rows, and tries stepped by tensor operations.
 
 A row's place in its trie is an int64 on the device (its node). Nodes and tokens never visit the host
 to build a mask: `allowed` and `step` are gathers and searches over the trie's arrays.
@@ -80,7 +80,7 @@ Group = tuple[Constraint | None, int]  # what holds for this many rows, one afte
 
 
 def allowed_tokens(groups: Sequence[Group], nodes: torch.Tensor, vocab_size: int) -> torch.Tensor | None:
-    """(num_rows, vocab_size) bool on the device of `nodes` (num_rows,), int64; None when no row has a constraint.
+    """Return (num_rows, vocab_size) bool on the device of `nodes` (num_rows,) int64; None without any constraint.
 
     The rows of the first group come first, and so on; together they are all rows. Not to be written to: a set that
     holds for all rows gives one row of memory that is seen as many.

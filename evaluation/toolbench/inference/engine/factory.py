@@ -1,4 +1,4 @@
-"""Engines by name, as `--engine` gives them."""
+"""Makes engines by name, as `--engine` gives them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def make_engine(name: str, model: PreTrainedModel | None, **options: Any) -> Engine:
-    """The engine called `name` over `model`; `options` are its own keyword arguments. ConfigError for other names.
+    """Make the engine called `name` over `model`; `options` are its own arguments. ConfigError for other names.
 
     "auto" is `paged`, on a GPU and on the CPU alike (it batches, and keeps what it has read), or
     `generate` for a model that cannot be served from pages. The options of "auto" are those of `paged`.

@@ -77,7 +77,7 @@ class GenerateEngine(Engine):
         return self._num_tokens
 
     def end_conversation(self, conversation_id: str) -> None:
-        """Nothing to give back: this engine keeps nothing between requests."""
+        """Do nothing: this engine keeps nothing between requests."""
 
     def close(self) -> None:
         with self._lock:
@@ -186,7 +186,7 @@ class _ChooseToken(LogitsProcessor):
 
 
 class _EndsWithToken(StoppingCriteria):
-    """True after a stop id, a trie's end token or a trie's leaf; decided on the device.
+    """Stops after a stop id, a trie's end token or a trie's leaf; decided on the device.
 
     `generate` may notice one step late; `result_of` cuts off what comes after the end.
     """

@@ -1,4 +1,4 @@
-"""What an engine is asked and what it answers: token ids in, token ids out.
+"""Defines what an engine is asked and what it answers: token ids in, token ids out.
 
 The engine knows nothing of tools, prompts or text. Every engine (`generate`, `paged`, `server`)
 serves the same requests and gives, in float32, the same tokens.
@@ -20,7 +20,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is drawn. Temperature 0 is greedy; then `top_p`, `top_k` and `seed` have no effect.
+    """Says how the next token is drawn. Temperature 0 is greedy: `top_p`, `top_k` and `seed` then have no effect.
 
     `top_k=0` and `top_p=1.0` switch those filters off. A `repetition_penalty` above 1 makes the tokens less likely
     that the prompt or the generation already has, at any temperature; 1.0 is off. The tokens drawn depend on `seed`
@@ -113,14 +113,14 @@ class ScoringRequest:
 
 @dataclass(frozen=True, slots=True)
 class ScoringResult:
-    """The best tokens, best first, with their natural logarithms of probability; fewer where fewer are allowed."""
+    """Holds the best tokens, best first, with natural logarithms of probability; fewer where fewer are allowed."""
 
     token_ids: tuple[int, ...]
     log_probabilities: tuple[float, ...]
 
 
 class Engine(Protocol):
-    """What the agents need of an engine. All methods may be called from any thread."""
+    """Says what the agents need of an engine. All methods may be called from any thread."""
 
     vocab_size: int  # rows of the output embedding; ids at or above it cannot be generated
     max_length: int  # longest prompt plus generation, in tokens
@@ -148,7 +148,7 @@ class Engine(Protocol):
 
 @runtime_checkable
 class CountsSteps(Protocol):
-    """An engine that says how far it is within generations."""
+    """Says how far an engine is within generations."""
 
     def num_steps(self) -> int:
         """Return the steps launched so far; it grows as long as anything runs."""
@@ -157,7 +157,7 @@ class CountsSteps(Protocol):
 
 @runtime_checkable
 class CountsTokens(Protocol):
-    """An engine that counts tokens when they are drawn, not when their generation ends."""
+    """Counts tokens when they are drawn, not when their generation ends."""
 
     def num_tokens(self) -> int:
         """Return the tokens generated so far, those of generations that still run included."""
@@ -175,7 +175,7 @@ class CountsPromptTokens(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KvUse:
-    """The KV cache at one moment."""
+    """Counts what the KV cache holds at one moment."""
 
     used_tokens: int  # that pages are held for, by conversations that run or wait for their next request
     repeated_preemptions: int  # so far, of sequences that lost their pages twice and drew nothing in between
@@ -183,7 +183,7 @@ class KvUse:
 
 @runtime_checkable
 class HasKvCache(Protocol):
-    """An engine whose own KV cache limits how many conversations it serves well."""
+    """Describes an engine whose own KV cache limits how many conversations it serves well."""
 
     def kv_tokens(self) -> int:
         """Return how many tokens the cache holds, over all conversations."""

@@ -96,7 +96,7 @@ def sample(
 
 
 def gumbel_noise(seeds: torch.Tensor, positions: torch.Tensor, vocab_size: int) -> torch.Tensor:
-    """(num_rows, vocab_size) float32 Gumbel(0, 1) noise; `seeds` and `positions` are (num_rows,) int64.
+    """Return (num_rows, vocab_size) float32 Gumbel(0, 1) noise; `seeds` and `positions` are (num_rows,) int64.
 
     -log(-log1p(-u)) with u in (0, 1): a small u makes a large value, so the tail that decides draws
     over a large vocabulary is as fine as float32 is near 0.
@@ -110,7 +110,7 @@ def gumbel_noise(seeds: torch.Tensor, positions: torch.Tensor, vocab_size: int) 
 
 
 def _keep_top(scores: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """`scores` with -inf outside the top_k and, of what is left, outside the top_p. Ties at the edge stay.
+    """Return `scores` with -inf outside the top_k and, of what is left, outside the top_p. Ties at the edge stay.
 
     (num_rows, vocab_size) float32 in and out; at least the largest score of a row stays.
     """
@@ -127,7 +127,7 @@ def _keep_top(scores: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) ->
 
 
 def _mix_64(x: torch.Tensor) -> torch.Tensor:
-    """The finalizer of splitmix64 on int64 tensors; products wrap around, shifts are logical."""
+    """Apply the finalizer of splitmix64 to int64 tensors; products wrap around, shifts are logical."""
     x = x + signed_64(0x9E3779B97F4A7C15)
     x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * signed_64(0xBF58476D1CE4E5B9)
     x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * signed_64(0x94D049BB133111EB)

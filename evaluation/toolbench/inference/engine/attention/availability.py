@@ -1,4 +1,4 @@
-"""Whether Triton's kernels can run on a GPU: that it is installed is not enough."""
+"""Tells whether Triton's kernels can run on a GPU: that it is installed is not enough."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 @functools.cache
 def triton_works(device: torch.device) -> bool:
-    """Whether Triton compiles a small kernel for `device` and launches it; a warning says why not.
+    """Return whether Triton compiles a small kernel for `device` and launches it; a warning says why not.
 
     Triton needs a C compiler on the machine and a GPU of a generation that it supports, and tells so only
     at the first launch.

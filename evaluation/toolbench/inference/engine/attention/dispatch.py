@@ -1,4 +1,4 @@
-"""The two operations on a paged KV cache: store new keys and values, and attend to what is stored."""
+"""Does two things on a paged KV cache: store new keys and values, and attend to what is stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def paged_attention(
     new_kv: tuple[torch.Tensor, torch.Tensor] | None = None,
     implementation: Implementation | None = None,
 ) -> torch.Tensor:
-    """Causal attention of T new tokens over the pages of their B sequences: (T, Hq, D), the dtype of `q`.
+    """Compute causal attention of T new tokens over the pages of B sequences: (T, Hq, D), the dtype of `q`.
 
     q             (T, Hq, D), the sequences' new tokens one after another; T is cu_seqlens_q[B], or more:
                   what is past that is padding, and its result means nothing

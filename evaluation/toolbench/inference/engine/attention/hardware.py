@@ -1,4 +1,4 @@
-"""What the kernels need to know of a card, read once."""
+"""Reads once what the kernels need to know of a card."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _FIRST_WITH_ASYNC_COPIES = (8, 0)
 
 @functools.cache
 def num_multiprocessors(device: torch.device) -> int:
-    """Multiprocessors of a GPU; 1 for the CPU of Triton's interpreter."""
+    """Return the number of multiprocessors of a GPU; 1 for the CPU of Triton's interpreter."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 @functools.cache
 def is_old(device: torch.device) -> bool:
-    """Whether the card is older than Ampere (T4, RTX 2080 Ti, V100)."""
+    """Return whether the card is older than Ampere (T4, RTX 2080 Ti, V100)."""
     return device.type == "cuda" and is_old_capability(torch.cuda.get_device_capability(device))
 
 

@@ -1,4 +1,4 @@
-"""Where Triton keeps compiled kernels: in its own place, or in one of this process where that fails.
+"""Decides where Triton keeps compiled kernels: in its own place, or in one of this process where that fails.
 
 Its folder is in HOME, which may be read-only, or on a network file system that many processes share: there a file
 can be gone for a moment although it exists, and whoever meets that moment gets an error from the launch.
@@ -38,7 +38,7 @@ def launch(kernel: Callable[[], None]) -> None:
 
 
 def _use_own_folder(error: OSError) -> None:
-    """From now on kernels are kept in a folder of this process, which goes with it. OSError where there is no room."""
+    """Keep kernels in a folder of this process from now on, which goes with it. OSError where there is no room."""
     global _own_folder
     if _own_folder is not None:
         raise error

@@ -1,4 +1,4 @@
-"""Paged attention in plain PyTorch: the path on the CPU, and the oracle of the Triton kernels.
+"""Computes paged attention in plain PyTorch: the path on the CPU, and the oracle of the Triton kernels.
 
 It reads `context_lens` on the host, so it can neither be captured in a CUDA graph nor keep a GPU
 busy. Any floating dtype works; float64 makes it a reference for checks.
@@ -23,7 +23,7 @@ def paged_attention(
     scale: float,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Causal attention of new tokens over the pages of their sequences, (T, Hq, D); see `attention.paged_attention`."""
+    """Compute causal attention of new tokens over the pages, (T, Hq, D); see `attention.paged_attention`."""
     if out is None:
         out = torch.empty_like(q)
     contexts: list[int] = context_lens.tolist()

@@ -1,4 +1,4 @@
-"""Paged decode attention in Triton: one new token a row, the context split over many programs.
+"""Decodes with paged attention in Triton: one new token a row, the context split over many programs.
 
 What it costs. Each K and V of the context is read once: context * Hkv * D * 2 elements a row; q, the
 output and the partial results (float32, one vector of D per query head and split) are under 2% of
@@ -33,7 +33,7 @@ _MAX_SPLITS = 32
 
 @dataclass(frozen=True)
 class Tile:
-    """How a kernel is cut: tokens of the context a program takes at a time, its warps and its load stages."""
+    """Says how a kernel is cut: tokens of the context that a program takes at a time, its warps and load stages."""
 
     tokens: int
     num_warps: int
@@ -124,7 +124,7 @@ def choose_num_splits(pairs: int, longest: int, block: int, num_multiprocessors:
 
 
 def choose_tile(head_dim: int, element_size: int, on_old_card: bool = False) -> Tile:
-    """Blocks of at most 16 KiB of K and as much of V.
+    """Choose blocks of at most 16 KiB of K and as much of V.
 
     The next block is on its way while one is worked on (three stages: pages, K and V, arithmetic), and
     the 38 KiB of shared memory that it takes let five programs run on a multiprocessor of an H200.

@@ -1,4 +1,4 @@
-"""Paged prefill attention in Triton: sequences of any number of new tokens, with or without a cached prefix.
+"""Prefills with paged attention in Triton: any number of new tokens, with or without a cached prefix.
 
 K and V are read from their pages, prefix and new tokens alike, so nothing is gathered. A row with one
 new token is a short sequence; where there are many of them, `triton_decode` is the faster kernel.
@@ -29,7 +29,7 @@ _LOG2_E = 1.4426950408889634
 
 @dataclass(frozen=True)
 class Tile:
-    """How the kernel is cut: rows (tokens times heads), tokens of the context at a time, warps, load stages."""
+    """Says how the kernel is cut: rows (tokens times heads), tokens of the context at a time, warps, load stages."""
 
     rows: int
     tokens: int
@@ -49,7 +49,7 @@ def paged_prefill(
     *,
     tile: Tile | None = None,
 ) -> None:
-    """Causal attention of T new tokens, q (T, Hq, D) to `out`, likewise; see `attention.paged_attention`.
+    """Compute causal attention of T new tokens, q (T, Hq, D) to `out`, likewise; see `attention.paged_attention`.
 
     `tile` overrides what is chosen from the shapes, for benchmarks.
     """
@@ -90,7 +90,7 @@ def paged_prefill(
 
 
 def choose_tile(total: int, head_dim: int, element_size: int, on_old_card: bool = False) -> Tile:
-    """Large tiles where there is work for them; half-precision ones feed the matrix units, float32 is held small.
+    """Choose large tiles where there is work: half-precision ones feed the matrix units, float32 is held small.
 
     An old card (see `hardware`) multiplies element by element: a large tile would be a program of megabytes there,
     and need more shared memory than there is.
@@ -139,7 +139,7 @@ def _attend_tile(
     BLOCK_Q: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """BLOCK_Q new tokens of one sequence, the query heads of one KV head."""
+    """Serve BLOCK_Q new tokens of one sequence and the query heads of one KV head."""
     # Later tiles of a sequence see more of it, so they start first and the short ones fill the gaps.
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
     kv_head = tl.program_id(1)
@@ -256,7 +256,7 @@ def _attend_blocks(
     BLOCK: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """Blocks [first, last) of the context added to the running softmax; MASKED where some are not seen by all."""
+    """Add blocks [first, last) of the context to the running softmax; MASKED where some are not seen by all."""
     dim = tl.arange(0, HEAD_TILE)
     for block in range(first, last):
         token = block * BLOCK + tl.arange(0, BLOCK)

@@ -1,4 +1,4 @@
-"""Storing new keys and values in their pages, both in one Triton kernel."""
+"""Stores new keys and values in their pages, both in one Triton kernel."""
 
 # What a kernel takes are Triton's values, for which Python has no types.
 # ruff: noqa: ANN001, ANN202
@@ -14,7 +14,7 @@ import triton.language as tl
 def write_kv(
     k: torch.Tensor, v: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, slots: torch.Tensor
 ) -> None:
-    """One program a token; see `attention.write_kv`."""
+    """Store each token by a program of its own; see `attention.write_kv`."""
     total, num_kv_heads, head_dim = k.shape
     with torch.cuda.device_of(k):  # Triton launches on the current device; a model may be spread over several
         _write_token[(total,)](

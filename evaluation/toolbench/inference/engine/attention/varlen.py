@@ -1,4 +1,4 @@
-"""PyTorch's own flash attention, for prompts that have no cached prefix.
+"""Calls PyTorch's own flash attention, for prompts that have no cached prefix.
 
 It takes keys and values as they come from the model, one sequence after another, and knows no pages.
 (Newer versions of PyTorch take a block table as well; `triton_prefill` serves those steps.)
@@ -16,14 +16,14 @@ _DTYPES = (torch.bfloat16, torch.float16)
 
 
 def supports(q: torch.Tensor) -> bool:
-    """Whether PyTorch has it for queries like `q` (T, Hq, D): half precision, compute capability 8.0 or above."""
+    """Return whether PyTorch has it for queries like `q` (T, Hq, D): half precision, compute capability from 8.0 on."""
     return q.dtype in _DTYPES and q.shape[2] % 8 == 0 and q.shape[2] <= 256 and _is_available(q.device)
 
 
 def prefill(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens_q: torch.Tensor, max_q: int, scale: float
 ) -> torch.Tensor:
-    """Causal attention of whole sequences: q (T, Hq, D), k and v (T, Hkv, D) -> (T, Hq, D)."""
+    """Compute causal attention of whole sequences: q (T, Hq, D), k and v (T, Hkv, D) -> (T, Hq, D)."""
     from torch.nn.attention.varlen import varlen_attn
 
     causal = (-1, 0)
@@ -44,7 +44,7 @@ def _is_available(device: torch.device) -> bool:
 
 @functools.cache
 def grouped_query_option() -> dict[str, Any]:
-    """Fewer KV heads than query heads: 2.11 takes them as they come, later versions want to be asked."""
+    """Return what tells PyTorch of fewer KV heads than query heads: 2.11 takes them as they come, later ones ask."""
     from torch.nn.attention.varlen import varlen_attn
 
     return {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}

@@ -1,4 +1,4 @@
-"""The paged engine: continuous batching over a transformers model, with a paged KV cache. Reading order:
+"""Is the paged engine: continuous batching over a transformers model, with a paged KV cache. Reading order:
 
 engine                   `PagedEngine`: its thread plans a step, launches it, takes the last one's tokens
 sequence, prefix         one request on its way; what earlier ones have left for it (pure)

@@ -1,4 +1,4 @@
-"""The seam between a transformers model and the pages: an attention function under a name of its own.
+"""Joins a transformers model and the pages: an attention function under a name of its own.
 
 `model(..., paging=step)` hands `step` through transformers' layers to `_attend`, which is registered
 with the public `AttentionInterface`. Model code stays as it is. No mask function is registered under
@@ -23,11 +23,11 @@ _UNKNOWN_FEATURES = ("sliding_window", "softcap", "s_aux", "position_bias")
 
 
 class CannotBePagedError(EngineError):
-    """A model whose attention the pages cannot serve."""
+    """Says that the pages cannot serve a model's attention."""
 
 
 class Paging(Protocol):
-    """What a step gives to the attention of each layer."""
+    """Gives the attention of each layer what a step has for it."""
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         """Store `k` and `v`, (T, Hkv, D) each, and attend to all that is stored: (T, Hq, D) like `q`."""
@@ -36,7 +36,7 @@ class Paging(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """What the cache of one attention layer has to hold, and where."""
+    """Says what the cache of one attention layer has to hold, and where."""
 
     device: torch.device
     dtype: torch.dtype
@@ -84,7 +84,7 @@ def detach(model: PreTrainedModel, before: str) -> None:
 def last_hidden(
     model: PreTrainedModel, ids: torch.Tensor, positions: torch.Tensor, paging: Paging
 ) -> torch.Tensor:  # (1, T, hidden size)
-    """What the decoder makes of `ids` at `positions`, (1, T) each; the output embedding comes after it."""
+    """Return what the decoder makes of `ids` at `positions`, (1, T) each; the output embedding comes after it."""
     hidden: torch.Tensor = model.base_model(
         ids, position_ids=positions, use_cache=False, paging=paging
     ).last_hidden_state
@@ -116,7 +116,7 @@ def _attend(
     scaling: float | None = None,
     **features: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers calls in each layer; the first result is (1, T, Hq, D)."""
+    """Attend as transformers asks for it in each layer; the first result is (1, T, Hq, D)."""
     used = [name for name in _UNKNOWN_FEATURES if features.get(name) is not None]
     if used:
         raise EngineError(f"its attention uses {', '.join(used)}")

@@ -1,4 +1,4 @@
-"""The paged engine: continuous batching over a transformers model, with a paged KV cache.
+"""Serves requests by continuous batching over a transformers model, with a paged KV cache.
 
 One thread owns the model, the pages and the schedule; callers talk to it through a queue and futures.
 On a GPU it launches a step before it reads the tokens of the one before, so that the device never
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PageUse:
-    """The page pool at one moment: pages in all, free ones, and conversations that keep some while they wait."""
+    """Counts pages at one moment: in all, free ones, and conversations that keep some while they wait."""
 
     num_pages: int
     num_free: int
@@ -167,7 +167,7 @@ class PagedEngine(Engine):
     def _queue_up(
         self, request: GenerationRequest, max_new_tokens: int, scoring: ScoringRequest | None = None
     ) -> Future[Any]:
-        """What takes time is done here, on the caller's thread, and not between two steps."""
+        """Take a request in. What takes time is done here, on the caller's thread, and not between two steps."""
         future: Future[Any] = Future()
         names: list[bytes] = []
         extend_names(names, request.prompt_ids, self._scheduler.pool.page_size)
@@ -221,16 +221,16 @@ class PagedEngine(Engine):
         return KvUse((pool.num_pages - pool.num_free) * pool.page_size, counts.repeated_preemptions)
 
     def counts(self) -> Counts:
-        """What has been done so far, at the time of the call."""
+        """Return what has been done so far, at the time of the call."""
         return dataclasses.replace(self._scheduler.counts)
 
     def page_use(self) -> PageUse:
-        """Exact when nothing runs."""
+        """Return what the pages are used for; exact when nothing runs."""
         pool = self._scheduler.pool
         return PageUse(pool.num_pages, pool.num_free, len(self._scheduler.store))
 
     def _serve(self) -> None:
-        """The engine's thread, until close() or an error that is nobody's in particular."""
+        """Run as the engine's thread, until close() or an error that no single request caused."""
         try:
             with self._streams():
                 if self._capture_at_start and self._runner is not None:
@@ -260,7 +260,7 @@ class PagedEngine(Engine):
                 self._finish_step(in_flight.popleft())
 
     def _launch_next(self, batches: Iterable[int], in_flight: Items[LaunchedStep]) -> LaunchedStep | None:
-        """A step of the first of `batches` that has something to do; None when none has.
+        """Launch a step of the first of `batches` that has something to do; None when none has.
 
         No batch gets further ahead of the tokens that have been taken than its next step.
         """
@@ -272,7 +272,7 @@ class PagedEngine(Engine):
         return None
 
     def _take_messages(self, *, wait: bool) -> None:
-        """Everything that callers have said so far, after waiting for something to be said."""
+        """Take in everything that callers have said so far, after waiting for something to be said if told to."""
         while wait or not self._inbox.empty():
             message = self._inbox.get()
             wait = False
@@ -333,13 +333,13 @@ class PagedEngine(Engine):
             future.set_running_or_notify_cancel()
 
     def _cancel_waiting(self) -> None:
-        """Those that have not begun; one that was preempted has."""
+        """Cancel sequences that never ran. A preempted one has run, so it stays."""
         for sequence in list(self._scheduler.waiting):
             if not sequence.has_begun and self._futures[sequence].cancel():
                 self._drop_cancelled(sequence)
 
     def _abandon(self, error: BaseException) -> None:
-        """Nothing can be served any more: every future says so, and so does every later submit."""
+        """Serve nothing any more: every future says so, and so does every later submit."""
         with self._lock:
             self._is_closed = True
         while not self._inbox.empty():
@@ -373,7 +373,7 @@ class _Submitted:
 
 @dataclass(frozen=True, slots=True)
 class _Cancelled:
-    """The caller of a generation does not wait for it any more; it may be over."""
+    """Says that the caller of a generation does not wait for it any more; it may be over."""
 
     sequence: Sequence
 
@@ -402,7 +402,7 @@ def _prepared_stages(
     before_compiling: Callable[[], None] | None,
     join_linears: bool | None,
 ) -> list[Stage]:
-    """The stages of `model`, made faster as asked for, or, where nothing is said, if the model is worth it."""
+    """Return the stages of `model`, made faster as asked for, or, where nothing is said, if the model is worth it."""
     stages = stages_of(model)
     is_worth_it = compilation.is_worth_compiling(model, stages)
     if join_linears is None:
@@ -423,7 +423,7 @@ def _prepared_stages(
 def _working_bytes(
     model: PreTrainedModel, vocab_size: int, stages: list[Stage], limits: Limits
 ) -> Callable[[torch.device], int]:
-    """What a step needs on a device beside weights and pages; the logits are where the output embedding is."""
+    """Return what a step needs on a device beside weights and pages; the logits are where the output embedding is."""
     config = model.config.get_text_config()
     intermediate_size = int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
     activation_bytes = activation_bytes_per_token(int(config.hidden_size), intermediate_size, model.dtype.itemsize)

@@ -1,4 +1,4 @@
-"""The tensors behind the pages, and how many pages there is room for."""
+"""Holds the tensors behind the pages, and counts how many pages there is room for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MIB = 2**20
 
 
 class KvCache:
-    """Keys and values of all layers, each layer on its own device."""
+    """Holds keys and values of all layers, each layer on its own device."""
 
     def __init__(self, layers: Sequence[LayerShape], num_pages: int, page_size: int) -> None:
         self.page_size = page_size
@@ -64,7 +64,7 @@ def count_pages(
     max_bytes: int | None = None,
     max_gpu_bytes: Mapping[int, int] = MappingProxyType({}),
 ) -> int:
-    """Pages that fit beside the weights on every device of `layers`, at most `max_pages`.
+    """Count the pages that fit beside the weights on every device of `layers`, at most `max_pages`.
 
     `working_bytes` of a GPU stay free there for activations, logits and graphs; `max_bytes` limits what the pages
     take of each device, `max_gpu_bytes` (by CUDA index) what they, the weights and the working memory take of a GPU.

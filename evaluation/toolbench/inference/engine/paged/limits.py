@@ -1,4 +1,4 @@
-"""How large a step of the paged engine may become, and how that follows the load. Pure."""
+"""Says how large a step of the paged engine may become, and how that follows the load. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SMALL_STEP = 256
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large a step may become."""
+    """Says how large a step may become."""
 
     max_running: int = MAX_RUNNING  # sequences with a part in the steps
     max_prefill_tokens: int = 768  # prompt tokens a step, all sequences together
@@ -34,7 +34,7 @@ class Limits:
 
     @classmethod
     def of(cls, num_batches: int, *, max_running: int, max_prefill_tokens: int | None) -> Limits:
-        """Where nothing is said of prompt tokens, their number follows the load.
+        """Return the limits to begin with. Where nothing is said of prompt tokens, their number follows the load.
 
         `num_batches` are on their way at once, and share it: steps of equal size keep several GPUs equally busy.
         """
@@ -43,13 +43,13 @@ class Limits:
         return cls(max_running, prompt_tokens_for(max_running, num_batches), follows_load=True)
 
     def prompt_tokens(self, num_running: int, num_batches: int) -> int:
-        """Prompt tokens for a step while `num_running` sequences run, over all batches."""
+        """Return how many prompt tokens a step reads while `num_running` sequences run, over all batches."""
         if not self.follows_load:
             return self.max_prefill_tokens
         return min(self.max_prefill_tokens, prompt_tokens_for(num_running, num_batches))
 
     def halved(self) -> Limits | None:
-        """For a device that ran out of memory; None when there is nothing left to halve."""
+        """Return half as much, for a device that ran out of memory; None when there is nothing left to halve."""
         smaller = replace(
             self,
             max_running=max(1, self.max_running // 2),
@@ -58,7 +58,7 @@ class Limits:
         return None if smaller == self else smaller
 
     def doubled(self, most: Limits) -> Limits:
-        """Twice as much, and no more than `most`."""
+        """Return twice as much, and no more than `most`."""
         return replace(
             self,
             max_running=min(most.max_running, 2 * self.max_running),
@@ -67,7 +67,7 @@ class Limits:
 
 
 def prompt_tokens_for(num_running: int, num_batches: int = 1) -> int:
-    """Prompt tokens that a step of one of the batches reads while `num_running` sequences run in all of them.
+    """Return how many prompt tokens a step of one batch reads while `num_running` sequences run in all batches.
 
     Never less for more sequences, and mostly what fills one of the sizes that steps are padded to, so that no row of
     it is wasted.
@@ -84,7 +84,7 @@ def prompt_tokens_for(num_running: int, num_batches: int = 1) -> int:
 
 
 def _share(num_running: int, prompt_tokens: int, num_batches: int) -> int:
-    """Prompt tokens that fill a step of one batch, which has its share of both."""
+    """Return how many prompt tokens fill a step of one batch, which has its share of both."""
     all_tokens = -(-(num_running + prompt_tokens) // num_batches)
     rows = -(-num_running // num_batches)
     padded_rows = mixed_decode_rows(rows) or rows

@@ -1,4 +1,4 @@
-"""The pages of the KV cache: who holds which, and which free ones still hold something worth finding.
+"""Keeps the pages of the KV cache: who holds which, and which free ones still hold something worth finding.
 
 Only numbers; the tensors are elsewhere. A page that nobody holds is free, but keeps its content and its
 name (a digest of all tokens up to its end) until it is taken again, so a later prompt that begins alike
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 
 class PagePool:
-    """`num_pages` pages of `page_size` tokens, with a count of holders for each."""
+    """Keeps `num_pages` pages of `page_size` tokens, with a count of holders for each."""
 
     def __init__(self, num_pages: int, page_size: int) -> None:
         self.num_pages = num_pages
@@ -33,7 +33,7 @@ class PagePool:
         return -(-num_tokens // self.page_size)
 
     def take(self, count: int) -> list[int]:
-        """`count` pages with one holder each, without a name. The caller has made sure that so many are free."""
+        """Take `count` pages with one holder each, without a name. The caller has made sure that this many are free."""
         if count > len(self._free):
             raise ValueError(f"{count} pages asked for, {len(self._free)} of {self.num_pages} are free")
         pages = [self._free.popitem(last=False)[0] for _ in range(count)]
@@ -43,12 +43,12 @@ class PagePool:
         return pages
 
     def share(self, page: int) -> None:
-        """One holder more; a free page comes back to life."""
+        """Count one holder more; a free page comes back to life."""
         self._free.pop(page, None)
         self._holders[page] += 1
 
     def give_back(self, pages: Sequence[int]) -> None:
-        """One holder less for each. The last ones of a sequence are the first to be taken again."""
+        """Count one holder less for each. The last ones of a sequence are the first to be taken again."""
         for page in reversed(pages):
             if self._holders[page] < 1:
                 raise ValueError(f"page {page} is given back but nobody holds it")
@@ -69,7 +69,7 @@ class PagePool:
             self._name_of[page] = name
 
     def forget(self, page: int) -> None:
-        """The content of `page` is about to change, or never came to be: nobody may find it any more."""
+        """Let nobody find `page` any more: its content is about to change, or never came to be."""
         name = self._name_of.pop(page, None)
         if name is not None:
             del self._page_of[name]
@@ -87,5 +87,5 @@ def extend_names(names: list[bytes], token_ids: Sequence[int], page_size: int) -
 
 
 def page_name(parent: bytes, token_ids: Iterable[int]) -> bytes:
-    """Name of a full page: a digest of its tokens and of its parent's name (b"" for the first page)."""
+    """Return the name of a full page: a digest of its tokens and of its parent's name (b"" for the first page)."""
     return hashlib.blake2b(parent + array("q", token_ids).tobytes(), digest_size=16).digest()

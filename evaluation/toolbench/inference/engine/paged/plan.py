@@ -1,4 +1,4 @@
-"""What the scheduler decides and the device runs: one step."""
+"""Describes one step: what the scheduler decides and the device runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evaluation.toolbench.inference.engine.paged.sequence import Sequence
 
 @dataclass(slots=True)  # not frozen: there is one for each row of each step, and frozen ones take longer to make
 class StepRow:
-    """`count` tokens of a sequence from position `start` on; with the last one a token is drawn if `draws`."""
+    """Takes `count` tokens of a sequence from position `start` on; with the last, a token is drawn if `draws`."""
 
     sequence: Sequence
     start: int
@@ -20,7 +20,7 @@ class StepRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """A step: rows of one token, then rows of several; `copies` of pages (from, to) come before either."""
+    """Lists a step's rows of one token, then those of several; `copies` of pages (from, to) come before either."""
 
     decode: list[StepRow]
     prefill: list[StepRow]

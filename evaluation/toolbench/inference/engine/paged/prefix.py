@@ -1,4 +1,4 @@
-"""What earlier prompts left in the pages, and how much of a new prompt it saves.
+"""Remembers what earlier prompts left in the pages, and how much of a new prompt it saves.
 
 A conversation that waits for its next request keeps its pages: the next prompt reuses them token by
 token. Across conversations, and across the branches of a search tree, full pages are found by their
@@ -16,7 +16,7 @@ from evaluation.toolbench.inference.engine.paged.pages import PagePool
 
 @dataclass(slots=True)
 class Prefix:
-    """Tokens whose keys and values are in `pages`, in order.
+    """Stands for tokens whose keys and values are in `pages`, in order.
 
     The last page may be filled in part, and there may be empty pages behind it. The first `num_named`
     pages have been offered to other prompts.
@@ -35,7 +35,7 @@ class _Idle:
 
 
 class PrefixStore:
-    """The idle conversations, the least recently used first."""
+    """Keeps the pages of idle conversations, the least recently used first."""
 
     def __init__(self, pool: PagePool) -> None:
         self._pool = pool
@@ -45,7 +45,7 @@ class PrefixStore:
         return len(self._idle)
 
     def holds(self, conversation_id: str | None) -> bool:
-        """Whether the conversation is idle and has its pages."""
+        """Return whether the conversation is idle and has its pages."""
         return conversation_id in self._idle
 
     def match(self, conversation_id: str | None, prompt_ids: Sequence[int], names: Sequence[bytes]) -> Prefix:
@@ -63,7 +63,7 @@ class PrefixStore:
         return idle.prefix if idle.prefix.num_tokens >= shared.num_tokens else shared
 
     def num_pages_to_take(self, prefix: Prefix, num_tokens: int, *, is_branch: bool = False) -> int:
-        """Free pages that `claim(prefix)` and room for `num_tokens` in all would use up."""
+        """Return how many free pages `claim(prefix)` and room for `num_tokens` in all would use up."""
         revived = sum(self._pool.is_free(page) for page in prefix.pages)
         missing = self._pool.pages_for(num_tokens) - len(prefix.pages)
         return revived + missing + self._needs_copy(prefix, is_branch)
@@ -71,7 +71,7 @@ class PrefixStore:
     def claim(
         self, conversation_id: str | None, prefix: Prefix, *, is_branch: bool = False
     ) -> tuple[Prefix, tuple[int, int] | None]:
-        """`prefix`, as `match` gave it, with its pages held for a running sequence that may write behind it.
+        """Return `prefix`, as `match` gave it, with its pages held for a running sequence that may write behind it.
 
         The second value is a copy (from page, to page) to make first: a partly used page that others
         hold too is copied before it is written. The caller holds its source as well, and gives that back
@@ -155,7 +155,7 @@ class PrefixStore:
         return prefix.num_tokens % self._pool.page_size > 0
 
     def _needs_copy(self, prefix: Prefix, is_branch: bool) -> bool:
-        """Only a conversation's own prefix can be partial, and the conversation holds it once itself."""
+        """Return whether its last page is copied: only a conversation has a partial one, and holds it once itself."""
         return self._is_partial(prefix) and (is_branch or self._pool.is_shared(prefix.pages[-1]))
 
 

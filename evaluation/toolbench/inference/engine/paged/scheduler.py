@@ -1,4 +1,4 @@
-"""Which sequences take part in the next step, with how many tokens, and on which pages.
+"""Decides which sequences take part in the next step, with how many tokens, and on which pages.
 
 Pure bookkeeping: no tensors, no threads, no clock. The caller alternates
 
@@ -39,7 +39,7 @@ _TOKENS_LIKE_ONE = 40  # stored tokens whose reading costs what reading one new 
 
 @dataclass(slots=True)
 class Counts:
-    """What a scheduler has done so far; tokens count when their step is launched, but for the generated ones."""
+    """Counts what a scheduler has done; tokens count when their step is launched, but for the generated ones."""
 
     steps: int = 0
     prefill_tokens: int = 0  # prompt tokens read by the model, those read again after a preemption included
@@ -78,7 +78,7 @@ class Scheduler:
 
     @property
     def num_slots(self) -> int:
-        """Slots are numbered from 1 to this."""
+        """Return the number of slots, which are numbered from 1 to this."""
         return self.slots_per_batch * self.num_batches
 
     @property
@@ -86,12 +86,12 @@ class Scheduler:
         return bool(self.waiting or self.running)
 
     def add(self, sequence: Sequence) -> None:
-        """A new sequence, younger than all before it, that fits the pool."""
+        """Take in a new sequence, younger than all before it, that fits the pool."""
         sequence.asked_at = self.counts.steps
         self.waiting.append(sequence)
 
     def plan(self, batch: int = 0) -> Plan | None:
-        """The batch's next step; None when nobody can take part in it (before the tokens of the last one are taken)."""
+        """Plan the batch's next step; None when no sequence can run until the last step's tokens have been taken."""
         self._alone = [sequence for sequence in self._alone if sequence in self.running]
         if self._alone:
             members = self._alone[:1]
@@ -117,7 +117,7 @@ class Scheduler:
         return Plan(decode, prefill, list(self._copies), batch) if decode or prefill else None
 
     def note_launch(self, plan: Plan) -> None:
-        """The device will have done `plan` before anything that comes after it."""
+        """Note that the device will have done `plan` before anything that comes after it."""
         self.pool.give_back([source for source, _ in plan.copies])
         self._copies = self._copies[len(plan.copies) :]
         self.counts.steps += 1
@@ -174,7 +174,7 @@ class Scheduler:
         return True
 
     def shrink(self, plan: Plan) -> bool:
-        """Smaller steps from now on, as `plan` ran out of memory; False when that cannot help.
+        """Make smaller steps from now on, as `plan` ran out of memory; False when that cannot help.
 
         A step of a few tokens of one sequence says nothing of larger ones: it is tried once more, with the memory
         that has been released, and then it is that sequence which does not fit.
@@ -198,7 +198,7 @@ class Scheduler:
                 sequence.is_kept = False
 
     def _grow(self) -> None:
-        """A page for every running sequence whose next token needs one, the oldest first."""
+        """Take a page for every running sequence whose next token needs one, the oldest first."""
         page_size = self.pool.page_size
         in_need = [s for s in self.running if s.length > len(s.prefix.pages) * page_size]
         for sequence in in_need:
@@ -263,7 +263,7 @@ class Scheduler:
         return _PATIENCE * self.num_batches
 
     def _is_patient(self, sequence: Sequence) -> bool:
-        """Whether `sequence` is to wait for pages: not for long, and not while the devices could do with more work.
+        """Return whether `sequence` is to wait for pages: not for long, and not while the devices could do more work.
 
         Who loses its pages reads thousands of tokens again and needs as many pages as before, for which the next one
         would have to go, and so on through all conversations.
@@ -296,7 +296,7 @@ class Scheduler:
         insort(self.running, sequence, key=lambda s: s.number)  # one that was preempted is older than others
 
     def _lightest_batch(self) -> int:
-        """Of the batches with a free slot, the one whose next steps will take the least time."""
+        """Return the batch whose next steps will take the least time, of those with a free slot."""
         if self.num_batches == 1:
             return 0
         loads = [0] * self.num_batches
@@ -305,7 +305,7 @@ class Scheduler:
         return min((batch for batch, slots in enumerate(self._free_slots) if slots), key=lambda batch: loads[batch])
 
     def _chunks(self, reading: list[Sequence]) -> list[StepRow]:
-        """Prompt tokens for this step: half of them to the oldest, the rest to who can be done with the least.
+        """Choose the prompt tokens of this step: half to the oldest, the rest to who can be done with the least.
 
         So a short prompt is read at once whatever stands before it, a long one moves on in every step, and
         conversations that asked at the same time do not go on in step with each other: some decode, which
@@ -345,14 +345,14 @@ class Scheduler:
         self.waiting.sort(key=lambda s: s.number)
 
     def _finish(self, sequence: Sequence) -> None:
-        """Its last token has been taken, while it ran or after it was preempted."""
+        """Note that its last token has been taken, while it ran or after it was preempted."""
         if sequence.slot is None:
             self.waiting.remove(sequence)
         else:
             self._stop(sequence)
 
     def _stop(self, sequence: Sequence) -> None:
-        """Out of the running; its pages stay with its conversation or are given back."""
+        """Take it out of the running; its pages stay with its conversation or are given back."""
         self._release(sequence)
         conversation_id = sequence.request.conversation_id
         if sequence.is_kept and conversation_id is not None:
@@ -378,7 +378,7 @@ class Scheduler:
 
 
 def _load(sequence: Sequence) -> int:
-    """What a running sequence adds to the next steps of its batch, in prompt tokens still to be read.
+    """Return what a running sequence adds to its batch's next steps, in prompt tokens still to be read.
 
     Of an 8B model a prompt token is 14 GFLOP, 20 us of an H200, and a stored token 131 KB, 0.03 us in every step that
     decodes behind it, of which about 16 are looked ahead: as much as the prompt of a conversation's next turn takes.

@@ -1,4 +1,4 @@
-"""One request on its way through the paged engine: its tokens, its pages, and what is still unknown."""
+"""Follows one request through the paged engine: its tokens, its pages, and what is still unknown."""
 
 from __future__ import annotations
 
@@ -53,35 +53,35 @@ class Sequence:
 
     @property
     def running_slot(self) -> int:
-        """The slot, of a sequence that runs: anything else would write to another sequence's."""
+        """Return the slot of a sequence that runs: anything else would write to another sequence's."""
         assert self.slot is not None
         return self.slot
 
     @property
     def num_pending(self) -> int:
-        """Tokens that the model has not read yet."""
+        """Return how many tokens the model has not read yet."""
         return self.length - self.prefix.num_tokens
 
     @property
     def num_drawn(self) -> int:
-        """Generated tokens, the unknown one included: the position of the next draw."""
+        """Return how many tokens are generated, the unknown one included: the position of the next draw."""
         return self.length - self.num_prompt
 
     @property
     def is_branch(self) -> bool:
-        """Whether it continues what another one has read, in one of several ways: that stays as it is."""
+        """Return whether it continues what another one has read, in one of several ways: that stays as it is."""
         return self.scoring is not None and self.scoring.parent_id is not None
 
     @property
     def source_id(self) -> str | None:
-        """The conversation whose pages it begins with."""
+        """Return the conversation whose pages it begins with."""
         if self.scoring is not None and self.scoring.parent_id is not None:
             return self.scoring.parent_id
         return self.request.conversation_id
 
     @property
     def num_best(self) -> int:
-        """Tokens that are to be scored where one is drawn."""
+        """Return how many tokens are to be scored where one is drawn."""
         return self.scoring.num_best if self.scoring is not None else 0
 
     @property
@@ -105,7 +105,7 @@ class Sequence:
         return self.finish_reason is not None
 
     def result(self) -> GenerationResult | ScoringResult:
-        """What was asked for, of a sequence that has finished."""
+        """Return what was asked for, of a sequence that has finished."""
         assert self.finish_reason is not None
         if self.scoring is not None:
             assert self.scores is not None  # they come with the token

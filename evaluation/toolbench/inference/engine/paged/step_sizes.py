@@ -1,4 +1,4 @@
-"""The sizes that steps are padded to, which are those that a GPU is fast at and has CUDA graphs for. Pure."""
+"""Lists the sizes that steps are padded to: those that a GPU is fast at and has CUDA graphs for. Pure."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ MIXED_TOKENS = (16, 32, 64, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1
 
 
 def decode_rows(count: int) -> int | None:
-    """Rows of a step that only decodes, for `count` sequences; None for more than any graph holds."""
+    """Return the rows of a step that only decodes, for `count` sequences; None for more than any graph holds."""
     return _round_up(count, DECODE_ROWS)
 
 
 def mixed_decode_rows(count: int) -> int | None:
-    """Rows for `count` sequences that decode in a step that also reads prompts."""
+    """Return the rows for `count` sequences that decode in a step that also reads prompts."""
     return _round_up(count, MIXED_DECODE_ROWS)
 
 
 def most_rows(count: int) -> int:
-    """Rows that `count` sequences or fewer are padded to at most, with or without prompts beside them."""
+    """Return to how many rows `count` sequences or fewer are padded at most, with or without prompts beside them."""
     return max(count, decode_rows(count) or 0, mixed_decode_rows(count) or 0)
 
 
 def mixed_tokens(count: int) -> int | None:
-    """Tokens of a step that reads prompts, for `count` of them, rows that decode included."""
+    """Return the tokens of a step that reads prompts, for `count` of them, rows that decode included."""
     return _round_up(count, MIXED_TOKENS)
 
 
 def up_to(largest: int, sizes: Sequence[int]) -> Sequence[int]:
-    """The sizes that values up to `largest` are rounded up to."""
+    """Return the sizes that values up to `largest` are rounded up to."""
     return sizes[: bisect_left(sizes, largest) + 1]
 
 

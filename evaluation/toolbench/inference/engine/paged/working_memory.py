@@ -1,4 +1,4 @@
-"""The GPU memory that steps need beside weights and KV cache: one reckoning, for the engine and for plans. Pure.
+"""Reckons the GPU memory that steps need beside weights and KV cache, for the engine and for plans. Pure.
 
 `python test_multi_gpu.py` holds it against the card: on H200s weights, KV cache and steps together took 117.6 GiB of
 the 118.0 that it allowed (8B model, 64 greedy conversations, steps of 512 tokens), so a step took about half a GiB
@@ -17,13 +17,13 @@ _SAMPLING_BYTES = 40
 
 
 def activation_bytes_per_token(hidden_size: int, intermediate_size: int, item_bytes: int) -> int:
-    """What a token takes at the widest point of a layer: both halves of the feed-forward layer, their product, and the
-    hidden state with its norm, sum and copy."""
+    """Return what a token takes at the widest point of a layer: both halves of the feed-forward layer, their product,
+    and the hidden state with its norm, sum and copy."""
     return (3 * intermediate_size + 4 * hidden_size) * item_bytes
 
 
 def working_bytes(activation_bytes: int, limits: Limits, num_batches: int = 1) -> int:
-    """Bytes that a step within `limits` needs on every GPU; `activation_bytes` are those of a token.
+    """Return the bytes that a step within `limits` needs on every GPU; `activation_bytes` are those of a token.
 
     The running sequences are divided over `num_batches`, each of which has steps of its own.
     """
@@ -32,7 +32,7 @@ def working_bytes(activation_bytes: int, limits: Limits, num_batches: int = 1) -
 
 
 def logits_bytes(rows: int, vocab_size: int) -> int:
-    """Bytes that choosing the next token of `rows` sequences needs beside that, where the output embedding is."""
+    """Return the bytes that choosing the next token of `rows` sequences needs beside that, at the output embedding."""
     return rows * vocab_size * _SAMPLING_BYTES
 
 

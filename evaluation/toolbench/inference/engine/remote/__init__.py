@@ -1,4 +1,4 @@
-"""Generation by OpenAI-compatible servers that honour token constraints (vLLM), one or several, anywhere.
+"""Generates on OpenAI-compatible servers that honour token constraints (vLLM), one or several, anywhere.
 
 settings     what the user says: URLs, key, patience
 pieces       a generation as the requests it takes, one after another (pure)

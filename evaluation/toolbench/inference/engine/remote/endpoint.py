@@ -1,4 +1,4 @@
-"""One generation server: HTTP in, token ids or a typed failure out. Everything here runs on one event loop."""
+"""Asks one generation server: HTTP in, token ids or a typed failure out. All of it runs on one event loop."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Endpoint:
         return read_completion(status, headers, body, piece.max_tokens)
 
     async def top_tokens(self, prompt_ids: Sequence[int], count: int) -> dict[int, float]:
-        """The log-probabilities of the `count` likeliest next tokens, by id. Failure."""
+        """Return the log-probabilities of the `count` likeliest next tokens, by id. Failure."""
         return read_top(*await self._exchange("POST", "/completions", top_request(prompt_ids, count, self._name())))
 
     async def log_probability(self, prompt_ids: Sequence[int], token_id: int) -> float:
@@ -66,7 +66,7 @@ class Endpoint:
         return read_single(*await self._exchange("POST", "/completions", content), token_id)
 
     async def get(self, path: str, *, below_v1: bool = True) -> dict[str, Any]:
-        """The JSON object at `path`, which is beside "/v1" unless `below_v1`. Failure."""
+        """Return the JSON object at `path`, which is beside "/v1" unless `below_v1`. Failure."""
         return _object_of(*await self._exchange("GET", path, below_v1=below_v1))
 
     async def post(self, path: str, body: Mapping[str, Any], *, below_v1: bool = True) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The server engine: an `Engine` whose model is elsewhere."""
+"""Is the server engine: an `Engine` whose model is elsewhere."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class ServerEngine(Engine):
             self._revive(member)
 
     async def _try_hands(self, member: Member) -> None:
-        """Handshakes until one succeeds or enough have failed. ServerError when the server is unfit."""
+        """Try handshakes until one succeeds or enough have failed. ServerError when the server is unfit."""
         endpoint = self._endpoints[member.number]
         for attempt in range(_TRIES_AT_START):
             if attempt:
@@ -180,7 +180,7 @@ class ServerEngine(Engine):
         return scoring.result()
 
     async def _ask(self, question: Callable[[Endpoint], Awaitable[T]], conversation_id: str | None) -> T:
-        """The answer to `question`, from whichever server, after as many retries as it takes."""
+        """Return the answer to `question`, from whichever server, after as many retries as it takes."""
         num_failures = num_busy = 0
         busy_since: float | None = None
         while True:
@@ -212,7 +212,7 @@ class ServerEngine(Engine):
                 await self._pause(self._settings.retry.wait_s(num_failures - 1, self._rng))
 
     async def _server_for(self, conversation_id: str | None) -> Member:
-        """An up server, waited for if need be. ServerError after `wait_s` without any."""
+        """Return an up server, waited for if need be. ServerError after `wait_s` without any."""
         while (member := self._pool.choose(conversation_id)) is None:
             assert self._all_down_since is not None  # set when the last one went down
             left = self._all_down_since + self._settings.wait_s - self._loop.time()
@@ -233,7 +233,7 @@ class ServerEngine(Engine):
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """What is awaited within is given up when the engine closes."""
+        """Give up what is awaited within when the engine closes."""
         task = asyncio.current_task()
         assert task is not None
         if self._is_closed:

@@ -1,4 +1,4 @@
-"""What is asked of a server before a conversation is trusted to it, at the start and whenever it comes back.
+"""Asks what a server must show before a conversation is trusted to it, at the start and when it comes back.
 
 Servers ignore fields that they do not know, and answer all the same: unconstrained. So nothing is believed that
 has not been seen: its model, its context, its tokens, and that sets which the model would not choose by itself
@@ -27,7 +27,7 @@ _TOKENIZED_AT_ONCE = 4000  # tokens
 
 @dataclass(frozen=True)
 class Needs:
-    """What a run needs of every server.
+    """Says what a run needs of every server.
 
     `model` is the checkpoint's name or path; `max_length` the longest conversation, in tokens. `spellings` are
     texts with the ids that the local tokenizer gives them, `separator` a special token with its text that may
@@ -43,7 +43,7 @@ class Needs:
 
 
 async def shake_hands(endpoint: Endpoint, needs: Needs, settings: ServerSettings) -> ServedModel:
-    """What the server serves, once it has been seen to serve us. Failure, of kind "unfit" where waiting is no help."""
+    """Find out what the server serves, once it was seen to serve us. Failure; "unfit" where waiting cannot help."""
     served = await _model_of(endpoint, needs, settings)
     await _check_tokens(endpoint, served, needs)
     return await _prove_constraints(endpoint, served, needs, settings)
@@ -80,7 +80,7 @@ _URL_FORM = "--engine_url is like http://HOST:8000/v1"
 
 
 def _named(models: Sequence[ListedModel], wanted: str) -> ListedModel | None:
-    """The model of that name, or made from a checkpoint of that name; paths may differ between machines."""
+    """Return the model of that name, or made from a checkpoint of that name; paths may differ between machines."""
     for is_it in (_is_exactly, _ends_alike):
         for model in models:
             if any(is_it(name, wanted) for name in (model.name, model.root) if name):
@@ -134,7 +134,7 @@ _Texts = list[tuple[str, Sequence[int]]]
 
 
 def _token_chunks(needs: Needs) -> Iterator[tuple[_Texts, list[int]]]:
-    """Texts to be read at once, and the ids that they have together."""
+    """Yield texts to be read at once, and the ids that they have together."""
     texts: _Texts = []
     ids: list[int] = []
     separator, separator_id = needs.separator or ("", -1)
@@ -150,7 +150,7 @@ def _token_chunks(needs: Needs) -> Iterator[tuple[_Texts, list[int]]]:
 
 
 def _first_difference(texts: _Texts, there: Sequence[int]) -> tuple[str, Sequence[int], list[int]]:
-    """The first text that is read differently, its ids here, and as many or one more from there."""
+    """Return the first text that is read differently, its ids here, and as many or one more from there."""
     position = 0
     for text, ids in texts:
         if list(there[position : position + len(ids)]) != list(ids):
@@ -208,7 +208,7 @@ async def _keeps_to(endpoint: Endpoint, served: ServedModel, prompt: Sequence[in
 
 
 def _styles_to_try(version: str, told: ConstraintStyle | None) -> tuple[ConstraintStyle, ...]:
-    """How large sets may be written without a risk to the server, the better way first.
+    """Tell how large sets may be written without a risk to the server, the better way first.
 
     A grammar that a server cannot apply is refused or ignored; a long list stops some servers. Lists are tried
     only where the release is known to take them, or on the user's word.

@@ -1,4 +1,4 @@
-"""One generation as the requests that it takes. Pure: nothing is sent from here.
+"""Splits one generation into the requests that it takes. Pure: nothing is sent from here.
 
 Most generations are one request. These are several:
 
@@ -29,7 +29,7 @@ _GROWTH = 4  # of a piece over the one before, where the end has to be looked fo
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Is one request. `allowed` (None: any token) holds for each of its tokens."""
+    """Describes one request. `allowed` (None: any token) holds for each of its tokens."""
 
     prompt_ids: Sequence[int]
     max_tokens: int
@@ -52,7 +52,7 @@ class PiecewiseGeneration:
         self._allowed_now: TokenSet | None = None
 
     def next_piece(self) -> Piece | None:
-        """What to ask next; None when the generation is complete."""
+        """Return what to ask next; None when the generation is complete."""
         while (left := self._max_new_tokens - len(self._ids)) and not self._has_ended:
             self._allowed_now = self._allowed()
             if self._allowed_now is not None and len(self._allowed_now) == 1 and self._is_walked:
@@ -129,7 +129,7 @@ class PiecewiseGeneration:
 
 
 def _sampling_at(sampling: Sampling, position: int) -> Sampling:
-    """How the token at `position` of the generation is drawn: a server counts positions from the request's start."""
+    """Return how the token at `position` is drawn: a server counts positions from the request's start."""
     if sampling.temperature == 0:
         return Sampling(repetition_penalty=sampling.repetition_penalty)
     if position == 0:

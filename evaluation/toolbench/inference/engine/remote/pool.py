@@ -1,4 +1,4 @@
-"""Which server serves what. Pure: no clock, no network; not for several threads."""
+"""Decides which server serves what. Pure: no clock, no network; not for several threads."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Member:
 
     @property
     def is_out(self) -> bool:
-        """Whether it is down for good."""
+        """Return whether it is down for good."""
         return not self.is_up and self.falls >= _FALLS_TO_OUT
 
     @property
     def load(self) -> int:
-        """A conversation counts between its requests too: its next one comes here."""
+        """Return its load. A conversation counts between its requests too: its next one comes here."""
         return len(self.conversations) + self.num_running
 
 
@@ -50,7 +50,7 @@ class Pool:
         return all(member.is_out for member in self.members)
 
     def choose(self, conversation_id: str | None) -> Member | None:
-        """The server for the next request of this conversation; None when all are down."""
+        """Return the server for the next request of this conversation; None when all are down."""
         home = self._home_of.get(conversation_id) if conversation_id is not None else None
         if home is not None and home.is_up:
             return home

@@ -1,4 +1,4 @@
-"""A prompt's next tokens with their log-probabilities, from a completion server. Pure: nothing is sent from here.
+"""Scores a prompt's next tokens by a completion server's log-probabilities. Pure: nothing is sent from here.
 
 A server says the log-probabilities of the few tokens that are the most likely of its whole vocabulary, whatever set is
 allowed. Those of the set that are not among them are asked for one by one, as the last token of a prompt; where a set

@@ -1,4 +1,4 @@
-"""What a user says about generation servers, checked when it is said."""
+"""Checks what a user says about generation servers, when it is said."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_LIST = 1024
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Where the servers are and how much patience they get. ConfigError for what cannot be meant.
+    """Says where the servers are and how much patience they get. ConfigError for what cannot be meant.
 
     `urls` end in "/v1". `model` is the model's name on the servers, None: the checkpoint's. `constraints` says how
     sets of more than 1,024 ids are written, None: whatever proves safe. `wait_s` is how long a run without any
@@ -59,7 +59,7 @@ class ServerSettings:
         constraints: str = "auto",
         wait_s: float = SERVER_WAIT_S,
     ) -> ServerSettings:
-        """Settings as the command line has them: URLs separated by commas; the key comes from the environment."""
+        """Return the settings of the command line: URLs separated by commas; the key comes from the environment."""
         if constraints not in ("auto", *get_args(ConstraintStyle)):
             raise ConfigError(f"unknown --engine_constraints {constraints!r}: use auto, list or grammar")
         return cls(

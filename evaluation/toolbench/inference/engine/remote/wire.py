@@ -1,4 +1,4 @@
-"""Requests and replies of an OpenAI-compatible completion server, as JSON. Pure.
+"""Writes requests to, and reads replies of, an OpenAI-compatible completion server, as JSON. Pure.
 
 Every parameter that could draw a token differently is in each request: what is left out, vLLM fills in from the
 checkpoint's generation_config.json.
@@ -46,7 +46,7 @@ def completion_request(piece: Piece, model: str, style: ConstraintStyle | None) 
 
 
 def ranges_of(ids: Iterable[int]) -> list[tuple[int, int]]:
-    """Ascending ids as (first, last) runs.
+    """Return ascending ids as (first, last) runs.
 
     >>> ranges_of([3, 4, 5, 9])
     [(3, 5), (9, 9)]
@@ -72,7 +72,7 @@ def token_grammar(allowed: TokenSet) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """Is an entry of /v1/models. `root` is the checkpoint it was made from, "" where that is not said."""
+    """Describes an entry of /v1/models. `root` is the checkpoint it was made from, "" where that is not said."""
 
     name: str
     root: str
@@ -80,7 +80,7 @@ class ListedModel:
 
 
 def read_models(reply: Mapping[str, Any]) -> list[ListedModel] | None:
-    """The models that a server lists; None where the reply is no list of models."""
+    """Return the models that a server lists; None where the reply is not a list of models."""
     entries = reply.get("data")
     if not isinstance(entries, list):
         return None
@@ -96,7 +96,7 @@ def read_models(reply: Mapping[str, Any]) -> list[ListedModel] | None:
 
 
 def read_token_ids(value: Any) -> list[int] | None:
-    """A list of token ids, None where `value` is none."""
+    """Return a list of token ids, None where `value` is something else."""
     return value if isinstance(value, list) and all(type(token_id) is int for token_id in value) else None
 
 

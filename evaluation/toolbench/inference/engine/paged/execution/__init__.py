@@ -1,4 +1,4 @@
-"""How a planned step is run: prepare its inputs, have the stages compute, draw the next tokens. Reading order:
+"""Runs a planned step: prepare its inputs, have the stages compute, draw the next tokens. Reading order:
 
 runner                   `ModelRunner.launch`, which is those three
 step_buffers, slot_table the inputs as one array of int32, and how the host writes them from what it keeps by slot

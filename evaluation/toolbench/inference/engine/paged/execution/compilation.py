@@ -1,4 +1,4 @@
-"""torch.compile of a decoder's layers: their small operations (norms, rotations, activations) are fused.
+"""Compiles a decoder's layers by torch.compile, which fuses small operations (norms, rotations, activations).
 
 On a GPU those take a fifth of a step of an 8B model when each is a kernel of its own.
 """
@@ -22,7 +22,7 @@ _PER_DEVICE = 8  # compilations of the same code: for one token, for several, wi
 
 
 def is_worth_compiling(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
-    """Whether a run of minutes gains by it: a large model, each stage of it on one GPU that Triton knows."""
+    """Return whether a run of minutes gains by it: a large model, each stage of it on one GPU that Triton knows."""
     devices = {stage.device for stage in stages}
     return (
         sum(parameter.numel() for parameter in model.parameters()) >= _WORTH_IT

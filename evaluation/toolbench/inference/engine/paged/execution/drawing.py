@@ -1,4 +1,4 @@
-"""The next token of each row of a step, where the output embedding lies.
+"""Draws the next token of each row of a step, where the output embedding lies.
 
 Every row is drawn greedily first, which a step's graph does by itself. Rows that are sampled or held to a
 constraint are then drawn once more, from the same logits. The tokens stay on the device, one for each slot: the
@@ -23,7 +23,7 @@ from evaluation.toolbench.inference.engine.scoring import best_tokens
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What the host knows of the tokens that a step draws; the rest is in the step's arrays.
+    """Holds what the host knows of the tokens that a step draws; the rest is in the step's arrays.
 
     The special rows are those that are not simply greedy: sampled, constrained, penalised, or to be scored. They come
     in the order of `groups`.
@@ -91,7 +91,7 @@ class TokenDrawer:
         return scores
 
     def _seen_ids(self, histories: Items[tuple[int, list[int]]]) -> torch.Tensor:
-        """What each slot's sequence has, for those with a penalty: from the host wherever it knows the last token."""
+        """Return the ids of each slot's sequence, for those with a penalty: from the host if it knows the last."""
         if self._seen is None:
             size = (len(self.tokens), self.head.vocab_size)
             self._seen = torch.zeros(size, dtype=torch.bool, device=self.head.device)
@@ -101,7 +101,7 @@ class TokenDrawer:
 
 
 def _sampling_of(draws: Draws, arrays: StepArrays[torch.Tensor]) -> SamplingRows:
-    """How the special rows are sampled, all from the step's own arrays."""
+    """Return how the special rows are sampled, all from the step's own arrays."""
     count = draws.num_sampled
     return SamplingRows(
         drawn=arrays.sampled[:count].long() if count else None,

@@ -1,4 +1,4 @@
-"""The attention of a step whose layers all lie on the CPU.
+"""Attends in a step whose layers all lie on the CPU.
 
 What `attention.paged_attention` works out for each layer (which slots a row reads, which of them it
 sees) is worked out once a step here: on a CPU with a small model that is most of what attention costs.
@@ -18,7 +18,7 @@ from evaluation.toolbench.inference.engine.paged.kv_cache import KvCache
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows with the same number of new tokens, which go through one call."""
+    """Holds rows with the same number of new tokens, which go through one call."""
 
     first: int  # of their tokens in the step
     num_rows: int
@@ -28,7 +28,7 @@ class _Rows:
 
 
 class HostStep:
-    """Given to the model as `paging`; the step has no padding (`exact_shape`)."""
+    """Serves the model as `paging`; the step has no padding (`exact_shape`)."""
 
     def __init__(self, layout: StepBuffers, buffer: torch.Tensor, cache: KvCache) -> None:
         arrays = layout.views(buffer.numpy())
@@ -65,7 +65,7 @@ def _rows(arrays: StepArrays[Ints], rows: slice, first: int, num_new: int, page_
 
 
 def _attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: _Rows, scale: float) -> torch.Tensor:
-    """(num_rows * num_new, Hq, D) for these rows' part of `q` (T, Hq, D); keys and values are (slots, Hkv, D)."""
+    """Return (num_rows * num_new, Hq, D) for these rows of `q` (T, Hq, D); keys and values are (slots, Hkv, D)."""
     num_heads, head_dim = q.shape[1:]
     num_kv_heads = keys.shape[1]
     group = num_heads // num_kv_heads

@@ -1,4 +1,4 @@
-"""Linear layers that are given the same tensor, as one matrix product.
+"""Joins linear layers that are given the same tensor to one matrix product.
 
 A decoder multiplies one tensor by its query, key and value matrices, and another by the two of its feed-forward
 layer. A GPU does them together in less time than one after another: small products do not fill it. The
@@ -21,7 +21,7 @@ from evaluation.toolbench.inference.engine.paged.execution.stages import Stage, 
 
 
 class JoinedLinear(nn.Module):
-    """The product of an input (..., K) and several weights (N_i, K): results (..., N_i).
+    """Multiplies an input (..., K) by several weights (N_i, K) at once: results (..., N_i).
 
     `weight` (sum of N_i, K) and `bias` hold those of `layers`, which from here on are views of them: the
     layers go on working and no memory is taken twice.
@@ -39,11 +39,11 @@ class JoinedLinear(nn.Module):
         self._results: tuple[torch.Tensor, ...] = ()
 
     def parts(self) -> list[LinearPart]:
-        """What takes the place of each layer."""
+        """Return what takes the place of each layer."""
         return [LinearPart(self, index) for index in range(len(self.sizes))]
 
     def result(self, index: int, inputs: torch.Tensor) -> torch.Tensor:
-        """Of the layer `index`; all are computed when the first is asked for, and forgotten after the last."""
+        """Return the result of layer `index`; all are computed for the first one, and forgotten after the last."""
         if index == 0:
             self._results = nn.functional.linear(inputs, self.weight, self.bias).split(self.sizes, dim=-1)
         result = self._results[index]
@@ -85,7 +85,7 @@ def join_linears(stages: Sequence[Stage]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A linear layer, where its parent has it, and what it was given."""
+    """Notes a linear layer, where its parent has it, and what it was given."""
 
     parent: nn.Module
     name: str
@@ -94,7 +94,7 @@ class _Call:
 
 
 def _calls(stages: Sequence[Stage]) -> list[list[_Call]]:
-    """The calls of linear layers, in their order, for each layer of the decoder."""
+    """Return the calls of linear layers, in their order, for each layer of the decoder."""
     calls: list[list[_Call]] = []
     with ExitStack() as stack:
         for stage in stages:
@@ -137,7 +137,7 @@ def _can_join(one: _Call, other: _Call) -> bool:
 
 @torch.no_grad()
 def _gather(groups: Sequence[Sequence[_Call]], calls: Sequence[_Call]) -> None:
-    """The weights of each group in a row, in the memory that those of the whole layer have taken.
+    """Lay the weights of each group in a row, in the memory that those of the whole layer have taken.
 
     A loader lays all weights close together. Were only those of a group moved, each layer would leave a hole too
     small for its own joined weights: 1.5 GiB of an 8B model, lost to the KV cache. So all are set aside at once.
@@ -158,7 +158,7 @@ def _gather(groups: Sequence[Sequence[_Call]], calls: Sequence[_Call]) -> None:
 
 @torch.no_grad()
 def _join(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One after another in a new tensor, of which `tensors` become views; several that are so already, as they lie."""
+    """Join `tensors`, which become views of a new tensor; several that lie in a row already stay where they are."""
     first = tensors[0]
     size = (sum(map(len, tensors)), *first.shape[1:])
     if len(tensors) > 1 and _lie_in_a_row(tensors):
@@ -172,7 +172,7 @@ def _join(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _lie_in_a_row(tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether each begins where the one before ends, as an engine before this one may have left them."""
+    """Return whether each begins where the one before ends, as an engine before this one may have left them."""
     ends = [tensor.storage_offset() + tensor.numel() for tensor in tensors]
     return (
         all(tensor.is_contiguous() for tensor in tensors)

@@ -1,4 +1,4 @@
-"""Handing tensors from one device's queue of work to another's, without making either wait for more than it must.
+"""Hands tensors from one device's queue of work to another's, without making either wait for more than it must.
 
 A plain copy between GPUs waits for all that is queued on both. With several steps in flight that would
 make the GPUs take turns: the first one would wait for the second to finish an earlier step. A link receives
@@ -16,19 +16,19 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """That a tensor is where it was sent."""
+    """Tells when a tensor is where it was sent."""
 
     device: torch.device
     _event: torch.cuda.Event | None
 
     def wait(self) -> None:
-        """What is queued on the device's current stream from here on comes after the arrival."""
+        """Let what is queued on the device's current stream from here on come after the arrival."""
         if self._event is not None:
             torch.cuda.current_stream(self.device).wait_event(self._event)
 
     @classmethod
     def now(cls, device: torch.device) -> Arrival:
-        """Of what the device's current stream has been given so far."""
+        """Return the arrival of all that the device's current stream has been given so far."""
         if device.type != "cuda":
             return cls(device, None)
         event = torch.cuda.Event()
@@ -37,7 +37,7 @@ class Arrival:
 
 
 class Link:
-    """From `source` to `target`, which may be the same device; work is queued at once where both are GPUs."""
+    """Sends from `source` to `target`, which may be the same device; between GPUs work is queued at once."""
 
     def __init__(self, source: torch.device, target: torch.device) -> None:
         self._target = target
@@ -46,7 +46,7 @@ class Link:
             self._stream = torch.cuda.Stream(target)
 
     def room_for(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Uninitialised, like `tensor`, on the target, in memory that no work on the target is still using."""
+        """Return an uninitialised tensor like `tensor` on the target, in memory that no work there is still using."""
         with on_stream(self._stream):
             return torch.empty_like(tensor, device=self._target)
 
@@ -66,6 +66,6 @@ class Link:
 
 @contextlib.contextmanager
 def on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
-    """With `stream` as its device's current one; on the CPU there are none."""
+    """Make `stream` its device's current one within the block; on the CPU there are none."""
     with torch.cuda.stream(stream) if stream is not None else contextlib.nullcontext():
         yield

@@ -1,4 +1,4 @@
-"""Logits of a large vocabulary, at the speed that the card has for them."""
+"""Computes the logits of a large vocabulary at the speed that the card has for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PIECE = 64  # rows of the output embedding of which cuBLAS takes any multiple f
 
 
 class OutputHead:
-    """The output embedding `head`, whose logits always lie in the same place: a step's graph leaves them there.
+    """Computes the logits of embedding `head`, always in the same place: a step's graph leaves them there.
 
     At most `max_rows` rows at a time, on `device`.
     """
@@ -42,7 +42,7 @@ class OutputHead:
 
 
 def product_in_pieces(hidden: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> None:
-    """hidden (R, K) @ weight (N, K) transposed to `out` (R, N), whose rows had best be a multiple of 64 apart.
+    """Compute hidden (R, K) @ weight (N, K) transposed to `out` (R, N), whose rows had best be a multiple of 64 apart.
 
     For an odd number of ids cuBLAS chooses slow kernels: 175,241 ids and 64 rows take an H100 1.61 ms, the first
     175,232 and the other 9 by themselves 0.54 ms.

@@ -1,4 +1,4 @@
-"""One step's inputs on the devices, and the attention of its layers."""
+"""Holds one step's inputs on the devices, and computes the attention of its layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evaluation.toolbench.inference.engine.paged.kv_cache import KvCache
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Rows that one attention call serves; see `attention.paged_attention`."""
+    """Holds rows that one attention call serves; see `attention.paged_attention`."""
 
     tables: torch.Tensor
     contexts: torch.Tensor
@@ -23,7 +23,7 @@ class _Part:
 
 
 class PagedStep:
-    """Views of the input buffers, one buffer for each device with layers; given to the model as `paging`.
+    """Views the input buffers, one for each device with layers; given to the model as `paging`.
 
     Launches depend on the layout alone, so a step can be captured in a CUDA graph and replayed after
     its buffer has been written anew. `is_fresh` promises that no prefill row has anything stored yet

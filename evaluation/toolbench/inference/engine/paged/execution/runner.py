@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LaunchedStep:
-    """A step on its way. Its `staging` is another step's once its tokens have been taken."""
+    """Waits for a step on its way. Its `staging` is another step's once its tokens have been taken."""
 
     plan: Plan
     draws: Draws
@@ -72,7 +72,7 @@ class LaunchedStep:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A step before it is computed."""
+    """Holds a step before it is computed."""
 
     plan: Plan
     layout: StepBuffers
@@ -176,7 +176,7 @@ class ModelRunner:
             raise
 
     def release_memory(self) -> None:
-        """After an out-of-memory error: graphs and cached blocks, all of which can be made again."""
+        """Give up, after an out-of-memory error, graphs and cached blocks, all of which can be made again."""
         self._wait_for_devices()  # the last step may still be running
         for runner in self.stages:
             runner.release_memory()
@@ -184,7 +184,7 @@ class ModelRunner:
             torch.cuda.empty_cache()
 
     def _prepare(self, plan: Plan, staging: Staging) -> _Prepared:
-        """The inputs of `plan`, and the graphs that will compute it."""
+        """Write the inputs of `plan`, and find the graphs that will compute it."""
         self._cache.copy_pages(plan.copies)
         shape = graph_shape(plan, self._max_prefill_rows, self._table_width)
         graphs = self._graphs_of(shape) if shape is not None else None
@@ -197,7 +197,7 @@ class ModelRunner:
         return _Prepared(plan, layout, graphs, inputs, draws, staging)
 
     def _forward(self, step: _Prepared) -> torch.Tensor:
-        """(at least as many as are drawn, hidden size): the last layer's output for the rows that draw, in their order.
+        """Return the last layer's output for the rows that draw, in their order: (as many or more, hidden size).
 
         Where the output embedding lies with the last layers, they are drawn from as well.
         """
@@ -238,13 +238,13 @@ class ModelRunner:
         return LaunchedStep(plan, draws, staging, first_slot, self._free)
 
     def _arrays_at_head(self, step: _Prepared) -> StepArrays[torch.Tensor]:
-        """The step's arrays where it is drawn."""
+        """Return the step's arrays on the device where its tokens are drawn."""
         if step.graphs is not None and self._is_drawn_in_stage:
             return step.graphs[-1].arrays
         return step.layout.views(step.inputs.to(self._head_device, non_blocking=True))
 
     def _graphs_of(self, shape: StepShape) -> list[StepGraph] | None:
-        """One graph a stage; None where some stage has none."""
+        """Return one graph for each stage; None where some stage has none."""
         graphs = []
         for runner in self.stages:
             graph = runner.graph(shape)

@@ -1,4 +1,4 @@
-"""What the host knows of each slot, kept from step to step, and a step's inputs written from it.
+"""Keeps what the host knows of each slot from step to step, and writes a step's inputs from it.
 
 A sequence has a slot while it runs; slot 0 is nobody's, so that zeros are padding. What does not change in that time
 (how it is sampled, its pages so far) is written once; a step gathers it by slot, for all rows at a time.
@@ -21,7 +21,7 @@ from evaluation.toolbench.inference.engine.sampling import signed_64
 
 
 class SlotTable:
-    """Slots 1 to `num_slots`, of sequences of at most `table_width` pages of `page_size` tokens."""
+    """Keeps slots 1 to `num_slots`, of sequences of at most `table_width` pages of `page_size` tokens."""
 
     def __init__(self, num_slots: int, table_width: int, page_size: int) -> None:
         self._page_size = page_size
@@ -79,7 +79,7 @@ class SlotTable:
         return slots
 
     def _fill_prefill(self, rows: Items[StepRow], decode_rows: int, arrays: StepArrays[Ints]) -> list[int]:
-        """Rows of several tokens, behind all decode rows; returns where each ends."""
+        """Fill the rows of several tokens, behind all decode rows; returns where each ends."""
         ends = []
         first = decode_rows
         width = arrays.tables.shape[1]
@@ -119,7 +119,7 @@ class SlotTable:
     def _fill_special(
         self, drawing: Items[StepRow], slots: list[int], special: Items[int], arrays: StepArrays[Ints]
     ) -> Draws:
-        """The draws `special`, sorted by their constraints."""
+        """Fill in the draws `special`, sorted by their constraints."""
         by_constraint: dict[Constraint | None, list[int]] = {}
         for index in special:
             by_constraint.setdefault(drawing[index].sequence.request.constraint, []).append(index)
@@ -153,7 +153,7 @@ class SlotTable:
         )
 
     def _slot_of(self, sequence: Sequence) -> int:
-        """The slot of a running sequence, after noting what is new of it."""
+        """Return the slot of a running sequence, after noting what is new of it."""
         slot = sequence.running_slot
         prefix = sequence.prefix
         if self._holders[slot] is not prefix:

@@ -50,7 +50,7 @@ class StageRunner:
             self._side_stream = torch.cuda.Stream(stage.device)
 
     def graph(self, shape: StepShape) -> StepGraph | None:
-        """The graph for steps of `shape`, captured at its first use; None, for good, once a capture has failed."""
+        """Return the graph for steps of `shape`, captured at its first use; None, for good, after a failed capture."""
         if self.recorder is None:
             return None
         if shape not in self.graphs:
@@ -74,7 +74,7 @@ class StageRunner:
         is_fresh: bool = False,
         num_drawn: int | None = None,
     ) -> torch.Tensor:
-        """What this stage makes of a step whose arrays are `inputs`, (layout.size,) int32 on any device.
+        """Compute this stage of a step whose arrays are `inputs`, (layout.size,) int32 on any device.
 
         From the last stage come the rows alone that are drawn from, (num_drawn, hidden size), and by default as many
         as the step has rows: the output embedding of a large vocabulary is for those.
@@ -99,7 +99,7 @@ class StageRunner:
         return hidden
 
     def release_memory(self) -> None:
-        """Graphs can be captured again; those that a step still runs have to have ended."""
+        """Give up the graphs, which can be captured again; those that a step still runs have to have ended."""
         self.graphs.clear()
         if self.recorder is not None:
             self.recorder.release_memory()

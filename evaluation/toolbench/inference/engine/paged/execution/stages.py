@@ -1,4 +1,4 @@
-"""A model whose layers lie on several devices, as stages: on each device the same model with a run of its layers.
+"""Splits a model over several devices into stages: on each device the same model with a run of its layers.
 
 A stage is a real model of the same class with the model's own weights, so model code stays as it is, and
 what serves a model on one device serves each stage: CUDA graphs and compilation, for example, which
@@ -29,7 +29,7 @@ _PARTS = {"embed_tokens", "layers", "norm", "rotary_emb"}  # a decoder as it has
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of the decoder that lies on one device; the whole of it where it could not be split."""
+    """Runs the part of the decoder on one device; the whole of it where it could not be split."""
 
     decoder: Any  # a transformers base model
     device: torch.device
@@ -65,19 +65,19 @@ def stages_of(model: PreTrainedModel) -> list[Stage]:
 
 
 def with_own_modules(model: PreTrainedModel, stages: Sequence[Stage]) -> list[Stage] | None:
-    """The same stages with modules that can be changed without changing the model's; None where there can be none."""
+    """Return the same stages with modules that can be changed without changing the model's; None if impossible."""
     if len(stages) > 1:
         return list(stages)
     return split(model, [0]) if _can_be_split(model) and devices_of(model) == {stages[0].device} else None
 
 
 def devices_of(model: PreTrainedModel) -> set[torch.device]:
-    """Where its weights lie; those that are offloaded count as elsewhere."""
+    """Return where its weights lie; those that are offloaded count as elsewhere."""
     return {tensor.device for tensor in model.parameters()}
 
 
 def split(model: PreTrainedModel, starts: Sequence[int]) -> list[Stage]:
-    """Stages that begin at the layers `starts`, the first of them 0, each where its first layer lies."""
+    """Return stages that begin at the layers `starts`, the first of them 0, each where its first layer lies."""
     decoder: Any = model.base_model
     ends = [*starts[1:], len(decoder.layers)]
     return [
@@ -102,7 +102,7 @@ def try_out(stages: Sequence[Stage]) -> torch.Tensor:
 
 
 def _run_of_layers(decoder: Any, start: int, end: int) -> Any:
-    """A base model that has the layers from `start` to `end` and, past the first and before the last, no ends."""
+    """Return a base model with the layers from `start` to `end` and, past the first and before the last, no ends."""
     part = _without_hook(decoder)
     part.layers = nn.ModuleList(_without_hooks(layer) for layer in decoder.layers[start:end])
     device = _device_of(decoder.layers[start])
@@ -113,7 +113,7 @@ def _run_of_layers(decoder: Any, start: int, end: int) -> Any:
 
 
 def _without_hooks(module: nn.Module) -> nn.Module:
-    """A twin of `module` and all within it that shares their weights, without what accelerate has hung on them.
+    """Return a twin of `module` and all within it that shares their weights, without what accelerate has hung on them.
 
     Everything of a stage is on one device: hooks would only cost time, and keep layers from being compiled.
     """
@@ -135,7 +135,7 @@ _OF_HOOKS = {"forward", "_hf_hook", "_old_forward"}  # what accelerate puts on a
 
 
 def _starts_of_devices(model: PreTrainedModel) -> list[int]:
-    """The layers at which a new device begins, 0 first; only [0] where the model cannot be split there."""
+    """Return the layers at which a new device begins, 0 first; only [0] where the model cannot be split there."""
     decoder: Any = model.base_model
     if not _can_be_split(model):
         return [0]
@@ -152,7 +152,7 @@ def _can_be_split(model: PreTrainedModel) -> bool:
 
 
 def _agree(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:
-    """Whether two tokens come out of the stages as they come out of the model."""
+    """Return whether two tokens come out of the stages as they come out of the model."""
     whole = try_out([Stage(model.base_model, stages[0].device)])
     hidden = try_out(stages)
     return torch.allclose(hidden, whole.to(hidden.device))

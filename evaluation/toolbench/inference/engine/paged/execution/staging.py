@@ -1,4 +1,4 @@
-"""The memory that a step on its way has for itself: what the host wrote for it, and what it hands on.
+"""Holds the memory that a step on its way has for itself: what the host wrote for it, and what it hands on.
 
 A device copies from pinned memory, and to it, some time after the host has asked for it. So a step has buffers
 that nobody else touches until its tokens have been taken, by when the devices have done all of it. Then the next
@@ -13,7 +13,7 @@ from evaluation.toolbench.inference.engine.paged.execution.links import Link
 
 
 class Staging:
-    """Of one step at a time. `num_tokens` is how many drawn tokens it takes back to the host at most."""
+    """Belongs to one step at a time. `num_tokens` is how many drawn tokens it takes back to the host at most."""
 
     def __init__(self, num_tokens: int, *, is_pinned: bool) -> None:
         self.tokens = torch.empty(num_tokens, dtype=torch.int64, pin_memory=is_pinned)
@@ -24,13 +24,13 @@ class Staging:
         self._done: torch.cuda.Event | None = None
 
     def inputs(self, size: int) -> torch.Tensor:
-        """(size,) int32 on the host; only what has been written since means anything."""
+        """Return (size,) int32 on the host; only what has been written since means anything."""
         if len(self._inputs) < size:
             self._inputs = torch.empty(size, dtype=torch.int32, pin_memory=self._is_pinned)
         return self._inputs[:size]
 
     def handed_over(self, link: Link, hidden: torch.Tensor) -> torch.Tensor:
-        """`hidden` (T, hidden size) at the other end of `link`, for what is queued there from now on."""
+        """Return `hidden` (T, hidden size) at the other end of `link`, for what is queued there from now on."""
         room = self._handed.get(link)
         if room is None or len(room) < len(hidden):
             room = self._handed[link] = link.room_for(hidden)
@@ -47,13 +47,13 @@ class Staging:
         self.note_end(tokens.device)
 
     def note_end(self, device: torch.device) -> None:
-        """The step ends with what the current stream of `device`, its last one, has been given so far."""
+        """Note that the step ends with what the current stream of `device`, its last one, has been given so far."""
         self._done = None
         if device.type == "cuda":
             self._done = torch.cuda.Event()
             self._done.record(torch.cuda.current_stream(device))
 
     def wait(self) -> None:
-        """Until the step that was queued last has been done."""
+        """Wait until the step that was queued last has been done."""
         if self._done is not None:
             self._done.synchronize()

@@ -1,4 +1,4 @@
-"""A step's inputs as one array of int32, so that they reach a device in one copy, and into one static buffer.
+"""Lays a step's inputs into one int32 array, so that they reach a device, and a static buffer, in one copy.
 
 The tokens of all rows lie one after another. First come the rows of one token (decode), then those of
 several (prefill). A CUDA graph is captured for one `StepShape`, whose sizes are upper limits: what a
@@ -31,7 +31,7 @@ Array = TypeVar("Array", Ints, torch.Tensor)  # on the host, or on a device
 
 @dataclass(frozen=True, slots=True)
 class StepShape:
-    """The sizes that a step's arrays follow from."""
+    """Holds the sizes that a step's arrays follow from."""
 
     decode_rows: int
     prefill_rows: int
@@ -48,13 +48,13 @@ class StepShape:
 
 
 def exact_shape(plan: Plan) -> StepShape:
-    """No padding."""
+    """Return the shape of `plan` without padding."""
     width = max(len(row.sequence.prefix.pages) for row in plan.rows)
     return StepShape(len(plan.decode), len(plan.prefill), sum(row.count for row in plan.prefill), width)
 
 
 def graph_shape(plan: Plan, max_prefill_rows: int, table_width: int) -> StepShape | None:
-    """The smallest shape of those that graphs are captured for; None for a step larger than all of them."""
+    """Return the smallest shape of those that graphs are captured for; None for a step larger than all of them."""
     tokens = sum(row.count for row in plan.prefill)
     if not tokens:
         rows = decode_rows(len(plan.decode))
@@ -69,7 +69,7 @@ def graph_shape(plan: Plan, max_prefill_rows: int, table_width: int) -> StepShap
 def graph_shapes(
     *, max_decode_rows: int, max_prefill_rows: int, max_prefill_tokens: int, table_width: int
 ) -> list[StepShape]:
-    """Every shape that `graph_shape` gives for steps within these limits, the largest first."""
+    """Return every shape that `graph_shape` gives for steps within these limits, the largest first."""
     shapes = [StepShape(rows, 0, 0, table_width) for rows in up_to(max_decode_rows, DECODE_ROWS)]
     shapes += [
         _mixed_shape(rows, max_prefill_rows, tokens, table_width)
@@ -85,7 +85,7 @@ def _mixed_shape(decode_rows: int, prefill_rows: int, all_tokens: int, table_wid
 
 
 class StepBuffers:
-    """Where each array of a step of this shape lies in the buffer."""
+    """Knows where each array of a step of this shape lies in the buffer."""
 
     def __init__(self, shape: StepShape) -> None:
         self.shape = shape
@@ -114,7 +114,7 @@ class StepBuffers:
 
 @dataclass(frozen=True, slots=True)
 class StepArrays(Generic[Array]):
-    """T tokens of R rows, int32 each. What is drawn from D of the rows is at the beginning of arrays of R."""
+    """Holds T tokens of R rows, int32 each. What is drawn from D of the rows is at the start of arrays of R."""
 
     ids: Array  # (T,) token ids, where the host knows them
     token_slots: Array  # (T,) slots whose last token, kept on the device, is the id instead; 0: it is in `ids`
@@ -138,5 +138,5 @@ class StepArrays(Generic[Array]):
 
 
 def _aligned(size: int) -> int:
-    """Room for `size` numbers that ends at 16 bytes: kernels are compiled anew for pointers that do not start there."""
+    """Return room for `size` numbers that ends at 16 bytes: kernels are compiled anew for pointers that do not."""
     return -(-size // 4) * 4

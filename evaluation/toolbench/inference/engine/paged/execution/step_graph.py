@@ -1,4 +1,4 @@
-"""A step of one shape as a CUDA graph: captured once, replayed with new inputs."""
+"""Captures a step of one shape as a CUDA graph once, and replays it with new inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Forward = Callable[[StepBuffers, torch.Tensor, torch.Tensor | None], torch.Tenso
 
 
 class StepGraph:
-    """`forward` over static inputs; its result lies in the graph's own memory.
+    """Replays `forward` over static inputs; its result lies in the graph's own memory.
 
     `hidden` (num_tokens, hidden size) is where what the stage before hands over is put; None in the first
     stage. Graphs that share `pool` share what memory their steps need, so they take
@@ -75,10 +75,10 @@ class GraphRecorder:
         return StepGraph(layout, self._device, self._pool, self._stream, forward, hidden)
 
     def release_memory(self) -> None:
-        """The graphs recorded so far are given up; later ones start anew."""
+        """Give up the graphs recorded so far; later ones start anew."""
         self._pool = None
 
 
 def recorder_for(device: torch.device) -> GraphRecorder | None:
-    """What captures the steps of `device`; None for one that has no graphs."""
+    """Return what captures the steps of `device`; None for one that has no graphs."""
     return GraphRecorder(device) if device.type == "cuda" else None
