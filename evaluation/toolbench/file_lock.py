@@ -1,4 +1,4 @@
-"""Locks on open files, on file systems that may have none, or whose lock server is gone.
+"""Locks open files, on file systems that may have no locks, or whose lock server is gone.
 
 On NFS a request for a lock can hang for ever, even one that asks not to wait. So it is made in a thread of its
 own that may be left behind, and the caller gets an answer in any case.

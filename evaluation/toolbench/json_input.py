@@ -22,7 +22,7 @@ _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class JsonError(ValueError):
-    """No JSON that can be used. The message is a few words on one line, without the content."""
+    """Says in a few words on one line, without the content, why JSON cannot be used."""
 
 
 def parse_json(
@@ -81,7 +81,7 @@ def read_file(path: Path) -> bytes:
 
 
 def check_regular(descriptor: int, path: Path) -> None:
-    """OSError unless what is open is a file with an end."""
+    """Raise OSError unless what is open is a file with an end."""
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -97,7 +97,7 @@ def decode(content: bytes | str, errors: str = "strict") -> str:
 
 
 def whole_text(text: str) -> str:
-    """`text` as every encoder takes it: a half of a surrogate pair, which JSON can hold, becomes U+FFFD.
+    """Return `text` as every encoder takes it: a half of a surrogate pair, which JSON can hold, becomes U+FFFD.
 
     >>> whole_text("cut \\ud83d, whole \\ud83d\\ude00") == "cut \\ufffd, whole \\U0001f600"
     True

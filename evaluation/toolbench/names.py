@@ -1,4 +1,4 @@
-"""Names of tools, APIs and categories as ToolBench writes them, and which API a name stands for."""
+"""Writes names of tools, APIs and categories as ToolBench does, and knows which API a name stands for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def standardize(name: str) -> str:
 
 
 def ascii_folded(text: str) -> str:
-    """`text` in ASCII, as tool tokens are: accents are taken off, other scripts are transcribed.
+    """Return `text` in ASCII, as tool tokens are: accents are taken off, other scripts are transcribed.
 
     >>> ascii_folded("<<Café Finder&&Find Café>>")
     '<<Cafe Finder&&Find Cafe>>'
@@ -35,7 +35,7 @@ def ascii_folded(text: str) -> str:
 
 
 def change_name(name: str) -> str:
-    """`name`, with `is_` before the few words that cannot be argument names in Python.
+    """Return `name`, with `is_` before the few words that cannot be argument names in Python.
 
     >>> change_name("class"), change_name("classes")
     ('is_class', 'classes')
@@ -64,7 +64,7 @@ def standardize_category(category: str) -> str:
 
 
 class ActionName(str):
-    """A ToolBench name that remembers which API was meant, where several APIs share the name.
+    """Remembers which API a ToolBench name meant, where several APIs share the name.
 
     Equal to, hashed as and written to JSON as the plain string. `tool_name` and `api_name` are those of
     `tools.json`, not standardized.
@@ -89,7 +89,7 @@ class ActionName(str):
 
 
 def is_plain_file_name(name: str) -> bool:
-    """Whether `name`, which comes from outside, can be one component of a path and leads nowhere else."""
+    """Return whether `name`, which comes from outside, can be one component of a path and leads nowhere else."""
     if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
         return False
     try:

@@ -1,4 +1,4 @@
-"""A tiny but real ToolGen: its own tools, queries and API responses, and the scripts that make and train it.
+"""Holds a tiny but real ToolGen: its own tools, queries and API responses, and what makes and trains it.
 
 world/         tools, tasks and the values that fill them
 make_data.py   writes assets/, laid out as ToolGen's own data folder

@@ -1,4 +1,4 @@
-"""Conversations as token ids, with the parts that the model writes marked.
+"""Renders conversations as token ids, with the parts that the model writes marked.
 
 Everything goes through the code that renders prompts for inference, so a prompt that the model is trained
 on is the prompt that it will be given.
@@ -20,7 +20,7 @@ TEMPLATE = "llama-3"
 
 
 class Row(NamedTuple):
-    """A training sequence; `written[i]` says whether the model writes `ids[i]`."""
+    """Holds a training sequence; `written[i]` says whether the model writes `ids[i]`."""
 
     ids: list[int]
     written: list[bool]
@@ -36,7 +36,7 @@ class Renderer:
 
     @classmethod
     def of(cls, catalog: ToolCatalog, tokenizer: Any) -> Renderer:
-        """With the package's own system prompt, whatever checkout this tree may lie in."""
+        """Make one with the package's own system prompt, whatever checkout this tree may lie in."""
         return cls(catalog, PromptEncoder(tokenizer, chat_format(TEMPLATE)), PromptTexts())
 
     def history(self, question: str, turns: Sequence[Turn], layout: PromptStyle) -> Conversation:
@@ -65,13 +65,13 @@ class Renderer:
         conversation.append_message(role, documentation_text(action, self.catalog))
 
     def prompt(self, conversation: Conversation) -> list[int]:
-        """Ids of the conversation with a turn opened for the model to write."""
+        """Return ids of the conversation with a turn opened for the model to write."""
         asked = conversation.copy()
         asked.append_message(conversation.format.assistant, None)
         return self.encoder.encode(asked.pieces())
 
     def row(self, sample: Sample, layout: PromptStyle, step: int) -> Row:
-        """The step with index `step` after its history, with everything in it for the model to write.
+        """Return the step with index `step` after its history, with everything in it for the model to write.
 
         That the history is shown in other words than the step in progress does not make what was written in it
         less worth learning.

@@ -29,7 +29,7 @@ _WHOLE_SHARE = 0.5  # of the rows of a layout that words a step in progress diff
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded on the right; both arrays are (rows, longest row or a little more)."""
+    """Holds rows padded on the right; both arrays are (rows, longest row or a little more)."""
 
     ids: npt.NDArray[np.int16]
     written: npt.NDArray[np.bool_]
@@ -37,7 +37,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Where a worker finds its tokenizer and catalog, and how much it makes."""
+    """Says where a worker finds its tokenizer and catalog, and how much it makes."""
 
     data_dir: Path
     tokenizer_dir: Path
@@ -103,7 +103,7 @@ def _make_chunk(number: int) -> list[Batch]:
 
 
 def pad_rows(rows: list[Row]) -> Batch:
-    """Any id will do as padding: it comes last, so no token sees it, and nothing is to be written there."""
+    """Pad rows on the right. Any id will do: no token sees what comes after it, and nothing is to be written there."""
     longest = max(len(row.ids) for row in rows)
     shape = (len(rows), -(-longest // _WIDTH_STEP) * _WIDTH_STEP)
     batch = Batch(np.zeros(shape, np.int16), np.zeros(shape, np.bool_))

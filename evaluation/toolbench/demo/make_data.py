@@ -55,7 +55,7 @@ def write_data(out: Path, queries: list[DemoQuery]) -> None:
 
 
 def _tokens() -> list[str]:
-    """Lines of `virtual_tokens.txt`; names as they are, folding to ASCII is the reader's."""
+    """Return the lines of `virtual_tokens.txt`; names stay as they are, folding them to ASCII is the reader's."""
     return [FINISH_TOKEN, *(f"<<{tool.name}&&{api.name}>>" for tool in TOOLS.values() for api in tool.apis)]
 
 
@@ -69,7 +69,7 @@ def _tool_json(tool: Tool) -> dict[str, Any]:
 
 
 def _query_json(query: DemoQuery) -> dict[str, Any]:
-    """The candidates are all APIs of the tools that the right trajectory needs."""
+    """Return a query whose candidates are all APIs of the tools that the right trajectory needs."""
     calls = [step.call for step in query.trajectory.steps]
     tools = [TOOLS[name] for name in dict.fromkeys(call.tool for call in calls)]
     return {
@@ -106,7 +106,7 @@ def _expectation(query: DemoQuery) -> dict[str, Any]:
 
 
 def _responses(queries: list[DemoQuery]) -> dict[str, dict[str, Any]]:
-    """Cache file -> key -> response; the key is Python's `str` of the parsed arguments."""
+    """Return cache file -> key -> response; the key is Python's `str` of the parsed arguments."""
     files: dict[str, dict[str, Any]] = {}
     for query in queries:
         for step in query.trajectory.steps:

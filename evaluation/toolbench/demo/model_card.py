@@ -1,4 +1,4 @@
-"""The README.md beside the demo's checkpoint: what it is, how it was made, with what result."""
+"""Writes the README.md beside the demo's checkpoint: what it is, how it was made, with what result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def model_card(
     minutes: float,
     device_name: str,
 ) -> str:
-    """`results` maps prompt layout -> split -> "solved/queries"; `flags` were given to the training command."""
+    """Write the card. `results` maps prompt layout -> split -> "solved/queries"; `flags` trained the model."""
     command = f"python -m evaluation.toolbench.demo.train {flags}".rstrip()
     rows = "\n".join(
         f"| {layout} | {groups.get('seen', '-')} | {groups.get('held_out', '-')} |"

@@ -1,4 +1,4 @@
-"""The demo's queries as a retrieval test, laid out as ToolBench's: which tools does each of them need?"""
+"""Turns the demo's queries into a retrieval test, laid out as ToolBench's: which tools does each of them need?"""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _documents() -> list[tuple[int, str]]:
 
 
 def _relevant(query: DemoQuery) -> list[int]:
-    """The documents of the APIs that its right trajectory calls, each once."""
+    """Return the documents of the APIs that its right trajectory calls, each once."""
     calls = (step.call for step in query.trajectory.steps)
     return list(dict.fromkeys(_DOCIDS[call.tool, call.api] for call in calls))
 

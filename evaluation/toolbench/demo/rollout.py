@@ -31,7 +31,7 @@ class _Attempt:
     is_over: bool = False
 
     def take(self, thought: str, action: str, arguments: str) -> None:
-        """One step of the model; the next observation where the call is the expected one."""
+        """Take one step of the model; the next observation is shown where the call is the expected one."""
         steps = self.query.trajectory.steps
         position = len(self.turns)
         if action == FINISH_TOKEN:
@@ -52,7 +52,7 @@ def roll_out(
     expected: dict[str, dict[str, Any]],
     layout: PromptStyle,
 ) -> list[Verdict]:
-    """Verdicts on the model's greedy answers, in the order of `queries`."""
+    """Return verdicts on the model's greedy answers, in the order of `queries`."""
     attempts = [_Attempt(query) for query in queries]
     most_steps = max(len(query.trajectory.steps) for query in queries) + 1 + _EXTRA_STEPS
     for _ in range(most_steps):
@@ -86,7 +86,7 @@ def _write(model: Any, renderer: Renderer, conversations: Sequence[Conversation]
 
 
 def _generate(model: Any, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Greedy continuations without their end marker."""
+    """Return greedy continuations without their end marker."""
     end, pad = model.config.eos_token_id, model.config.pad_token_id
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)

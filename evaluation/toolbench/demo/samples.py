@@ -1,4 +1,4 @@
-"""Conversations with right answers: the training samples, without end, and the demo's fixed queries."""
+"""Makes conversations with right answers: training samples without end, and the demo's fixed queries."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LINES = {task.name: task.lines("seen") for task in TASKS}
 
 @dataclass(frozen=True)
 class Turn:
-    """One step of a conversation, texts as the model writes them; `observation` is None after Finish."""
+    """Holds one step of a conversation, texts as the model writes them; `observation` is None after Finish."""
 
     thought: str
     action: str  # a tool token
@@ -51,7 +51,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Sample:
-    """A question and the turns that lead to its end."""
+    """Holds a question and the turns that lead to its end."""
 
     question: str
     turns: tuple[Turn, ...]
@@ -102,7 +102,7 @@ def action_token(call: Call) -> str:
 
 
 def observation(answer: Mapping[str, Value]) -> str:
-    """What the environment shows of an API's answer."""
+    """Return what the environment shows of an API's answer."""
     return json.dumps({"error": "", "response": answer})
 
 
@@ -112,7 +112,7 @@ def _finish(trajectory: Trajectory) -> Turn:
 
 
 def bare_words(text: str) -> tuple[str, ...]:
-    """What two wordings are compared by."""
+    """Return what two wordings are compared by."""
     return tuple(re.findall(r"\w+", text.lower()))
 
 
@@ -133,7 +133,7 @@ def _training_trajectory(task: Task, rng: Random) -> Trajectory:
 
 
 def _with_noise(wording: str, rng: Random) -> str:
-    """`wording` with words left out and put in, its slots untouched, so that no single word decides."""
+    """Return `wording` with words left out and put in, its slots untouched, so that no single word decides."""
     words = []
     for word in wording.split(" "):
         if "{" in word or rng.random() >= _NOISE:
@@ -144,7 +144,7 @@ def _with_noise(wording: str, rng: Random) -> str:
 
 
 def _seen_trajectory(position: int) -> Trajectory:
-    """The same for the same position; every other task has one."""
+    """Return the trajectory of a seen query, the same for the same position; every other task has one."""
     return _training_trajectory(TASKS[2 * position], Random(f"{_SEEN_SEED} {position}"))
 
 

@@ -30,7 +30,7 @@ Call = tuple[str, str]  # ToolBench name, arguments as generated
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is right about the answer of one query; `problem` says what is not, in words."""
+    """Says what is right about the answer of one query; `problem` says what is not, in words."""
 
     query_id: str
     split: str
@@ -73,7 +73,7 @@ def make_parser() -> OneLineParser:
 
 
 def load_expected(data_dir: Path) -> dict[str, dict[str, Any]]:
-    """Query id -> what its answer must have; DataError when the folder is not the demo's."""
+    """Return query id -> what its answer must have; DataError when the folder is not the demo's."""
     path = data_dir / "expected.json"
     try:
         expected: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
@@ -83,7 +83,7 @@ def load_expected(data_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 def score_folder(answers: Path, expected: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
-    """A verdict for every query of the demo, in their order; one without an answer file is not solved."""
+    """Return a verdict for every query of the demo, in their order; one without an answer file is not solved."""
     files = {path.name.partition("_")[0]: path for path in sorted(answers.glob("*_*.json"))}
     return [_score_file(query_id, files.get(query_id), expected[query_id]) for query_id in expected]
 
@@ -119,7 +119,7 @@ def judge(query_id: str, expected: Mapping[str, Any], calls: Sequence[Call], fin
 
 
 def report(verdicts: Sequence[Verdict]) -> str:
-    """A line per query that is not solved, and a table with a line per split."""
+    """Return a line per query that is not solved, and a table with a line per split."""
     lines = [f"{verdict.query_id}: {verdict.problem}" for verdict in verdicts if not verdict.solved]
     lines.append(f"{'split':<10}{'queries':>9}{'tools':>9}{'arguments':>11}{'answer':>9}{'solved':>9}")
     for split in dict.fromkeys(verdict.split for verdict in verdicts):
@@ -134,7 +134,7 @@ def report(verdicts: Sequence[Verdict]) -> str:
 
 
 def final_answer_of(finish_arguments: str) -> str | None:
-    """The answer in the arguments of Finish; None for a give-up or for what is no answer."""
+    """Return the answer in the arguments of Finish; None for a give-up or for what is no answer."""
     values = _parsed(finish_arguments)
     if not isinstance(values, dict) or values.get("return_type") != "give_answer":
         return None
@@ -161,7 +161,7 @@ def _calls(messages: Sequence[Mapping[str, Any]]) -> list[Call]:
 
 
 def _parsed(text: str) -> Any:
-    """The arguments as a value; the text itself where it is no JSON."""
+    """Return the arguments as a value; the text itself where it is no JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -174,7 +174,7 @@ def _brief(value: Any) -> str:
 
 
 def _says(answer: str, fact: str) -> bool:
-    """Whether `fact` stands in `answer` as a whole: 12 is not in 120."""
+    """Return whether `fact` stands in `answer` as a whole: 12 is not in 120."""
     return re.search(rf"(?<!\w){re.escape(fact)}(?!\w)", answer) is not None
 
 

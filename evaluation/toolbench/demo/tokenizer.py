@@ -85,6 +85,6 @@ def train_tokenizer(
 
 
 def _pieces(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
-    """Distinct pieces of the texts, the most frequent one first."""
+    """Return distinct pieces of the texts, the most frequent one first."""
     counts = Counter(piece for text in texts for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text))
     return sorted(counts, key=lambda piece: (-counts[piece], piece))

@@ -51,7 +51,7 @@ _LOG_EVERY = 100  # steps; as often the speed is measured that --minutes is held
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything the result depends on, beside the code and the data."""
+    """Holds everything the result depends on, beside the code and the data."""
 
     steps: int = 12000
     batch_size: int = 64  # rows of 290 to 790 tokens
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _flags(options: argparse.Namespace) -> str:
-    """The flags that differ from the defaults, as they were given; not where files lie or on what machine."""
+    """Return the flags that differ from the defaults, as they were given; not where files lie or on what machine."""
     flags = []
     for name, default in vars(_parser().parse_args([])).items():
         value = getattr(options, name)
@@ -165,7 +165,7 @@ def _flags(options: argparse.Namespace) -> str:
 
 
 def build_tokenizer(catalog: ToolCatalog, seed: int) -> PreTrainedTokenizerFast:
-    """Trained on the fixed texts of every prompt, on every part of a value, and on what conversations look like."""
+    """Train it on the fixed texts of every prompt, on every part of a value, and on what conversations look like."""
     rng = Random(f"{seed} tokenizer")
     samples = [training_sample(rng) for _ in range(_TOKENIZER_SAMPLES)]
     fixed = [
@@ -260,7 +260,7 @@ def train(
 
 
 def batch_loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
-    """Mean cross entropy of the tokens that the model is to write."""
+    """Return the mean cross entropy of the tokens that the model is to write."""
     device = model.device
     ids = torch.from_numpy(batch.ids).to(device, torch.long, non_blocking=True)
     written = torch.from_numpy(batch.written)[:, 1:].flatten().nonzero()[:, 0].to(device, non_blocking=True)
@@ -272,7 +272,7 @@ def batch_loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
 
 
 def learning_rate(config: TrainingConfig, step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine that ends at `final_share` after `steps`."""
+    """Return a linear warm-up, then a cosine that ends at `final_share` after `steps`."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
@@ -281,7 +281,7 @@ def learning_rate(config: TrainingConfig, step: int, steps: int) -> float:
 
 
 def evaluate(model: Any, renderer: Renderer, data_dir: Path) -> dict[str, list[Verdict]]:
-    """Verdicts on the demo's queries per prompt layout, printed as they come."""
+    """Judge the demo's queries in each prompt layout, and print the verdicts as they come."""
     queries, expected = demo_queries(), load_expected(data_dir)
     verdicts = {}
     for name, layout in LAYOUTS.items():
@@ -291,7 +291,7 @@ def evaluate(model: Any, renderer: Renderer, data_dir: Path) -> dict[str, list[V
 
 
 def _solved(verdicts: list[Verdict]) -> dict[str, str]:
-    """Split -> "solved/queries"."""
+    """Return split -> "solved/queries"."""
     groups: dict[str, list[bool]] = {}
     for verdict in verdicts:
         groups.setdefault(verdict.split, []).append(verdict.solved)

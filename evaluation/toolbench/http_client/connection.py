@@ -23,7 +23,7 @@ _LONGEST_HEAD = 2**16  # bytes, also of a line in front of a chunk
 
 
 class ConnectionFailed(Exception):
-    """No connection could be made; the system's error is the cause."""
+    """Says that no connection could be made; the system's error is the cause."""
 
 
 class ConnectionLost(Exception):
@@ -43,7 +43,7 @@ class Connection(Protocol):
 
 
 def connection_to(url: httpx.URL, *, connect_timeout_s: float, max_response_bytes: int) -> Connection:
-    """A connection to the server of `url`, through a proxy where the environment names one for it."""
+    """Return a connection to the server of `url`, through a proxy where the environment names one for it."""
     kind = ProxiedConnection if proxy_for(url) else HttpConnection
     return kind(url, connect_timeout_s=connect_timeout_s, max_response_bytes=max_response_bytes)
 
@@ -156,7 +156,7 @@ class HttpConnection:
 
 
 class ProxiedConnection:
-    """The same, through the proxy that the environment names. ConfigError for a proxy that httpx cannot use."""
+    """Does the same through the proxy that the environment names. ConfigError for one that httpx cannot use."""
 
     def __init__(self, url: httpx.URL, *, connect_timeout_s: float, max_response_bytes: int) -> None:
         self._url = url

@@ -1,4 +1,4 @@
-"""One POST over HTTP, with a bound on what is read back."""
+"""Makes one POST over HTTP, with a bound on what is read back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evaluation.toolbench.http_client.proxies import proxy_for
 
 
 class ResponseTooLarge(Exception):
-    """The body went on past the bound; the connection has been closed."""
+    """Says that the body went on past the bound; the connection has been closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class HttpReply:
 def new_http_client(
     url: httpx.URL, *, connect_timeout_s: float, keepalive_s: float = 30.0, max_idle: int | None = 256
 ) -> httpx.AsyncClient:
-    """A keep-alive client for one server and any number of requests at once. ConfigError for an unusable proxy.
+    """Return a keep-alive client for one server and any number of requests at once. ConfigError for an unusable proxy.
 
     How long a request may take as a whole is the caller's business (httpx only bounds single reads, and
     a server that sends a byte now and then never exceeds those). A proxy from the environment is not

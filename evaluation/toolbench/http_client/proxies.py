@@ -1,4 +1,4 @@
-"""Which proxy the environment names for a URL, and whether it can be used."""
+"""Tells which proxy the environment names for a URL, and whether it can be used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SCHEMES = ("http", "https", *_SOCKS)
 
 
 def proxy_for(url: httpx.URL) -> str | None:
-    """The proxy for requests to `url`, by the variables that curl knows too; None for none.
+    """Return the proxy for requests to `url`, by the variables that curl knows too; None for none.
 
     What stays on this machine never goes through one. ConfigError, in one line with the variable and the remedy,
     for a proxy that httpx cannot use.
@@ -45,6 +45,6 @@ def proxy_for(url: httpx.URL) -> str | None:
 
 
 def _variable(scheme: str, environ: Mapping[str, str]) -> str:
-    """The variable that was read: of two spellings the lower one, as everywhere."""
+    """Return the variable that was read: of two spellings the lower one, as everywhere."""
     lower = f"{scheme}_proxy"
     return lower if environ.get(lower) else lower.upper()

@@ -27,6 +27,6 @@ class RetryPolicy:
             raise ConfigError(f"retries and waits must be 0 or above: {self}")
 
     def wait_s(self, num_retries: int, rng: random.Random, asked_for_s: float = 0.0) -> float:
-        """Seconds before retry number `num_retries` (0 is the first), at least what the server asked for."""
+        """Return seconds before retry number `num_retries` (0 is the first), at least what the server asked for."""
         backoff = self.first_wait_s * 2 ** min(num_retries, 30) * rng.uniform(0.5, 1.0)
         return min(max(backoff, asked_for_s), self.longest_wait_s)

@@ -21,7 +21,7 @@ FailureKind = Literal["busy", "failed", "lost", "unfit", "refused"]
 
 
 class Failure(Exception):
-    """Why there is no answer, in words that go on a sentence about the server."""
+    """Says why there is no answer, in words that go on a sentence about the server."""
 
     def __init__(self, kind: FailureKind, words: str, retry_after_s: float = 0.0) -> None:
         super().__init__(words)
@@ -49,7 +49,7 @@ def raise_for_status(status: int, headers: Mapping[str, str], body: bytes, *, ke
 
 
 def read_object(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    """The JSON object in a reply's body; Failure when there is none."""
+    """Return the JSON object in a reply's body; Failure when there is none."""
     try:
         return parse_object(body)
     except JsonError:
@@ -58,7 +58,7 @@ def read_object(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
 
 
 def error_words(reply: Any) -> str:
-    """The message in any of the forms that servers give errors."""
+    """Return the message in any of the forms that servers give errors."""
     error = reply.get("error", reply) if isinstance(reply, dict) else reply
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail") or error
@@ -66,7 +66,7 @@ def error_words(reply: Any) -> str:
 
 
 def explain(error: BaseException) -> str:
-    """A connection's failure in words that a person can act on; the system's own error is deep in the chain."""
+    """Return a connection's failure in words that a person can act on; the system's own error is deep in the chain."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return (
@@ -98,7 +98,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _quote(headers: Mapping[str, str], body: bytes) -> str:
-    """What the server says itself, as the end of a sentence."""
+    """Return what the server says itself, as the end of a sentence."""
     try:
         words = error_words(parse_json(body))
     except JsonError:

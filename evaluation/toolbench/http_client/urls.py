@@ -1,4 +1,4 @@
-"""Checks on the URLs that users give."""
+"""Checks the URLs that users give."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evaluation.toolbench.inference.errors import ConfigError
 
 
 def parse_http_url(text: str, setting: str) -> httpx.URL:
-    """`text` as a URL; ConfigError naming `setting` unless it is http(s):// with a host."""
+    """Return `text` as a URL; ConfigError naming `setting` unless it is http(s):// with a host."""
     try:
         url = httpx.URL(text.strip())
     except (httpx.InvalidURL, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What the programs' command lines share: types of flags, mistakes in one line, and how a program ends."""
+"""Holds what the programs' command lines share: types of flags, mistakes in one line, how a program ends."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong in one line, with the flag that was probably meant, and shows examples to be copied."""
 
     def __init__(self, *, examples: str = "", epilog: str = "", **options: Any) -> None:
-        """`examples` are lines that call the launcher `toolgen`."""
+        """Make a parser; `examples` are lines that call the launcher `toolgen`."""
         lines = examples.strip().replace(f"{_LAUNCHER} ", f"{launcher_name()} ").splitlines()
         shown = "\n".join(["examples:", *(f"  {line}".rstrip() for line in lines)]) if lines else ""
         options = {"formatter_class": HelpFormatter, **options}
@@ -91,7 +91,7 @@ def auto_or_positive(text: str) -> int | str:
 
 
 def text_or_none(text: str) -> str | None:
-    """Scripts pass an empty text for a variable that is not set."""
+    """Return None for an empty text, which scripts pass for a variable that is not set."""
     return text.strip() or None
 
 

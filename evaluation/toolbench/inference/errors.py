@@ -1,4 +1,4 @@
-"""What can go wrong, as few types as callers need to tell apart.
+"""Names what can go wrong, as few types as callers need to tell apart.
 
 The library raises these; a program's `main` prints the message, one line that says what was being
 done, the numbers found and what to change, and exits with `exit_code`. Set TOOLGEN_TRACEBACK=1 to see
@@ -22,7 +22,7 @@ from typing import Any
 
 
 class ToolGenError(Exception):
-    """Base of all errors of this package; `details` carries the numbers, so nobody parses the text."""
+    """Is the base of all errors of this package; `details` carries the numbers, so nobody parses the text."""
 
     exit_code = 2
 
@@ -32,15 +32,15 @@ class ToolGenError(Exception):
 
 
 class ConfigError(ToolGenError):
-    """A flag, an environment variable or a name that we do not know."""
+    """Says that we do not know a flag, an environment variable or a name."""
 
 
 class DataError(ToolGenError):
-    """A query file, tool file, tokenizer or checkpoint that is not what it should be."""
+    """Says that a query file, tool file, tokenizer or checkpoint is not what it should be."""
 
 
 class PlacementError(ToolGenError):
-    """GPUs or memory that do not suffice, or cannot be read."""
+    """Says that GPUs or memory do not suffice, or cannot be read."""
 
 
 class EngineError(ToolGenError):
@@ -48,7 +48,7 @@ class EngineError(ToolGenError):
 
 
 class EngineStoppedError(EngineError):
-    """An engine that serves no request any more."""
+    """Says that an engine serves no request any more."""
 
 
 class ServerError(EngineStoppedError):
@@ -60,7 +60,7 @@ class ApiError(ToolGenError):
 
 
 class JudgeError(ToolGenError):
-    """No judge that can be asked."""
+    """Says that no judge can be asked."""
 
 
 class OutputError(ToolGenError):
@@ -68,7 +68,7 @@ class OutputError(ToolGenError):
 
 
 class StopRequested(BaseException):
-    """Raised by a callback to end a query between two steps, when the whole run is being stopped.
+    """Ends a query between two steps when a callback raises it, because the whole run is being stopped.
 
     Not an Exception, so that nothing records it as a failure of the query.
     """

@@ -33,7 +33,7 @@ class Finding:
 
 
 def needs(check: str, wanted: int, found: int) -> Finding:
-    """The skip of a check that needs more GPUs than there are."""
+    """Return the skipped outcome of a check that needs more GPUs than there are."""
     return Finding(check, "skip", f"needs {wanted} GPU{'s' * (wanted > 1)}, found {found}")
 
 

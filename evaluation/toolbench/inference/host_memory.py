@@ -1,4 +1,4 @@
-"""How much main memory a run may use: what is free, within the limit that a container or a job sets.
+"""Tells how much main memory a run may use: what is free, within the limit that a container or a job sets.
 
 psutil tells of the whole machine. A cgroup's limit is often far below it, and whoever exceeds it is killed without
 a word.
@@ -16,7 +16,7 @@ _UNLIMITED = 2**60  # version 1 writes a number near 2**63 for "no limit"
 
 
 def available_bytes(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
-    """Bytes of main memory that this process and its children can still take."""
+    """Return how many bytes of main memory this process and its children can still take."""
     left = [int(psutil.virtual_memory().available)]
     for folder, limit_file, used_file in _controllers(cgroups, own):
         limit = _number(folder / limit_file)
@@ -56,7 +56,7 @@ def _upwards(root: Path, path: str) -> list[Path]:
 
 
 def _reclaimable(folder: Path) -> int:
-    """Of the group's use, the file cache that goes when memory is short."""
+    """Return the bytes of file cache within the group's use that go when memory is short."""
     for line in _lines(folder / "memory.stat"):
         name, _, value = line.partition(" ")
         if name in ("inactive_file", "total_inactive_file"):

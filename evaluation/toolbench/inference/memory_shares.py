@@ -1,4 +1,4 @@
-"""The shares of free memory that this package takes for itself, and why each is not all of it.
+"""Lists the shares of free memory that this package takes for itself, and why each is not all of it.
 
 Other processes, the CUDA context, kernels and libraries live in what is left.
 """

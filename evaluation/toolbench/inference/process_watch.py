@@ -1,4 +1,4 @@
-"""Noticing that another process has ended, and saying how."""
+"""Notices that another process has ended, and says how."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ToolBench's name for calling a tool's own code on this machine; the code is in `Downstream_tasks/local_apis.py`."""
+"""Keeps ToolBench's name for calling a tool's own code here; the code is in `Downstream_tasks/local_apis.py`."""
 
 from evaluation.toolbench.inference.Downstream_tasks.local_apis import get_rapidapi_response
 

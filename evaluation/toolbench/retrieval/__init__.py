@@ -1,4 +1,4 @@
-"""Retrieval evaluation: which tools a model names for a query, searched by beam and compared with the relevant ones.
+"""Evaluates retrieval: which tools a model names for a query, by beam search, against the relevant ones.
 
 tsv.py          reads tab-separated files as pandas does
 index.py        the texts that a model may name, and the tools behind them

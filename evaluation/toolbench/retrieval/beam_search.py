@@ -1,4 +1,4 @@
-"""The rules of a beam search, without a model: those of transformers 5's `generate(do_sample=False, num_beams=...)`.
+"""Holds the rules of a beam search without a model: transformers 5's `generate(do_sample=False, num_beams=...)`.
 
 The caller scores the continuations of `BeamSearch.beams` in whatever way it likes and hands them to `advance`. Sums are
 float32, as they are there, so that the same log-probabilities lead to the same order.
@@ -45,7 +45,7 @@ class SearchRules:
 
 @dataclass(frozen=True, slots=True)
 class Continuations:
-    """The tokens that may follow a beam, best first: ids (k,) int64 and their log-probabilities (k,) float32."""
+    """Lists the tokens that may follow a beam, best first: ids (k,) int64, log-probabilities (k,) float32."""
 
     token_ids: npt.NDArray[np.int64]
     log_probabilities: npt.NDArray[np.float32]
@@ -53,7 +53,7 @@ class Continuations:
 
 @dataclass(frozen=True, slots=True)
 class Beam:
-    """A path that goes on; `sum` is the float32 sum of its log-probabilities."""
+    """Holds a path that goes on; `sum` is the float32 sum of its log-probabilities."""
 
     token_ids: tuple[int, ...]
     sum: float
@@ -61,7 +61,7 @@ class Beam:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A path that has ended, with the end token unless the length limit ended it."""
+    """Holds a path that has ended, with the end token unless the length limit ended it."""
 
     token_ids: tuple[int, ...]
     sum: float
@@ -70,7 +70,7 @@ class Hypothesis:
 
 @dataclass
 class BeamSearch:
-    """One search of `width` beams. `results` has at most `width` finished paths, best first."""
+    """Searches once with `width` beams. `results` has at most `width` finished paths, best first."""
 
     width: int
     rules: SearchRules

@@ -1,4 +1,4 @@
-"""What is to be evaluated: a stage and a split with or without the constraint, and all that is known of it before."""
+"""Loads what is evaluated: a stage and a split with or without the constraint, and all known of it before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMED = 3  # examples in a message
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """The queries of one stage and split, searched for in one way.
+    """Holds the queries of one stage and split, searched for in one way.
 
     `candidates` are the texts that count as tools; `ambiguous` are those that stand for several tools at once.
     """
@@ -63,7 +63,7 @@ def load_sets(choice: Choice) -> list[EvaluationSet]:
 
 
 def _splits_by_stage(choice: Choice) -> dict[str, list[str]]:
-    """The splits that each stage has, of those asked for."""
+    """Return the splits that each stage has, of those asked for."""
     if choice.query_file is not None:
         return {stage: list(choice.splits) for stage in choice.stages}
     found = {

@@ -1,4 +1,4 @@
-"""What a model can name: the text of each tool, and which tools share one."""
+"""Lists what a model can name: the text of each tool, and which tools share one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evaluation.toolbench.retrieval.tsv import read_rows
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """An API of one tool. `name` is its ToolBench name, which other APIs may have too."""
+    """Describes an API of one tool. `name` is its ToolBench name, which other APIs may have too."""
 
     tool_name: str
     api_name: str
@@ -30,7 +30,7 @@ class Api:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The documents of `corpus.tsv`, one API each. Two documents may be the same API."""
+    """Holds the documents of `corpus.tsv`, one API each. Two documents may be the same API."""
 
     path: Path
     documents: Mapping[str, Api]  # by docid as the file spells it; of equal docids the last one
@@ -69,7 +69,7 @@ def _read_document(content: str, where: str) -> Api:
 
 @dataclass(frozen=True)
 class ToolIndex:
-    """`Tool2<indexing>Id.json`: the text that a model generates for each ToolBench name."""
+    """Holds `Tool2<indexing>Id.json`: the text that a model generates for each ToolBench name."""
 
     path: Path
     text_of: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""How good a ranking of tools is: ToolGen's own NDCG, and the numbers with the right ideal ranking.
+"""Says how good a ranking of tools is: ToolGen's own NDCG, and the numbers with the right ideal ranking.
 
 ToolGen's `ndcg` makes the ideal ranking of the hits alone and gives no rank to predictions that are not candidates,
 so it is too high wherever a relevant tool was missed. It is computed here as published numbers were.
@@ -37,7 +37,7 @@ def upstream_ndcg(labels: Collection[str], predictions: Sequence[str], candidate
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The corrected numbers of one query; each is between 0 and 1. Names are such as `ndcg@5`, `recall@10`, `mrr`."""
+    """Holds the corrected numbers of a query, each between 0 and 1, by names such as `ndcg@5`, `recall@10`, `mrr`."""
 
     values: Mapping[str, float]
     label_ranks: Mapping[str, int]  # of the labels that were found, from 1
@@ -65,7 +65,7 @@ def corrected_scores(labels: Collection[str], predictions: Sequence[str], wider:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean over queries with its standard error; the error of a single query is not known (NaN)."""
+    """Holds a mean over queries and its standard error, which is not known (NaN) of a single query."""
 
     mean: float
     standard_error: float
@@ -84,7 +84,7 @@ class Mean:
 
 
 def _ranks(labels: frozenset[str], predictions: Sequence[str]) -> dict[str, int]:
-    """The first rank, from 1, of each label that was predicted."""
+    """Return the first rank, from 1, of each label that was predicted."""
     ranks: dict[str, int] = {}
     for rank, text in enumerate(predictions, start=1):
         if text in labels:

@@ -1,4 +1,4 @@
-"""What an evaluation has to know of a checkpoint before its weights are loaded, and what tells it from another one."""
+"""Reads what an evaluation has to know of a checkpoint before it loads, and what tells it from another one."""
 
 from __future__ import annotations
 

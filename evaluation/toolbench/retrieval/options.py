@@ -1,4 +1,4 @@
-"""The command line of the retrieval evaluation: ToolGen's flags, and ours."""
+"""Defines the command line of the retrieval evaluation: ToolGen's flags, and ours."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _DEFAULTS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What the command line says of data and space. `constrained` has one entry for each way to search."""
+    """Holds what the command line says of data and space. `constrained` has one entry for each way to search."""
 
     data_dir: Path
     indexing: str
@@ -54,7 +54,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What an evaluation is told. `run` has what any run is told of its model, GPUs and patience."""
+    """Holds what an evaluation is told. `run` has what any run is told of its model, GPUs and patience."""
 
     choice: Choice
     result_path: str  # what the names of the result files begin with
@@ -127,7 +127,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _run_config(options: argparse.Namespace) -> RunConfig:
-    """The model, its GPUs and the engine, in the words that all runs have for them."""
+    """Return the model, its GPUs and the engine, in the words that all runs have for them."""
     return RunConfig(
         num_thread=options.num_thread,
         replica_timeout=options.replica_timeout,
@@ -220,13 +220,13 @@ def _help(text: str, name: str) -> str:
 
 
 def _data_dir() -> Path:
-    """As ToolGen, which looks below the working directory; elsewhere if there is none."""
+    """Return the folder where ToolGen looks, below the working directory; elsewhere if there is none."""
     here = Path("data")
     return here if (here / "retrieval").is_dir() else default_data_dir()
 
 
 def _truth(text: str) -> bool:
-    """As click reads it, in any case."""
+    """Read it as click does, in any case."""
     word = text.strip().lower()
     if word not in _TRUE + _FALSE:
         raise argparse.ArgumentTypeError(f"{text!r} is neither {', '.join(_TRUE)} nor {', '.join(_FALSE)}")

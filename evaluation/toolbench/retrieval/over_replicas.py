@@ -1,4 +1,4 @@
-"""The searches of an evaluation over its replicas."""
+"""Runs the searches of an evaluation over its replicas."""
 
 from __future__ import annotations
 

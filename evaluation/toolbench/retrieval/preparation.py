@@ -1,4 +1,4 @@
-"""From flags to searches: sets, prompts and tool spaces as token ids, all checked before any weights are loaded."""
+"""Turns flags into searches: sets, prompts and tool spaces as token ids, all checked before weights are loaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SPELT_TEXTS = 500  # compared with a server's
 
 @dataclass(frozen=True)
 class Preparation:
-    """The sets, with queries whose prompts are too long marked as a problem, and how to search for the others.
+    """Holds the sets, where queries with too long a prompt are marked as a problem, and how to search for the others.
 
     `prompts` are ids by the query's text; `tries` are the tool spaces by the name of their stage.
     """

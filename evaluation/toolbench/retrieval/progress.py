@@ -1,4 +1,4 @@
-"""How far an evaluation is: what each set has and lacks, on disk and in numbers."""
+"""Follows how far an evaluation is: what each set has and lacks, on disk and in numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class SetProgress:
-    """One set with its files. `run` says what is run, in plain values, for the files that say so."""
+    """Follows one set with its files. `run` says what is run, in plain values, for the files that say so."""
 
     def __init__(self, each: EvaluationSet, files: SetFiles, run: Mapping[str, Any]) -> None:
         self.each = each
@@ -99,7 +99,7 @@ def _described(query: Query, outcome: Outcome) -> dict[str, Any]:
 
 
 def _digests(each: EvaluationSet) -> dict[str, Any]:
-    """What decides the outcomes of a set beside the model and the flags of the run."""
+    """Return what decides the outcomes of a set beside the model and the flags of the run."""
     texts = [[query.query_id, query.text, list(query.docids), list(query.labels)] for query in each.queries]
     return {
         "stage": each.stage,

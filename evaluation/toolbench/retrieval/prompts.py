@@ -1,4 +1,4 @@
-"""A query as the token ids that a retriever was trained on, and its answer as text."""
+"""Writes a query as the token ids that a retriever was trained on, and its answer as text."""
 
 from __future__ import annotations
 

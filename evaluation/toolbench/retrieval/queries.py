@@ -1,4 +1,4 @@
-"""Queries and their relevant tools: ToolBench's files as ToolGen reads them, or a file in ToolRet's format."""
+"""Reads queries and their relevant tools: ToolBench's files as ToolGen reads them, or one in ToolRet's format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evaluation.toolbench.retrieval.tsv import Id, check_width, ids_of, read_row
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query. `problem` says why it cannot be searched for, and is empty otherwise.
+    """Holds one query. `problem` says why it cannot be searched for, and is empty otherwise.
 
     `labels` are the texts of its relevant documents, in the order of `docids`; a text stands twice where two
     documents are the same tool. `without_text` are the names of relevant tools that the index does not have, and

@@ -1,4 +1,4 @@
-"""What came of each query, written as it comes: one line of JSON a query, under a line that says of what run it is.
+"""Logs what came of each query as it comes: one line of JSON a query, under a line that says of what run it is.
 
 A line is written whole by one system call, so a run that is killed leaves at most its last line torn. A later run of
 the same model, flags and data goes on from there.
@@ -22,7 +22,7 @@ _DIGITS = 5  # of a logarithm: batches of other sizes round differently further 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A text that the search ended with: its `score` in the search, and the sum of its tokens' log-probabilities."""
+    """Holds a text that the search ended with: its `score`, and the sum of its tokens' log-probabilities."""
 
     text: str
     score: float
@@ -31,7 +31,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The predictions for one query, best first: ToolGen's search for five, and the one for ten."""
+    """Holds the predictions for one query, best first: ToolGen's search for five, and the one for ten."""
 
     predictions: tuple[Prediction, ...]
     wider: tuple[Prediction, ...]

@@ -1,4 +1,4 @@
-"""What a replica of a retrieval evaluation loads and does: one item is the search for one query."""
+"""Says what a replica of a retrieval evaluation loads and does: one item is the search for one query."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _UNBATCHED_QUERIES = 2  # with an engine that serves one request at a time: one,
 
 @dataclass(frozen=True)
 class Item:
-    """One search: the prompt's ids, and which of the job's tries limits it (None: nothing does)."""
+    """Asks for one search: the prompt's ids, and which of the job's tries limits it (None: nothing does)."""
 
     prompt_ids: tuple[int, ...]
     trie: str | None
@@ -38,7 +38,7 @@ class Item:
 
 @dataclass(frozen=True)
 class RetrievalJob:
-    """What every replica of an evaluation is told. Plain values: they cross process borders."""
+    """Holds what every replica of an evaluation is told. Plain values: they cross process borders."""
 
     config: RunConfig
     rules: SearchRules

@@ -1,4 +1,4 @@
-"""The page of an evaluation: its numbers, and for each query the relevant tools beside the first ten predictions."""
+"""Makes the page of an evaluation: its numbers, and each query's relevant tools beside ten predictions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def report_page(
 
 
 class _Texts:
-    """Each text of a tool once: queries name it by its number."""
+    """Keeps each text of a tool once: queries name it by its number."""
 
     def __init__(self) -> None:
         self.all: list[str] = []

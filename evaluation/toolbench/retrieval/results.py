@@ -1,4 +1,4 @@
-"""The numbers of one set, and the two files that hold them: ToolGen's own, and one with everything else beside it."""
+"""Computes the numbers of one set, and writes its two files: ToolGen's own, and one with everything else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def model_name(model_path: str) -> str:
 
 @dataclass(frozen=True)
 class SetResult:
-    """What came of a set. `upstream` has ToolGen's NDCG, `corrected` the right one and more; `counts` is of all
+    """Holds what came of a set. `upstream` has ToolGen's NDCG, `corrected` the right one and more; `counts` is of all
     queries, and of their first five predictions."""
 
     each: EvaluationSet

@@ -1,4 +1,4 @@
-"""An evaluation from its flags to its files."""
+"""Runs an evaluation from its flags to its files."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Evaluation:
 
 
 def _described(config: EvaluationConfig, prepared: Preparation) -> dict[str, Any]:
-    """What decides the outcomes, beside the data: for resuming, and for whoever reads the files."""
+    """Return what decides the outcomes, beside the data: for resuming, and for whoever reads the files."""
     model = config.run.model
     return {
         "model": config.model_path,

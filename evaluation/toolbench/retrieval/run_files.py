@@ -1,4 +1,4 @@
-"""The files of a whole run, beside those of its sets: its record and its report."""
+"""Writes the files of a whole run, beside those of its sets: its record and its report."""
 
 from __future__ import annotations
 

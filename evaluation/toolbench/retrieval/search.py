@@ -1,4 +1,4 @@
-"""The beam searches of a prompt, over an engine that scores their continuations.
+"""Runs the beam searches of a prompt, over an engine that scores their continuations.
 
 A prompt is read once. Every beam of every later step is a branch of the one before: an engine that keeps pages reads
 one token for it. Searches of several widths for the same prompt go in step and share their scores.

@@ -1,4 +1,4 @@
-"""The tool space as token ids: every candidate's text in a trie."""
+"""Writes the tool space as token ids: every candidate's text in a trie."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of all sets as one table."""
+"""Shows the numbers of all sets as one table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queries in ToolRet's format: `{"id", "query", "labels": [{"id", "relevance"}]}`, as a JSON list or one a line."""
+"""Reads queries in ToolRet's format, `{"id", "query", "labels": [{"id", "relevance"}]}`: a list, or one a line."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ Id = int | str
 
 @dataclass(frozen=True, slots=True)
 class TsvRow:
-    """The fields of one row; `line` is the line of the file (from 1) that it ends on."""
+    """Holds the fields of one row; `line` is the line of the file (from 1) that it ends on."""
 
     line: int
     fields: list[str]

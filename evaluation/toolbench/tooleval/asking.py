@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Asking:
-    """How questions are asked: how many at once, until when."""
+    """Says how questions are asked: how many at once, until when."""
 
     num_at_once: int
     stop: threading.Event

@@ -1,4 +1,4 @@
-"""What the judging commands have in common around their work: signals, and ends before the work is done."""
+"""Holds what the judging commands share around their work: signals, and ends before the work is done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INCOMPLETE = 1
 
 
 class StoppedEarly(ToolGenError):
-    """Asking ended before all was asked; what was answered is kept."""
+    """Says that asking ended before all was asked; what was answered is kept."""
 
     exit_code = INCOMPLETE
 

@@ -43,7 +43,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def find_answers(folder: Path, method: str) -> dict[str, Path]:
-    """Query id -> answer file, numbers first and in order. DataError if the folder has none of this method."""
+    """Return query id -> answer file, numbers first, in order. DataError if the folder has none of this method."""
     try:
         names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
@@ -61,7 +61,7 @@ def find_answers(folder: Path, method: str) -> dict[str, Path]:
 
 
 def convert_files(paths: Mapping[str, Path], method: str) -> tuple[dict[str, Any], list[str]]:
-    """(converted answers by id, a line for each file that could not be converted)."""
+    """Return (converted answers by id, a line for each file that could not be converted)."""
     converted, problems = {}, []
     for query_id, path in paths.items():
         try:
@@ -87,7 +87,7 @@ def _natural(query_id: str) -> tuple[bool, int, str]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags, which are ToolEval's."""
+    """Make a parser with the flags, which are ToolEval's."""
     parser = OneLineParser(
         prog=called_as("python -m evaluation.toolbench.tooleval.convert_to_answer_format"),
         description="Convert a folder of answers to the form that eval_pass_rate and eval_preference read.",

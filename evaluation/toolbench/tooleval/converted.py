@@ -18,7 +18,7 @@ State = Literal["judged", "no_finish", "empty", "gave_up"]
 
 @dataclass(frozen=True)
 class ConvertedAnswer:
-    """One entry of a converted file. `answer` is its object `method, total_steps, final_answer, answer_details`."""
+    """Holds one entry of a converted file. `answer` has `method, total_steps, final_answer, answer_details`."""
 
     query_id: str
     query: str
@@ -41,7 +41,7 @@ class ConvertedAnswer:
 
     @property
     def answer_steps(self) -> str:
-        """The calls as ToolEval writes them: one line each, counted from 1."""
+        """Return the calls as ToolEval writes them: one line each, counted from 1."""
         return "\n".join(f"Step {number}: {call}" for number, call in enumerate(self.calls, start=1))
 
     @property
@@ -56,7 +56,7 @@ class ConvertedAnswer:
 
     @property
     def state(self) -> State:
-        """Who decides. An answer is read as Finish's arguments, so one that only mentions giving up is judged."""
+        """Return who decides. It is read as Finish's arguments, so an answer that only mentions giving up is judged."""
         if not self.calls or self.calls[-1]["name"] != FINISH_NAME:
             return "no_finish"
         finish = parse_finish(self.final_answer or str(self.calls[-1]["arguments"]))
@@ -68,7 +68,7 @@ class ConvertedAnswer:
         return "judged" if self.final_answer.strip() else "empty"
 
     def for_comparison(self, max_answer_length: int) -> ConvertedAnswer:
-        """The answer without its method and with its final answer cut, as judges of preference see it."""
+        """Return the answer without its method and with its final answer cut, as judges of preference see it."""
         details = {key: value for key, value in self.answer.items() if key != "method"}
         details["final_answer"] = self.final_answer[:max_answer_length]
         return replace(self, answer=details)

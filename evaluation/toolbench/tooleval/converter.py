@@ -63,7 +63,7 @@ def _steps(record: Record, lots: random.Random, method: str) -> Iterator[Step]:
 
 
 def _steps_of_messages(messages: Sequence[Record]) -> Iterator[Step]:
-    """Steps of a conversation. A message with calls gives a step for each; what it says beside them is dropped."""
+    """Yield the steps of a conversation: one for each call of a message; what it says beside them is dropped."""
     position = 0
     while position < len(messages):
         message = messages[position]
@@ -92,7 +92,7 @@ def _calls(message: Record) -> list[tuple[Any, Record]]:
 
 
 def _replies(messages: Sequence[Record], num_calls: int) -> Sequence[Record]:
-    """The messages that answer this many calls: whatever follows a single one, tool messages after several."""
+    """Return the messages that answer this many calls: whatever follows a single one, tool messages after several."""
     num = 0
     while num < min(num_calls, len(messages)) and messages[num]["role"] not in ("assistant", "system"):
         num += 1
@@ -108,7 +108,7 @@ def _response(replies: Sequence[Record], call_id: Any, number: int) -> Any:
 
 
 def _steps_of_nodes(nodes: Sequence[Record]) -> Iterator[Step]:
-    """Steps of a path through the search's tree: a thought, or an action with the input below it."""
+    """Yield the steps of a path through the search's tree: a thought, or an action with the input below it."""
     position = 0
     while position < len(nodes):
         kind, text = nodes[position]["node_type"], nodes[position]["description"]

@@ -1,4 +1,4 @@
-"""The table of an evaluation: a row for each model, set and method, as text, Markdown, CSV and LaTeX. Pure."""
+"""Makes the table of an evaluation, a row for each model, set and method: text, Markdown, CSV, LaTeX. Pure."""
 
 from __future__ import annotations
 

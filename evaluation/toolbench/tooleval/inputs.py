@@ -10,7 +10,7 @@ from evaluation.toolbench.json_input import JsonError, read_json
 
 
 def read_entries(path: Path, what: str) -> dict[str, Any]:
-    """The object in `path`, whose keys are query ids; DataError, naming the file as `what`, for anything else.
+    """Read the object in `path`, whose keys are query ids; DataError, naming the file as `what`, for anything else.
 
     Conversations are nested by two levels a step, so they may be deeper than other data.
     """

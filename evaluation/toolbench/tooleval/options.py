@@ -1,4 +1,4 @@
-"""The flags that all judging commands share, and the judge that they and the environment name."""
+"""Defines the flags that all judging commands share, and makes the judge that they and the environment name."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def add_judge_arguments(
 
 
 def check_judge_arguments(options: argparse.Namespace) -> None:
-    """ConfigError for a folder that is absent."""
+    """Raise ConfigError for a folder that is absent."""
     if options.judge_prompts is not None and not options.judge_prompts.is_dir():
         raise ConfigError(f"--judge_prompts {options.judge_prompts} is not a folder")
 

@@ -17,7 +17,7 @@ JUDGED = "judged"
 
 @dataclass(frozen=True)
 class QueryScore:
-    """What was said of one query. `state` is judged, no_finish, empty, gave_up, missing or undecided.
+    """Holds what was said of one query. `state` is judged, no_finish, empty, gave_up, missing or undecided.
 
     `verdicts` has one entry for each repeat, None where there is none; it is empty for a query without an answer.
     """
@@ -28,14 +28,14 @@ class QueryScore:
     total_steps: int | None = None
 
     def scores(self, num_repeats: int) -> list[float]:
-        """One score for each repeat; a verdict that is not there counts 0."""
+        """Return one score for each repeat; a verdict that is not there counts 0."""
         known = [SCORES[verdict] if verdict else 0.0 for verdict in self.verdicts]
         return known + [0.0] * (num_repeats - len(known))
 
 
 @dataclass(frozen=True)
 class PassRate:
-    """Rates and their errors in percent. None where there is too little to compute one from.
+    """Holds rates and their errors in percent. None where there is too little to compute one from.
 
     `solve_rate` and `std_dev` are ToolEval's: over the queries that have an answer, and the deviation (ddof 0) of the
     repeats. `solve_rate_all` counts all queries, those without an answer as 0. Its errors are `stderr_queries`, of
@@ -71,7 +71,7 @@ def pass_rate(queries: Sequence[QueryScore], num_repeats: int) -> PassRate:
 
 
 def standard_error(values: Sequence[float], factor: float = 1.0) -> float | None:
-    """The standard error of the mean of `values`, times `factor`; None for fewer than two."""
+    """Return the standard error of the mean of `values`, times `factor`; None for fewer than two."""
     if len(values) < 2:
         return None
     return float(np.std(values, ddof=1) / math.sqrt(len(values)) * factor)

@@ -1,4 +1,4 @@
-"""The files of one pass rate: `<set>_<model>.json`, `.csv`, `_results.json` as ToolEval has them, `_queries.tsv`."""
+"""Writes the files of a pass rate: `<set>_<model>.json`, `.csv`, `_results.json` as ToolEval; `_queries.tsv`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CSV_COLUMNS = (
 
 
 class PassRateFiles:
-    """The files of one model and one set in a folder."""
+    """Writes the files of one model and one set in a folder."""
 
     def __init__(self, folder: Path, test_set: str, model: str) -> None:
         self._folder = folder
@@ -42,7 +42,7 @@ class PassRateFiles:
         return self._folder / f"{self._stem}_results.json"
 
     def read_statuses(self) -> dict[str, dict[int, str]]:
-        """Query id -> repeat -> status, as the JSON of an earlier scoring has them; empty without one. DataError."""
+        """Return query id -> repeat -> status, as an earlier scoring's JSON has them; empty without one. DataError."""
         return read_statuses(self._folder / f"{self._stem}.json")
 
     def write(
@@ -72,7 +72,7 @@ class PassRateFiles:
 
 
 def read_statuses(path: Path) -> dict[str, dict[int, str]]:
-    """The statuses in a pass rate's JSON; entries that have none are left out. DataError for another kind of file."""
+    """Return the statuses in a pass rate's JSON; entries without any are left out. DataError for another file."""
     statuses: dict[str, dict[int, str]] = {}
     for query_id, entry in (read_object(path) or {}).items():
         is_solved = entry.get("is_solved") if isinstance(entry, dict) else None

@@ -19,7 +19,7 @@ from evaluation.toolbench.tooleval.verdict_log import VerdictLog
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """What came of one set."""
+    """Holds what came of one set."""
 
     name: str
     queries: Sequence[QueryScore]
@@ -29,7 +29,7 @@ class ScoredSet:
         return [query.query_id for query in self.queries if query.state == state]
 
     def lines(self) -> list[str]:
-        """ToolEval's line, and the number over all queries, for people."""
+        """Return ToolEval's line, and the number over all queries, for people."""
         rate, missing, undecided = self.rate, self.ids_of(MISSING), self.ids_of(UNDECIDED)
         answered = len(self.queries) - len(missing)
         lines = [
@@ -57,7 +57,7 @@ class PassRateRun:
     overwrite: bool = False
 
     async def score(self, test_set: str, answers: Mapping[str, ConvertedAnswer], ids: Sequence[str]) -> ScoredSet:
-        """Verdicts, files and the rate of one set.
+        """Return verdicts, files and the rate of one set.
 
         ConfigError for another judge's verdicts, StoppedEarly where asking ends before its time, OutputError.
         """

@@ -19,7 +19,7 @@ SIDES: tuple[Side, Side] = ("reference", "candidate")
 
 @dataclass
 class Pair:
-    """The two answers to one query, None where one is missing, and who won each round (None: undecided)."""
+    """Holds the two answers to a query, None where one is missing, and who won each round (None: undecided)."""
 
     query_id: str
     reference: ConvertedAnswer | None
@@ -40,7 +40,7 @@ class Pair:
 
     @property
     def result(self) -> Winner:
-        """Who is ahead over all rounds."""
+        """Return who is ahead over all rounds."""
         reference, candidate = self.votes("reference"), self.votes("candidate")
         return "tie" if reference == candidate else "reference" if reference > candidate else "candidate"
 
@@ -49,7 +49,7 @@ class Pair:
         return None in self.winners.values()
 
     def winner_by_absence(self) -> Winner | None:
-        """Who wins because the other has no answer; None where both have one."""
+        """Return who wins because the other has no answer; None where both have one."""
         if self.reference is None and self.candidate is None:
             return "tie"
         if self.candidate is None:
@@ -58,7 +58,7 @@ class Pair:
 
     @property
     def has_changed_with_order(self) -> bool | None:
-        """Whether the judge chose another answer when it saw the two the other way round; None if it never did."""
+        """Return whether the judge chose another answer when it saw them the other way round; None if it never did."""
         by_order = [
             Counter(side for number, side in self.chosen.items() if shown_order(self.query_id, number)[0] == first)
             for first in SIDES
@@ -71,7 +71,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class PreferenceRate:
-    """Fractions of all queries. `order_changed` is one of the pairs that the judge saw in both orders, None without."""
+    """Holds fractions of all queries. `order_changed` is one of the pairs judged in both orders, None without."""
 
     win_rate: float
     lose_rate: float
@@ -94,20 +94,20 @@ def preference_rate(pairs: Sequence[Pair]) -> PreferenceRate:
 
 
 def shown_order(query_id: str, round_number: int) -> tuple[Side, Side]:
-    """The order in which a round shows the answers: swapped round by round, the first one from the id."""
+    """Return the order in which a round shows the answers: swapped round by round, the first one from the id."""
     parity = hashlib.blake2b(query_id.encode(), digest_size=1).digest()[0]
     return SIDES if (parity + round_number) % 2 == 0 else (SIDES[1], SIDES[0])
 
 
 def better_status(reference: str, candidate: str) -> Side | None:
-    """Whose status is higher, of Solved above Unsure above Unsolved; None for equals."""
+    """Return whose status is higher, of Solved above Unsure above Unsolved; None for equals."""
     if SCORES[reference] == SCORES[candidate]:
         return None
     return "reference" if SCORES[reference] > SCORES[candidate] else "candidate"
 
 
 def are_equal(reference: ConvertedAnswer, candidate: ConvertedAnswer) -> bool:
-    """Whether there is nothing to choose between them."""
+    """Return whether there is nothing to choose between them."""
     return all(_value(reference, key) == _value(candidate, key) for key in ("final_answer", "answer_details"))
 
 

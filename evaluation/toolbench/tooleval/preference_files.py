@@ -1,4 +1,4 @@
-"""The files of one comparison, as ToolEval has them: `<set>_<reference>_<candidate>.json`, `.csv`, `_results.json`."""
+"""Writes the files of a comparison as ToolEval: `<set>_<reference>_<candidate>.json`, `.csv`, `_results.json`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _COMPLETE, _INCOMPLETE = "complete", "incomplete"
 
 
 class PreferenceFiles:
-    """The files of two models and one set in a folder. `names` are the models' by side."""
+    """Writes the files of two models and one set in a folder. `names` are the models' by side."""
 
     def __init__(self, folder: Path, test_set: str, names: Mapping[Side, str]) -> None:
         self._folder = folder
@@ -47,7 +47,7 @@ class PreferenceFiles:
         return self._folder / f"{self._stem}_verdicts.jsonl"
 
     def read_winners(self) -> dict[str, list[Side]]:
-        """Query id -> winners of the rounds that an earlier scoring completed.
+        """Return query id -> winners of the rounds that an earlier scoring completed.
 
         Which round each won is not in the file and does not matter. Queries with incomplete rounds are left out:
         ToolEval counts the votes of those anew with each start.
@@ -95,7 +95,7 @@ class PreferenceFiles:
 
 
 def read_pass_rate_statuses(folder: Path, test_set: str, model: str) -> dict[str, list[str]]:
-    """Query id -> the statuses of `eval_pass_rate`, from its JSON, else from its CSV. DataError without either."""
+    """Return query id -> the statuses of `eval_pass_rate`, from its JSON, else its CSV. DataError without either."""
     stem = folder / model / f"{test_set}_{model}"
     by_repeat = read_statuses(stem.with_name(stem.name + ".json")) or _statuses_of_csv(
         stem.with_name(stem.name + ".csv")
@@ -104,7 +104,7 @@ def read_pass_rate_statuses(folder: Path, test_set: str, model: str) -> dict[str
 
 
 def _statuses_of_csv(path: Path) -> dict[str, dict[int, str]]:
-    """The last column holds a dictionary as Python prints it."""
+    """Read the last column, which holds a dictionary as Python prints it."""
     csv.field_size_limit(2**31 - 1)
     try:
         with path.open(encoding="utf-8", newline="") as file:

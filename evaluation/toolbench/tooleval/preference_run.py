@@ -33,7 +33,7 @@ Statuses = Mapping[Side, Mapping[str, Sequence[str]]]
 
 @dataclass(frozen=True)
 class ComparedSet:
-    """What came of one set."""
+    """Holds what came of one set."""
 
     name: str
     pairs: Sequence[Pair]
@@ -80,7 +80,7 @@ class PreferenceRun:
         ids: Sequence[str],
         statuses: Statuses | None,
     ) -> ComparedSet:
-        """Winners, files and rates of one set. `statuses` are those of the pass rates, None: judged in each round.
+        """Return winners, files and rates of one set. `statuses` are the pass rates', None: judged in each round.
 
         ConfigError for another judge's verdicts, StoppedEarly where asking ends before its time, OutputError.
         """
@@ -125,7 +125,7 @@ class PreferenceRun:
     async def _select(
         self, pair: Pair, number: int, shown: Mapping[Side, ConvertedAnswer], examiner: Examiner
     ) -> Winner | None:
-        """The better of two answers of equal status; a tie where they are equal or the judge cannot choose."""
+        """Return the better of two answers of equal status; a tie where they are equal or the judge cannot choose."""
         check = self.judge.select_check
         if check is None or are_equal(shown["reference"], shown["candidate"]):
             return "tie"

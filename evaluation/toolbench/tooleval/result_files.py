@@ -1,4 +1,4 @@
-"""The ways in which scoring writes its files: as ToolEval does, and each whole or not at all."""
+"""Writes the files of a scoring: as ToolEval does, and each whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """The object in a file that an earlier scoring wrote, None where there is none. DataError for something else."""
+    """Return the object in a file of an earlier scoring, None where there is none. DataError for something else."""
     try:
         record = read_json(path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`<stem>_verdicts.jsonl`: every reply of a judge, appended as it comes. What is in it is not asked again.
+"""Keeps `<stem>_verdicts.jsonl`: every reply of a judge, as it comes. What is in it is not asked again.
 
 Keys of a line: `query_id`, `repeat`, `check`, `verdict` (null: none of the allowed words), `reason`,
 `prompt_sha256`, `model`, `seed`, `tokens` (`prompt`, `completion`), `served_model`, and `answer`, the model whose
@@ -30,7 +30,7 @@ Key = tuple[str, int, str, str]  # query id, repeat, check, answer
 
 @dataclass
 class Tokens:
-    """What requests cost."""
+    """Counts what requests cost."""
 
     requests: int = 0
     prompt: int = 0
@@ -43,10 +43,10 @@ class Tokens:
 
 
 class VerdictLog:
-    """The log of one scoring, locked while it is open. Remembers verdicts and counts, not the reasons."""
+    """Keeps the log of one scoring, locked while it is open. It remembers verdicts and counts, not the reasons."""
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
-        """OutputError if the file cannot be written or another scoring has it. `overwrite` puts an old log aside."""
+        """Open the log. OutputError if that fails or another scoring has it. `overwrite` puts an old one aside."""
         self.path = path
         self.served_model = ""
         self.tokens: defaultdict[str, Tokens] = defaultdict(Tokens)  # by query
@@ -70,7 +70,7 @@ class VerdictLog:
         return self._verdicts.get(key)
 
     def num_replies(self, key: Key) -> int:
-        """How many times this was asked and answered, by whatever."""
+        """Count how many times this was asked and answered, by whatever."""
         return self._replies[key]
 
     def append(self, question: Question, seed: int, reply: Reply) -> None:
@@ -98,7 +98,7 @@ class VerdictLog:
 
     @property
     def has_judge(self) -> bool:
-        """Whether any reply is in it, and not only earlier verdicts."""
+        """Return whether any reply is in it, and not only earlier verdicts."""
         return bool(self._judges)
 
     @property
@@ -117,7 +117,7 @@ class VerdictLog:
                 self._compare(check, model, judge.prompt_sha256(check), logged_check, logged_model, digest, judge)
 
     def account(self, judge: Judge) -> dict[str, Any]:
-        """`judge` and `tokens` as results have them."""
+        """Return `judge` and `tokens` as results have them."""
         described = judge.describe()
         tokens = self.tokens.values()
         return {

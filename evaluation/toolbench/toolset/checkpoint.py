@@ -1,4 +1,4 @@
-"""A base model whose vocabulary is extended by tool tokens, ready to be trained.
+"""Extends the vocabulary of a base model by tool tokens, so that it is ready to be trained.
 
 A new token's row is the mean of the rows of the tokens that spell its name, in the embedding and in the head: close
 to what it means, and of the size that the model is used to.

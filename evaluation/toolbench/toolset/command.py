@@ -1,4 +1,4 @@
-"""The command line that makes a tool set: `toolgen new_toolset --tools FOLDER --base_model MODEL --out FOLDER`."""
+"""Makes a tool set from the command line: `toolgen new_toolset --tools FOLDER --base_model MODEL --out FOLDER`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tools as files, and the tokens that stand for their APIs."""
+"""Reads tools as files, and makes the tokens that stand for their APIs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLAG = "--out"
 
 @dataclass(frozen=True)
 class ToolToken:
-    """A token: as the catalog has it, and in ASCII, as the vocabulary has it."""
+    """Holds a token as the catalog has it, and in ASCII, as the vocabulary has it."""
 
     line: str
     text: str
@@ -31,7 +31,7 @@ class ToolToken:
 
 @dataclass(frozen=True)
 class ToolSet:
-    """Tools as `tools.json` has them, in the order of their files."""
+    """Holds tools as `tools.json` has them, in the order of their files."""
 
     tools: Sequence[Mapping[str, Any]]
 

@@ -1,4 +1,4 @@
-"""Recipes and cafés."""
+"""Defines recipes and cafés."""
 
 from evaluation.toolbench.demo.world.schema import Api, Call, Task, Tool, number, text
 

@@ -1,4 +1,4 @@
-"""Books, films and sports."""
+"""Defines books, films and sports."""
 
 from evaluation.toolbench.demo.world.schema import Api, Call, Task, Tool, text
 

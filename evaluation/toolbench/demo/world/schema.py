@@ -1,4 +1,4 @@
-"""What the demo's world is made of: tools with their APIs, and tasks that can be solved with them.
+"""Defines what the demo's world is made of: tools with their APIs, and tasks that can be solved with them.
 
 An API answers with a pure function of its arguments. A task is a family of questions with one right
 trajectory; its texts are templates over the question's slots (`{city}`) and the fields of earlier
@@ -39,7 +39,7 @@ _FRAMES = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter as ToolBench documents it; `type` is STRING or NUMBER."""
+    """Describes a parameter as ToolBench documents it; `type` is STRING or NUMBER."""
 
     name: str
     type: str
@@ -166,7 +166,7 @@ def choose(wording: str, rng: Random) -> str:
 
 
 def expansions(wording: str) -> Iterator[str]:
-    """All texts that `choose` can give."""
+    """Return all texts that `choose` can give."""
     parts = _ALTERNATIVES.split(wording)
     options: Sequence[Sequence[str]] = [part.split("|") if index % 2 else [part] for index, part in enumerate(parts)]
     return ("".join(choice) for choice in itertools.product(*options))
@@ -192,6 +192,6 @@ def solve(task: Task, wording: str, slots: Mapping[str, Value], tools: Mapping[s
 
 
 def _resolve(template: str, known: Mapping[str, Value]) -> Value:
-    """A lone reference keeps its type, so that numbers stay numbers in the arguments."""
+    """Fill the template in. A lone reference keeps its type, so that numbers stay numbers in the arguments."""
     match = _REFERENCE.fullmatch(template)
     return known[match[1]] if match else fill(template, known)

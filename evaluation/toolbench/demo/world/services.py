@@ -1,4 +1,4 @@
-"""Money, parcels, mail and words."""
+"""Defines money, parcels, mail and words."""
 
 from evaluation.toolbench.demo.world.schema import Api, Call, Task, Tool, number, text
 

@@ -1,4 +1,4 @@
-"""Weather, trains and hotels."""
+"""Defines weather, trains and hotels."""
 
 from evaluation.toolbench.demo.world.schema import Api, Call, Task, Tool, number, text
 

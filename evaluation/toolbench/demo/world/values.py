@@ -105,7 +105,7 @@ HELD_OUT: Mapping[str, tuple[Value, ...]] = {
 
 
 def sample_value(kind: str, rng: Random) -> Value:
-    """A value of `kind` that is none of the held-out ones."""
+    """Draw a value of `kind` that is not held out."""
     while True:
         value = _SAMPLERS[kind](rng)
         if value not in HELD_OUT.get(kind, ()):
@@ -113,7 +113,7 @@ def sample_value(kind: str, rng: Random) -> Value:
 
 
 def lexicon() -> list[str]:
-    """Values that between them have every part that a value can have."""
+    """Return values that between them have every part that a value can have."""
     names = [f"{one} {two}" for words in _NAMES.values() for one, two in _pairs(*words)]
     words = [f"{word}@{word}.{_TOP_DOMAIN}" for word in _WORDS]
     codes = [f"{pair}-48" for pair in _CODE_PAIRS]
@@ -139,14 +139,14 @@ def _domain(rng: Random) -> str:
 
 
 def _email(rng: Random) -> str:
-    """Its domain is none that is held out."""
+    """Draw an address whose domain is not held out."""
     user = rng.choice(_WORDS)
     domain = str(sample_value("domain", rng))
     return f"{user}@{domain}" if not domain.startswith(user) else _email(rng)
 
 
 def _pairs_of_digits(rng: Random, count: int) -> str:
-    """Different pairs, the first without a leading zero."""
+    """Draw different pairs, the first without a leading zero."""
     first = rng.randint(10, 99)
     others = rng.sample([pair for pair in range(100) if pair != first], count - 1)
     return f"{first}{''.join(f'{pair:02}' for pair in others)}"

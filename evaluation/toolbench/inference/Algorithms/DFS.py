@@ -1,4 +1,4 @@
-"""DFS over a tree of steps, with or without a ranking of siblings (`DFS_w2`, `DFS_woFilter_w2`)."""
+"""Searches a tree of steps depth first, with or without a ranking of siblings (`DFS_w2`, `DFS_woFilter_w2`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OUT_OF_QUERIES = 100000
 
 @dataclass(frozen=True)
 class DfsLimits:
-    """The arguments of `start`, in the order the answer file has them."""
+    """Holds the arguments of `start`, in the order the answer file has them."""
 
     single_chain_max_step: int
     tree_beam_size: int

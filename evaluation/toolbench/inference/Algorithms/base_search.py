@@ -1,4 +1,4 @@
-"""What CoT and DFS share: a tree to grow, the first messages, and one step of the model."""
+"""Holds what CoT and DFS share: a tree to grow, the first messages, and one step of the model."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class base_search_method(ABC):
 
     @abstractmethod
     def to_json(self, answer: bool = False, process: bool = True) -> dict[str, Any]:
-        """The answer file's record; `process` is what was tried, `answer` what came out of it."""
+        """Return the answer file's record; `process` is what was tried, `answer` what came out of it."""
 
     def final_messages(self) -> list[Message]:
-        """The conversation that led to the answer; without an answer, to the first end that was reached, if any."""
+        """Return the conversation that led to the answer; without one, to the first end that was reached, if any."""
         ends = [node for node in self.terminal_node if not node.pruned] or self.terminal_node
         return ends[0].messages if ends else []
 
     def new_tree(self, messages: Sequence[Message] | None = None) -> my_tree:
-        """A tree whose root has the environment and the conversation's first messages."""
+        """Return a tree whose root has the environment and the conversation's first messages."""
         tree = my_tree()
         tree.root.io_state = self.io_func.copy()
         tree.root.messages = list(messages) if messages else self._first_messages()

@@ -1,4 +1,4 @@
-"""Telling callbacks what a search does: the seam for a live display, a timeline or a web page.
+"""Tells callbacks what a search does: the seam for a live display, a timeline or a web page.
 
 A callback is any object with some of the methods below; the rest are not missed. All arguments go by
 keyword, `depth` is the node's depth in steps (nodes // 3). `tools` are the query's own functions, each {"name",
@@ -29,11 +29,11 @@ class Events:
         self.callbacks = list(callbacks or ())
 
     def send(self, name: str, **arguments: Any) -> list[Any]:
-        """What each callback returned, None for one that has no such method or failed in it."""
+        """Return what each callback returned, None for one that has no such method or failed in it."""
         return [self._send_to(callback, name, arguments) for callback in self.callbacks]
 
     def send_each(self, name: str, block_ids: Sequence[Any], **arguments: Any) -> None:
-        """As `send`, with for each callback the id that it gave the block that now ends."""
+        """Do as `send`, and give each callback the id that it returned when the block that now ends began."""
         for callback, block_id in zip(self.callbacks, block_ids, strict=True):
             self._send_to(callback, name, {**arguments, "block_id": block_id})
 

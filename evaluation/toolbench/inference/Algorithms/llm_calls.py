@@ -1,4 +1,4 @@
-"""Asking a language model object, whichever of ToolBench's it is.
+"""Asks a language model object, whichever of ToolBench's it is.
 
 All have `change_messages(messages)` and `parse(...) -> (message, error code, tokens)`. They differ in
 what they call the functions (`tools` or `functions`), in whether they are told of a new query
@@ -17,7 +17,7 @@ Reply = tuple[Message, int, int]  # the assistant's message, error code (0: none
 
 
 class LanguageModel(Protocol):
-    """What a search needs of a model."""
+    """Says what a search needs of a model."""
 
     def change_messages(self, messages: list[Message]) -> None: ...
 
@@ -42,7 +42,7 @@ def begin_query(llm: LanguageModel) -> None:
 
 
 def functions_for(llm: LanguageModel, env: base_env) -> dict[str, FunctionJson]:
-    """The functions that this model is shown: all that may be called, or the query's own."""
+    """Return the functions that this model is shown: all that may be called, or the query's own."""
     return env.truth_functions if isinstance(llm, KnowsItsTools) else env.functions
 
 
@@ -79,7 +79,7 @@ def _checked(llm: LanguageModel, reply: Reply) -> Reply:
 
 
 def _functions_keyword(llm: LanguageModel, preferred: str = "tools") -> str:
-    """`tools` or `functions`, whichever `parse` takes; `preferred` where it takes both."""
+    """Return `tools` or `functions`, whichever `parse` takes; `preferred` where it takes both."""
     other = "functions" if preferred == "tools" else "tools"
     return preferred if _names(llm, preferred) or not _names(llm, other) else other
 

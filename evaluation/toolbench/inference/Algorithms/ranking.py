@@ -1,4 +1,4 @@
-"""Which of several unfinished attempts is best: a model compares them in pairs."""
+"""Finds the best of several unfinished attempts: a model compares them in pairs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _prefers_first(
     functions: dict[str, FunctionJson],
     process_id: int,
 ) -> tuple[bool, int]:
-    """Whether the model's answer ends in the letter A, and the tokens it took. Anything else means the second."""
+    """Return whether the answer ends in the letter A, and the tokens it took. Anything else means the second."""
     prompts = search_prompts()
     common = tree_node.find_ancestor_intersection(first, second)
     slots = {

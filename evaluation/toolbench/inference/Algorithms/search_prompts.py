@@ -1,4 +1,4 @@
-"""The texts of the search algorithms: a ToolBench checkout's where there is one, else our own wording.
+"""Finds the texts of the search algorithms: a ToolBench checkout's where there is one, else our own wording.
 
 The ToolGen agents put their own system prompt in place of the first, so these matter to other models and
 to the ranking and diversity of DFS. The user's turn is fixed: answer files hold it.
@@ -59,7 +59,7 @@ def search_prompts(prompts_dir: Path = _PROMPTS_DIR) -> SearchPrompts:
 
 
 def _string_assignments(path: Path) -> dict[str, str]:
-    """The module-level `NAME = "text"` of a Python file; nothing of one that cannot be read."""
+    """Return the module-level `NAME = "text"` of a Python file; nothing of one that cannot be read."""
     try:
         module = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):

@@ -1,4 +1,4 @@
-"""CoT@n: up to n independent tries, each one path from the query to its end."""
+"""Searches by CoT@n: up to n independent tries, each one path from the query to its end."""
 
 from __future__ import annotations
 

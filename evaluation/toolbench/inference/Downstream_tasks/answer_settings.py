@@ -1,4 +1,4 @@
-"""The settings that decide what a run answers, so that a resumed run can be held to those it began with."""
+"""Collects the settings that decide what a run answers, so that a resumed run can be held to the same ones."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _told(digest: Callable[[], str | None]) -> str | None:
 
 
 def _checkpoint(model_path: str) -> str | None:
-    """The identity of a folder, or of what the cache has of a model of the Hub."""
+    """Return the identity of a folder, or of what the cache has of a model of the Hub."""
     folder = local_folder(model_path)
     if folder is None:
         from huggingface_hub import snapshot_download
@@ -104,7 +104,7 @@ def _system_prompt(model: ModelConfig) -> str:
 
 
 def _tools(tools: ToolConfig, model: ModelConfig) -> str:
-    """The digest of the tools' documentation and of how the model writes their names."""
+    """Return the digest of the tools' documentation and of how the model writes their names."""
     folder = Path(tools.data_dir)
     indexing = model.indexing or "Atomic"
     names = folder / ("virtual_tokens.txt" if indexing == "Atomic" else f"toolenv/Tool2{indexing}Id.json")

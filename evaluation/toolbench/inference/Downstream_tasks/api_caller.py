@@ -1,4 +1,4 @@
-"""Where calls of APIs go: to an API server, or to the tools' own code on this machine."""
+"""Decides where calls of APIs go: to an API server, or to the tools' own code on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tools' own code: `<category>/<tool>/api.py` with one function per API.
+"""Executes the tools' own code: `<category>/<tool>/api.py` has one function per API.
 
 A file is loaded as a module of its own, once, and its function is called with keyword arguments: what a
 model wrote is data throughout and never becomes code.
@@ -20,7 +20,7 @@ from evaluation.toolbench.inference.errors import DataError
 
 
 class ApiFiles:
-    """The `api.py` files below `root`. Calls may come from any thread; a file is executed by the first one."""
+    """Executes the `api.py` files below `root`, each by the first call. Calls may come from any thread."""
 
     def __init__(self, root: str | Path) -> None:
         self._tool_files = ToolFiles(root)

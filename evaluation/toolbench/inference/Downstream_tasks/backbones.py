@@ -1,4 +1,4 @@
-"""The models that a run may use: ToolGen's own agents, and those that come with a ToolGen checkout."""
+"""Loads the models that a run may use: ToolGen's own agents, and those that come with a ToolGen checkout."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _LLM = "evaluation.toolbench.inference.LLM"
 
 @runtime_checkable
 class ManyQueries(Protocol):
-    """A model that serves several queries at once, each through a sibling, as the ToolGen agents do."""
+    """Serves several queries at once, each through a sibling, as the ToolGen agents do."""
 
     def for_query(self, query_id: str) -> Any: ...
 
 
 @runtime_checkable
 class KeepsConversation(Protocol):
-    """A model that keeps something for its query, such as a KV cache."""
+    """Keeps something for its query, such as a KV cache."""
 
     def finish_query(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""ToolBench's place of `base_env`; the class is in `Tree/base_env.py`."""
+"""Keeps ToolBench's place of `base_env`; the class is in `Tree/base_env.py`."""
 
 from evaluation.toolbench.inference.Tree.base_env import FunctionJson, base_env
 

@@ -1,4 +1,4 @@
-"""What a run is told: one frozen dataclass per layer, whose fields are named as the flags are.
+"""Holds what a run is told: one frozen dataclass per layer, whose fields are named as the flags are.
 
 The command line takes its defaults from here (`options`). `RunConfig.of` is the face for callers who hand in an
 argparse Namespace, such as one with ToolGen's own flags alone: what it lacks has its default.
@@ -35,7 +35,7 @@ _CONVERSATIONS = {AUTO: 4, "generate": 4, "server": 32}
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The model, what it is asked for, and the engine that serves it."""
+    """Names the model, what it is asked for, and the engine that serves it."""
 
     backbone_model: str = "toolllama"
     model_path: str = "your_model_path/"
@@ -62,13 +62,13 @@ class ModelConfig:
 
     @property
     def is_toolgen(self) -> bool:
-        """Whether it is one of our own agents, the only ones that a run places and watches."""
+        """Return whether it is one of our own agents, the only ones that a run places and watches."""
         return self.backbone_model in TOOLGEN_BACKBONES
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToolConfig:
-    """The tools, and how their APIs are called."""
+    """Says which tools there are, and how their APIs are called."""
 
     data_dir: str = ""  # laid out like ToolGen's `data`
     tool_root_dir: str = ""  # <category>/<tool>.json
@@ -86,7 +86,7 @@ class ToolConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """How a query is searched for an answer. ConfigError for an unknown method."""
+    """Says how a query is searched for an answer. ConfigError for an unknown method."""
 
     method: OneOrMore = "CoT@1"
     single_chain_max_step: int = 16
@@ -103,7 +103,7 @@ class SearchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckoutConfig:
-    """What only the backbones of a ToolGen checkout need."""
+    """Holds what only the backbones of a ToolGen checkout need."""
 
     chatgpt_model: str | None = None
     base_url: str = "https://api.openai.com/v1"
@@ -115,7 +115,7 @@ class CheckoutConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A run over queries: those of one file, or of several, which then share everything else."""
+    """Describes a run over queries: those of one file, or of several, which then share everything else."""
 
     input_query_file: OneOrMore = ""
     output_answer_file: str = ""  # a folder, despite the name; of several files, the one above their folders
@@ -166,12 +166,12 @@ class RunConfig:
 
     @property
     def part(self) -> Shard | None:
-        """Which of several parts of the queries is meant; ConfigError for a `shard` that cannot be read."""
+        """Return which of several parts of the queries is meant; ConfigError for a `shard` that cannot be read."""
         return Shard.parse(self.shard)
 
     @property
     def shard_name(self) -> str:
-        """What the names of this run's files have of its part; "" for all queries."""
+        """Return what the names of this run's files have of its part; "" for all queries."""
         return self.part.name if self.part else ""
 
     @property

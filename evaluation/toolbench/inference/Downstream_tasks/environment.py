@@ -1,4 +1,4 @@
-"""One query's environment: the functions it may call, and the observation and code that a call gives."""
+"""Gives one query its environment: the functions it may call, the observation and code that a call gives."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from evaluation.toolbench.inference.Tree.base_env import FunctionJson, base_env
 
 
 class Retriever(Protocol):
-    """What the provider `retriever` needs; the checkout's ToolRetriever has it."""
+    """Says what the provider `retriever` needs; the checkout's ToolRetriever has it."""
 
     def retrieving(self, query: str, top_k: int) -> list[dict[str, str]]:
         """Find the nearest APIs, best first: {"category", "tool_name", "api_name"}, all standardized."""
 
 
 class rapidapi_wrapper(base_env):
-    """The environment of `query_json`, whose functions come from `function_provider`:
+    """Is the environment of `query_json`, whose functions come from `function_provider`:
 
     truth      the APIs of the query's own `api_list`
     retriever  the APIs that `retriever` finds for the query's text

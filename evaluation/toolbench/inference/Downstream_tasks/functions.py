@@ -1,4 +1,4 @@
-"""Function JSON of APIs, and the table of what can be called."""
+"""Makes the function JSON of APIs, and the table of what can be called."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def api_json_to_openai_json(api_json: ApiJson, standard_tool_name: str) -> tuple
 
 @dataclass(frozen=True)
 class ApiTarget:
-    """Where a call goes, in the words of the API server."""
+    """Says where a call goes, in the words of the API server."""
 
     category: str
     tool: str  # standardized
@@ -70,7 +70,7 @@ class ApiTarget:
 
 @dataclass
 class ToolPackage:
-    """What can be called: four dictionaries by function name, and the way from an API to its target.
+    """Knows what can be called: four dictionaries by function name, and the way from an API to its target.
 
     Function names are cut to 64 characters, so several APIs may share one. In the dictionaries the last one
     wins; a call that knows which API it means (`ActionName`) is found by that. Built once, then shared by

@@ -1,4 +1,4 @@
-"""Calling a tool's own code on this machine, in the words of ToolBench's API server (`--use_rapidapi_key`,
+"""Calls a tool's own code on this machine, in the words of ToolBench's API server (`--use_rapidapi_key`,
 `--api_customization`)."""
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _ERROR_OF_PHRASE = {
 
 
 class LocalApis:
-    """The APIs in the `api.py` files below `tools_root`, called as those of an API server are."""
+    """Calls the APIs in the `api.py` files below `tools_root` as those of an API server are called."""
 
     def __init__(self, tools_root: str, *, rapidapi_key: str = "", api_customization: bool = False) -> None:
         self._tools_root = tools_root

@@ -1,4 +1,4 @@
-"""What `--method` names: `CoT@3`, `DFS_w2`, `DFS_woFilter_w2`."""
+"""Reads what `--method` names: `CoT@3`, `DFS_w2`, `DFS_woFilter_w2`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _DFS = re.compile(r"DFS[\w.@-]*_w([1-9]\d*)")
 
 @dataclass(frozen=True)
 class CotMethod:
-    """Up to `num_tries` independent chains."""
+    """Makes up to `num_tries` independent chains."""
 
     num_tries: int
 
 
 @dataclass(frozen=True)
 class DfsMethod:
-    """A tree of up to `width` children a node, with or without ranking them."""
+    """Searches a tree of up to `width` children a node, with or without ranking them."""
 
     width: int
     with_filter: bool

@@ -1,4 +1,4 @@
-"""One query, from its text to its answer file."""
+"""Runs one query, from its text to its answer file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from evaluation.toolbench.inference.Tree.base_env import base_env
 
 @dataclass(frozen=True)
 class Tools:
-    """What all queries of a process share: the tool files, and what some providers draw on."""
+    """Holds what all queries of a process share: the tool files, and what some providers draw on."""
 
     files: ToolFiles
     package: ToolPackage | None = None  # what provider `all` may call

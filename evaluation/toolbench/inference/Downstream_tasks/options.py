@@ -1,4 +1,4 @@
-"""The command line of the pipeline: its flags, and checks of what they say that need no model."""
+"""Defines the command line of the pipeline: its flags, and checks of what they say that need no model."""
 
 from __future__ import annotations
 

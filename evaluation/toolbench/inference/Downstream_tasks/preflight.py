@@ -1,4 +1,4 @@
-"""`--dry_run`: everything a run needs, checked at once and without loading weights, and the plan it would follow."""
+"""Runs `--dry_run`: checks everything a run needs at once and without loading weights, and prints its plan."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def print_preflight(config: RunConfig) -> int:
 
 
 class Preflight:
-    """The checks of one configuration. A check that finds something wrong says so, and the others still run."""
+    """Runs the checks of one configuration. One that finds something wrong says so, and the others still run."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
@@ -127,7 +127,7 @@ class Preflight:
         return Finding("checkpoint", "ok", f"{model.model_path}: {gib(footprint.weight_bytes)} as {footprint.dtype}")
 
     def _check_language(self) -> Finding:
-        """The tokenizer knows the tool tokens, the catalog their documentation, and the prompt is the model's own."""
+        """Check that the tokenizer knows the tool tokens, the catalog their documentation, and whose prompt it is."""
         model = self._config.model
         if not model.is_toolgen:
             return Finding("language", "skip", f"{model.backbone_model} brings its own")
@@ -193,7 +193,7 @@ class Preflight:
             mixed_settings(self._config, settings, progress.answers.folder, other_texts, replaced)
 
     def _try_folder(self, folder: Path) -> None:
-        """OutputError if the folder cannot be written or another run has it. What was not there is gone again."""
+        """Raise OutputError if the folder cannot be written or another run has it. What was not there is gone again."""
         made = [each for each in (folder, *folder.parents) if not each.exists()]
         AnswerFolder(folder, "").prepare()
         lock = RunLock(folder, shard=self._config.shard_name)

@@ -1,4 +1,4 @@
-"""One query's calls of APIs: counted, and within the query's time."""
+"""Calls APIs for one query: calls are counted, and kept within the query's time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evaluation.toolbench.virtual_api.replies import CacheMatch
 
 
 class QueryCalls:
-    """What the environment of one query calls APIs with; also a callback of its search, which counts the calls.
+    """Calls APIs for the environment of one query, and counts the calls as a callback of its search.
 
     A call ends with the query's time at the latest, also while its API server is away.
     """

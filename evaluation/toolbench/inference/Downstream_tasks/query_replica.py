@@ -1,4 +1,4 @@
-"""What a replica of a run over queries loads and does: ToolBench's part of a replica.
+"""Says what a replica of a run over queries loads and does: ToolBench's part of a replica.
 
 `LOADER` names it to a replica's process; a replica in the parent, whose model is there already, enters
 `query_work`.
@@ -39,7 +39,7 @@ LOADER = f"{__name__}:load"
 
 @dataclass(frozen=True)
 class QueryJob:
-    """What every replica of a run is told. Plain values; the tasks are without their model in a replica's process."""
+    """Holds what every replica of a run is told. Plain values; for a replica's process, tasks are without a model."""
 
     config: RunConfig
     tasks: Sequence[Task]

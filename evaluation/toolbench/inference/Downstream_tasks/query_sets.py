@@ -1,4 +1,4 @@
-"""The sets of queries that a run is told to answer: their files, the methods, and where the answers go."""
+"""Reads the sets of queries that a run is to answer: their files, the methods, and where the answers go."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUERY_FOLDER = "solvable_queries/test_instruction"  # in a folder laid out like 
 
 @dataclass(frozen=True)
 class SetPlace:
-    """One file of queries for one method, and where the answers go. `name` tells it from the others of the run."""
+    """Names a file of queries for one method, and where the answers go. `name` tells it from the run's others."""
 
     name: str
     query_file: str

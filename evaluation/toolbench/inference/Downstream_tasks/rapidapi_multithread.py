@@ -1,4 +1,4 @@
-"""A run over a file of queries, as ToolBench calls it: which are left, with what model, and one query alone."""
+"""Runs a file of queries, as ToolBench calls it: which are left, with what model, and one query alone."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 
 class pipeline_runner:
-    """The queries of `args.input_query_file`, one or several, that are left, and how to run them.
+    """Holds the queries of `args.input_query_file`, one or several, that are left, and runs them.
 
     Making one reads the queries and, if any is left, chooses the replicas' layout and loads the model if that is
     to be in this process; `server` makes one without queries. With `check_first`, what would end `run` is found

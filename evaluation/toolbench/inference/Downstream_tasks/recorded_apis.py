@@ -1,4 +1,4 @@
-"""Whether a response cache is one for these queries: that of other data, or a folder next to it, answers nothing."""
+"""Tells whether a response cache is for these queries: that of other data, or a folder next to it, answers none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEARBY = 1000  # folders that are looked into
 
 @dataclass(frozen=True)
 class RecordedApis:
-    """How many of the APIs that the queries name, `wanted`, have recorded replies in `folder`."""
+    """Tells how many of the APIs that the queries name, `wanted`, have recorded replies in `folder`."""
 
     folder: Path
     wanted: Set[RecordName]

@@ -1,4 +1,4 @@
-"""One seed for every source of random numbers."""
+"""Sets one seed for every source of random numbers."""
 
 from __future__ import annotations
 

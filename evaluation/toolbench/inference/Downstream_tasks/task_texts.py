@@ -1,4 +1,4 @@
-"""What the system message says of the task, and how Finish is described.
+"""Writes what the system message says of the task, and how Finish is described.
 
 ToolBench's wording comes from the checkout's `Downstream_tasks/rapidapi.py`, which is parsed and never
 executed; without a checkout our own stands in. The ToolGen agents replace the system message, so this

@@ -1,4 +1,4 @@
-"""The folder of tools: `<category>/<tool>.json`, read once each."""
+"""Reads the folder of tools, `<category>/<tool>.json`, each file once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WhiteList = dict[str, dict[str, str]]
 
 
 class ToolFiles:
-    """The tools below `root`, for all queries and threads of a run."""
+    """Reads the tools below `root`, for all queries and threads of a run."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)

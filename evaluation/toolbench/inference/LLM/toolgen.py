@@ -1,4 +1,4 @@
-"""ToolGen with any of its indexings: tools as texts of several tokens, or as one token each."""
+"""Runs ToolGen with any of its indexings: tools are texts of several tokens, or one token each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ToolGen(ToolGenAgent):
-    """A checkpoint that was trained with `Tool2<indexing>Id.json`. The interface is `ToolGenAgent`'s."""
+    """Runs a checkpoint that was trained with `Tool2<indexing>Id.json`. The interface is `ToolGenAgent`'s."""
 
     def __init__(
         self,

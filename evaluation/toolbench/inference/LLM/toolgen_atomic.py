@@ -1,4 +1,4 @@
-"""ToolGen with one vocabulary token per tool."""
+"""Runs ToolGen with one vocabulary token per tool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ToolGenAtomic(ToolGenAgent):
-    """A checkpoint whose vocabulary has the tokens of `virtual_tokens.txt`. The interface is `ToolGenAgent`'s."""
+    """Runs a checkpoint whose vocabulary has `virtual_tokens.txt`'s tokens. The interface is `ToolGenAgent`'s."""
 
     indented_prompt = False
 

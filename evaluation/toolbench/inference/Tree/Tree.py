@@ -21,7 +21,7 @@ _TRACED_OBSERVATION = 1024  # characters of an observation in a trace
 
 
 class my_tree:
-    """A tree that starts with its root alone."""
+    """Grows from a root that stands alone at first."""
 
     def __init__(self) -> None:
         self.root = tree_node("Action Input")
@@ -36,7 +36,7 @@ class my_tree:
 
 
 class tree_node:
-    """Is one node. `messages` is the conversation up to and with this node, as the model is shown it."""
+    """Holds one node. `messages` is the conversation up to and with this node, as the model is shown it."""
 
     def __init__(self, node_type: str = "", description: str = "") -> None:
         self.node_type = node_type
@@ -155,7 +155,7 @@ class tree_node:
 
     @staticmethod
     def find_ancestor_intersection(node1: tree_node, node2: tree_node) -> tree_node:
-        """The deepest node that is on the way from the root to both, the nodes themselves included."""
+        """Return the deepest node that is on the way from the root to both, the nodes themselves included."""
         above = {id(node) for node in [node1.root(), *node1.path()]}
         node = node2
         while id(node) not in above:

@@ -1,4 +1,4 @@
-"""What the search algorithms need of a task: functions to call, and a reply for every call."""
+"""Defines what the search algorithms need of a task: functions to call, and a reply for every call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FunctionJson = dict[str, Any]  # {"type": "function", "function": {"name", "desc
 
 
 class base_env(ABC):
-    """Is one conversation's view of its task. A node of the tree keeps a copy of it, so copies are cheap:
+    """Gives one conversation's view of its task. A node of the tree keeps a copy of it, so copies are cheap:
     what can change is copied, the rest is shared."""
 
     task_description: str  # for the system message
@@ -28,13 +28,13 @@ class base_env(ABC):
 
     @abstractmethod
     def restart(self) -> None:
-        """Back to the beginning."""
+        """Go back to the beginning."""
 
     def get_score(self) -> float:
         return 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """What a node's JSON says of the environment."""
+        """Return what a node's JSON says of the environment."""
         return {}
 
     def copy(self) -> base_env:

@@ -1,4 +1,4 @@
-"""Does this machine work for many-GPU inference? Checks in order, each with what was measured and what to try.
+"""Checks whether this machine works for many-GPU inference: what was measured, and what to try.
 
 finding.py         what a check reports, as a line and as JSON
 machine.py         what the checks look at: options, GPUs, layout, the loaded model

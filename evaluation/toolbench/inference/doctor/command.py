@@ -1,4 +1,4 @@
-"""The doctor's command line: `python test_multi_gpu.py`."""
+"""Runs the doctor's command line: `python test_multi_gpu.py`."""
 
 from __future__ import annotations
 
@@ -115,13 +115,13 @@ def verdict(findings: Sequence[Finding], num_gpus: int) -> str:
 
 
 def examine(machine: Machine) -> Iterator[Finding]:
-    """Every check's findings, in order, as they come."""
+    """Yield every check's findings, in order, as they come."""
     for name, check in CHECKS.items():
         yield from run_check(name, check, machine)
 
 
 def run_check(name: str, check: Callable[[Machine], list[Finding]], machine: Machine) -> list[Finding]:
-    """A check that breaks is a finding too: the others still run."""
+    """Run one check. One that breaks is a finding too: the others still run."""
     try:
         return check(machine)
     except Exception as error:

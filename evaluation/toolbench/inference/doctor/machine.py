@@ -1,4 +1,4 @@
-"""What the checks look at. Each thing is read, planned or loaded when a check first asks for it."""
+"""Gives the checks what they look at: each thing is read, planned or loaded when a check first asks for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked of the doctor; the defaults are those of the command line."""
+    """Holds what the user asked of the doctor; the defaults are those of the command line."""
 
     model_path: str | None = None
     gpus: GpuConfig = PLANNED
@@ -45,7 +45,7 @@ class Options:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A loaded model, with what loading it took."""
+    """Holds a loaded model, with what loading it took."""
 
     model: PreTrainedModel
     path: str
@@ -55,24 +55,24 @@ class LoadedModel:
 
 
 class Machine:
-    """This machine, as the options want it used."""
+    """Reads this machine, as the options want it used."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
     @cached_property
     def found(self) -> Inspection:
-        """GPUs in CUDA's own order, asked of torch where the driver's list leaves it open."""
+        """Return GPUs in CUDA's own order, asked of torch where the driver's list leaves it open."""
         first = inspect_gpus()
         return inspect_gpus(cuda_uuids=torch_cuda_uuids) if first.order_is_a_guess else first
 
     @property
     def gpus(self) -> Sequence[Gpu]:
-        """The GPUs that torch can use, as they were before the doctor touched them."""
+        """Return the GPUs that torch can use, as they were before the doctor touched them."""
         return self.found.visible if torch.cuda.is_available() else ()
 
     def check_options(self) -> None:
-        """ConfigError or PlacementError for what was asked wrongly, or asks for more than this machine has."""
+        """Raise ConfigError or PlacementError for options that are wrong, or ask for more than this machine has."""
         resolve_dtype(self.options.dtype, ())
         if isinstance(self.options.gpus.max_gpu_memory, str):
             check_amounts(self.options.gpus.max_gpu_memory)
@@ -82,7 +82,7 @@ class Machine:
 
     @cached_property
     def footprint(self) -> Footprint:
-        """Of the model to plan for: the user's, or the shape of ToolGen-Llama-3-8B."""
+        """Return what the model to plan for needs: the user's, or the shape of ToolGen-Llama-3-8B."""
         if self.options.model_path:
             return self._footprint_of(self.options.model_path)
         dtype = resolve_dtype(self.options.dtype, self.gpus)
@@ -90,7 +90,7 @@ class Machine:
 
     @cached_property
     def layout(self) -> Placement:
-        """For `footprint` over `gpus`. PlacementError when it does not fit."""
+        """Return the plan for `footprint` over `gpus`. PlacementError when it does not fit."""
         return self.plan(self.footprint, self.gpus)
 
     def plan(self, footprint: Footprint, gpus: Sequence[Gpu]) -> Placement:
@@ -99,7 +99,7 @@ class Machine:
 
     @property
     def path_to_load(self) -> str | None:
-        """The user's model, else the demo's; None when its checkpoint is not in this tree."""
+        """Return the user's model, else the demo's; None when its checkpoint is not in this tree."""
         if self.options.model_path:
             return self.options.model_path
         return str(MODEL_DIR) if Path(MODEL_DIR, "config.json").is_file() else None
@@ -146,6 +146,6 @@ class Machine:
 
 
 def _free_bytes(index: int) -> int:
-    """Free memory as the card has it, with a context on it already so that the context does not count as use."""
+    """Read the free memory with a context on the card already, so that the context does not count as use."""
     torch.zeros(1, device=f"cuda:{index}")
     return torch.cuda.mem_get_info(index)[0]

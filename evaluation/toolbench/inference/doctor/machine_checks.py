@@ -1,4 +1,4 @@
-"""Checks of what is installed and of what CUDA sees."""
+"""Checks what is installed and what CUDA sees."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OLDEST = {"torch": (2, 11), "transformers": (5, 17), "accelerate": (1, 15)}  # 
 
 
 def check_versions(machine: Machine) -> list[Finding]:
-    """Driver, CUDA, torch, transformers, accelerate; and whether torch can use the driver's GPUs."""
+    """Tell which driver, CUDA, torch, transformers and accelerate there are; can torch use the driver's GPUs?"""
     versions = {name: _version(name) for name in (*_OLDEST, "nvidia-ml-py")}
     versions["torch"] = torch.__version__  # the package's own says nothing of the build, such as +cpu
     found = machine.found
@@ -63,7 +63,7 @@ def check_gpus(machine: Machine) -> list[Finding]:
 
 
 def check_cards(machine: Machine) -> list[Finding]:
-    """Whether torch has kernels for every card, in which dtype they compute, and whether their mode lets us."""
+    """Check that torch has kernels for every card and that its mode lets us; tell the dtype in which it computes."""
     name = "cards"
     visible = machine.found.visible
     if not visible:
@@ -89,7 +89,7 @@ def check_cards(machine: Machine) -> list[Finding]:
 
 
 def check_main_memory(machine: Machine) -> list[Finding]:
-    """What is free of main memory, within the limit of a container or job; without a GPU the weights have to fit."""
+    """Tell how much main memory is free, within a container's or job's limit; without a GPU the weights must fit."""
     name = "main memory"
     free_bytes, limit_bytes = available_bytes(), memory_limit()
     limited = f", of the {gib(limit_bytes)} that this container or job may use" if limit_bytes else ""
@@ -103,7 +103,7 @@ def check_main_memory(machine: Machine) -> list[Finding]:
 
 
 def check_visible_devices(machine: Machine) -> list[Finding]:
-    """What CUDA_VISIBLE_DEVICES means here, and whether torch agrees."""
+    """Tell what CUDA_VISIBLE_DEVICES means here, and check that torch agrees."""
     name = "visible devices"
     found = machine.found
     text = found.visible_devices

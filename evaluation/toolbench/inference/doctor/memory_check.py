@@ -25,7 +25,7 @@ _ADVICE = "a smaller --max_gpu_memory, such as 75%; and please report it with --
 
 
 def longest_conversation(name: str, model: PreTrainedModel, replica: PlannedReplica) -> Finding:
-    """With the engine that a run uses: what the plan promised, and what the cards show at the peak."""
+    """Run the engine of a run: does what the plan promised hold, and what do the cards show at the peak?"""
     torch.cuda.empty_cache()  # what earlier checks used and freed is no part of this one
     for index in replica.gpus:
         torch.cuda.reset_peak_memory_stats(index)
@@ -62,7 +62,7 @@ def longest_conversation(name: str, model: PreTrainedModel, replica: PlannedRepl
 
 
 def planned_engine(model: PreTrainedModel, replica: PlannedReplica) -> PagedEngine:
-    """The engine of a run by this plan: its KV cache, and as many sequences in a step as the plan keeps memory for."""
+    """Make the engine of a run by this plan: its KV cache, and as many sequences in a step as memory is kept for."""
     return PagedEngine(model, max_kv_bytes=replica.max_kv_bytes, max_running=replica.max_running)
 
 
@@ -88,6 +88,6 @@ def _num_ooms(index: int) -> int:
 
 
 def _used_bytes(index: int) -> int:
-    """Of the card, by anybody: what the context and libraries take is seen here alone."""
+    """Return the bytes in use on the card by anybody, with the context and libraries, which torch does not count."""
     free_bytes, total_bytes = torch.cuda.mem_get_info(index)
     return total_bytes - free_bytes

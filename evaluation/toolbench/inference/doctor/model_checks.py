@@ -1,4 +1,4 @@
-"""Checks of the layout, of a model that is loaded by it, and of what the model generates."""
+"""Checks the layout, a model that is loaded by it, and what the model generates."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_layout(machine: Machine) -> list[Finding]:
 
 
 def check_loading(machine: Machine) -> list[Finding]:
-    """A real load; on GPUs the weights take what was predicted, within 3%."""
+    """Load the model for real; on GPUs the weights have to take what was predicted, within 3%."""
     name = "loading"
     if machine.path_to_load is None:
         return [_no_model(name)]
@@ -80,7 +80,7 @@ def check_loading(machine: Machine) -> list[Finding]:
 
 
 def check_device_map(machine: Machine) -> list[Finding]:
-    """Which modules lie where, a line for each run of them; fails for a GPU that holds nothing."""
+    """Tell which modules lie where, a line for each run of them; fails for a GPU that holds nothing."""
     name = "device map"
     loaded = _loaded(machine)
     if loaded is None:
@@ -93,7 +93,7 @@ def check_device_map(machine: Machine) -> list[Finding]:
 
 
 def judge_device_map(name: str, device_map: Mapping[str, int | str | None], gpus: Sequence[int]) -> Finding:
-    """The finding on where a model lies that was to go over `gpus`."""
+    """Return the finding on where a model lies that was to go over `gpus`."""
     lines = device_map_lines(device_map)
     places = ", ".join(dict.fromkeys(line.rpartition(": ")[2] for line in lines))
     facts = {"device_map": dict(device_map)}
@@ -107,7 +107,7 @@ def judge_device_map(name: str, device_map: Mapping[str, int | str | None], gpus
 
 
 def check_generation(machine: Machine) -> list[Finding]:
-    """A greedy generation by the engine that a run uses, and how fast it is."""
+    """Generate greedily by the engine that a run uses, and tell how fast it is."""
     name = "generation"
     loaded = _loaded(machine)
     if loaded is None:
@@ -125,7 +125,7 @@ def check_generation(machine: Machine) -> list[Finding]:
 
 
 def check_same_tokens(machine: Machine) -> list[Finding]:
-    """A small float32 model over all GPUs (over GPU and CPU where there is one) speaks as on one device."""
+    """Check that a small float32 model over all GPUs (or GPU and CPU) generates the same tokens as on one device."""
     name = "same tokens"
     count = len(machine.gpus)
     if not count:
@@ -142,7 +142,7 @@ def check_same_tokens(machine: Machine) -> list[Finding]:
 def compare_tokens(
     name: str, whole: PreTrainedModel, spread: PreTrainedModel, places: Sequence[int | str], prompts: int = 4
 ) -> Finding:
-    """Whether `spread`, which lies over `places`, generates as `whole` does, by either engine."""
+    """Check that `spread`, which lies over `places`, generates as `whole` does, by either engine."""
     expected = list(chain.from_iterable(_generate(whole, _NEW_TOKENS, prompts=prompts)))
     equal = {}
     for engine, options in (("generate", {}), ("paged", {"max_kv_bytes": _SMALL_KV_BYTES})):
@@ -159,7 +159,7 @@ def compare_tokens(
 
 
 def check_tool_ids(machine: Machine) -> list[Finding]:
-    """Every tool token of the tokenizer has a row in the embedding."""
+    """Check that every tool token of the tokenizer has a row in the embedding."""
     from transformers import AutoTokenizer
 
     name = "tool tokens"
@@ -183,7 +183,7 @@ def check_tool_ids(machine: Machine) -> list[Finding]:
 
 
 def check_longest_conversation(machine: Machine) -> list[Finding]:
-    """With the planned KV room taken, the longest conversation runs among the others inside the budget."""
+    """Check that with the planned KV room taken, the longest conversation runs among the others inside the budget."""
     name = "longest conversation"
     if not machine.gpus:
         return [needs(name, 1, 0)]
@@ -194,7 +194,7 @@ def check_longest_conversation(machine: Machine) -> list[Finding]:
 
 
 def _loaded(machine: Machine) -> LoadedModel | None:
-    """The model, or None when there is none or it cannot be loaded, which `check_loading` has said."""
+    """Return the model, or None when there is none or it cannot be loaded, which `check_loading` has said."""
     try:
         return machine.loaded if machine.path_to_load else None
     except ToolGenError:
@@ -208,7 +208,7 @@ def _no_model(name: str) -> Finding:
 def _generate(
     model: PreTrainedModel, count: int, *, engine: str = "generate", prompts: int = 1, **options: Any
 ) -> list[tuple[int, ...]]:
-    """`count` greedy tokens after each of some fixed prompts, end tokens not heeded."""
+    """Return `count` greedy tokens after each of some fixed prompts, ignoring end tokens."""
     with contextlib.closing(make_engine(engine, model, **options)) as made:
         futures = [
             made.submit(

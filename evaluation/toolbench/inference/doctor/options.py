@@ -1,4 +1,4 @@
-"""The doctor's command line. It imports no package, so that --help and mistakes answer at once."""
+"""Defines the doctor's command line. It imports no package, so that --help and mistakes answer at once."""
 
 from __future__ import annotations
 

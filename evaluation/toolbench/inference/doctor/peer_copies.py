@@ -55,7 +55,7 @@ def check_peer_copies(machine: Machine) -> list[Finding]:
 
 
 def judge(pair: Pair, outcome: Outcome, num_gpus: int, link: str | None = None) -> Finding:
-    """The finding on one copy; `link` says how the two GPUs reach each other."""
+    """Return the finding on one copy; `link` says how the two GPUs reach each other."""
     name = f"copy {pair[0]} -> {pair[1]}"
     advice = _ADVICE.format(count=num_gpus)
     over = f" ({link})" if link else ""
@@ -72,7 +72,7 @@ def judge(pair: Pair, outcome: Outcome, num_gpus: int, link: str | None = None) 
 
 
 def copy_pairs(pairs: Sequence[Pair], command: Sequence[str] = _COMMAND) -> dict[Pair, Outcome]:
-    """The outcome of each pair's copy, in their order; `command` stands in for the process that copies."""
+    """Return the outcome of each pair's copy, in their order; `command` stands in for the process that copies."""
     outcomes: dict[Pair, Outcome] = {}
     while left := [pair for pair in pairs if pair not in outcomes]:
         outcomes |= _copies_of_one_process(left, command)
@@ -80,7 +80,7 @@ def copy_pairs(pairs: Sequence[Pair], command: Sequence[str] = _COMMAND) -> dict
 
 
 def _copies_of_one_process(pairs: Sequence[Pair], command: Sequence[str]) -> dict[Pair, Outcome]:
-    """Outcomes up to the first copy that hangs or ends the process, that one included."""
+    """Return outcomes up to the first copy that hangs or ends the process, that one included."""
     outcomes: dict[Pair, Outcome] = {}
     arguments = [f"cuda:{source},cuda:{target}" for source, target in pairs]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as messages:
@@ -110,7 +110,7 @@ def _copies_of_one_process(pairs: Sequence[Pair], command: Sequence[str]) -> dic
 
 
 def _pass_on(stream: IO[str], lines: queue.Queue[str]) -> None:
-    """Its lines, then an empty one. On a thread: a driver can hold back a killed process, and its end of the pipe."""
+    """Put its lines, then an empty one into the queue, on a thread: a driver can hold back a killed process's pipe."""
     with stream:
         for line in stream:
             lines.put(line)
@@ -118,7 +118,7 @@ def _pass_on(stream: IO[str], lines: queue.Queue[str]) -> None:
 
 
 def copy_and_verify(source: str, target: str, num_bytes: int = _COPY_BYTES) -> dict[str, int | float | bool]:
-    """Copies a pattern from device `source` to `target` and counts the bytes that are right.
+    """Copy a pattern from device `source` to `target` and count the bytes that are right.
 
     At the target, against the same pattern made there; at the source, after the copy has come back by
     way of the host.
@@ -145,7 +145,7 @@ def copy_and_verify(source: str, target: str, num_bytes: int = _COPY_BYTES) -> d
 
 
 def _pattern(count: int, device: str) -> torch.Tensor:
-    """(count,) int32 in which every value differs from its neighbours and none is 0."""
+    """Return (count,) int32 in which every value differs from its neighbours and none is 0."""
     return torch.arange(1, count + 1, dtype=torch.int32, device=device) * 31
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves on disk, and what is read back of it. It knows neither models nor replicas.
+"""Keeps what a run leaves on disk, and reads it back. It knows neither models nor replicas.
 
 Reading order:
 

@@ -1,4 +1,4 @@
-"""The folder of answers: `<query id>_<method>.json` for every query that is done.
+"""Keeps the folder of answers: `<query id>_<method>.json` for every query that is done.
 
 A file that is there and complete is done; anything else is still to do. Answers are written whole.
 """
@@ -29,7 +29,7 @@ OutcomeKind = Literal["answered", "gave_up", "no_answer"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an answer file says came out of its query: a final answer, the model's own word that it gave up, or
+    """Says what an answer file has of its query: a final answer, the model's own word that it gave up, or
     neither, because steps or room ran out."""
 
     kind: OutcomeKind

@@ -12,7 +12,7 @@ _MANY_MISSES = 0.1  # of the calls: from here on they are warned of
 
 @dataclass(frozen=True, slots=True)
 class CacheUse:
-    """Calls by what the cache had; `hits` are all that it answered, `fuzzy_hits` those of them to other arguments
+    """Counts calls by what the cache had; `hits` are all that it answered, `fuzzy_hits` those to other arguments
     that mean the same. Servers without a cache tell of neither."""
 
     hits: int = 0

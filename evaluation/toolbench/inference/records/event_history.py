@@ -20,7 +20,7 @@ EVENT_FILES = "events-*.jsonl"
 
 @dataclass(frozen=True)
 class Generation:
-    """What the model did for one step. Times in seconds, `start` since the epoch; tokens None if not counted."""
+    """Records what the model did for one step. Times in seconds, `start` since the epoch; tokens None if uncounted."""
 
     start: float
     seconds: float

@@ -221,7 +221,7 @@ class QueryRecorder:
 
 
 def _texts(message: dict[str, Any]) -> dict[str, str]:
-    """What an assistant's message says, as far as it is kept."""
+    """Return what an assistant's message says, as far as it is kept."""
     call = message["tool_calls"][0]["function"] if message.get("tool_calls") else message.get("function_call")
     said = {"thought": message.get("content"), "arguments": call["arguments"] if call else None}
     return {name: str(text)[:_LONGEST_TEXT] for name, text in said.items() if text}

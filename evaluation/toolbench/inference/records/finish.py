@@ -1,4 +1,4 @@
-"""What the model's arguments for the function `Finish` mean, and the status codes that a call can end with."""
+"""Reads the model's arguments for the function `Finish`, and lists the status codes that a call can end with."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ABSENT = object()  # marks a missing argument; a JSON null is present
 
 @dataclass(frozen=True)
 class FinishCall:
-    """The two arguments, which may be any JSON value, or `ABSENT`."""
+    """Holds the two arguments, which may be any JSON value, or `ABSENT`."""
 
     return_type: Any = ABSENT
     final_answer: Any = ABSENT

@@ -13,7 +13,7 @@ from evaluation.toolbench.json_input import JsonError, check_regular, parse_obje
 
 
 class JsonLines:
-    """A file that is open for appending. Not for several threads at once. Every method may raise OSError."""
+    """Appends to an open file, by one thread at a time. Every method may raise OSError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,7 +39,7 @@ class JsonLines:
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of such a file; lines that are torn, or hold something else than an object, are passed over."""
+    """Yield the records of such a file; lines that are torn, or hold something else than an object, are passed over."""
     with path.open("rb") as file:
         for line in file:
             with contextlib.suppress(JsonError):

@@ -1,4 +1,4 @@
-"""One run at a time in a folder of answers.
+"""Lets one run at a time into a folder of answers.
 
 The lock is the operating system's on an open file, so it ends with its process however that ends. What is
 written in the file is for people, and for file systems without locks: there, a run that it names and that is
@@ -35,7 +35,7 @@ _LONGEST_RECORD = 10_000  # characters
 
 
 class RunLock:
-    """Held from `acquire` to `release`, to the end of the process, or until the object is gone.
+    """Holds a folder from `acquire` to `release`, to the end of the process, or until the object is gone.
 
     `flag` is the one that would name another place. `name` is for folders that several runs may share. A `shard`
     (such as "2of4") keeps off a run over all queries and a second one of that shard, and not the other shards.
@@ -114,7 +114,7 @@ class RunLock:
 
 
 class RunLocks:
-    """The locks of several folders: all are held, or none."""
+    """Locks several folders: all are held, or none."""
 
     def __init__(self, folders: Iterable[Path], *, shard: str = "") -> None:
         self._locks = [RunLock(folder, shard=shard) for folder in dict.fromkeys(folders)]
@@ -142,7 +142,7 @@ class RunLocks:
 
 @dataclass(frozen=True)
 class _Holder:
-    """The run that wrote the file last."""
+    """Names the run that wrote the file last."""
 
     pid: int
     host: str
@@ -153,7 +153,7 @@ class _Holder:
         return f"process {self.pid} on {self.host}, since {started}"
 
     def is_alive_here(self) -> bool:
-        """Whether it runs on this machine. Its number may have passed to another process."""
+        """Return whether it runs on this machine. Its number may have passed to another process."""
         return self.host == socket.gethostname() and self.pid != os.getpid() and psutil.pid_exists(self.pid)
 
 

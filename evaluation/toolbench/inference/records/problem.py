@@ -12,7 +12,7 @@ from evaluation.toolbench.inference.errors import ToolGenError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An exception, as it can be told in another process. Of a ToolGenError's `details` the plain ones are kept."""
+    """Holds an exception as another process can be told it; of a ToolGenError's `details` the plain ones are kept."""
 
     type: str
     message: str

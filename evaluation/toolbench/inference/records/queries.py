@@ -1,4 +1,4 @@
-"""The queries of a run, read and checked before anything slow begins."""
+"""Reads and checks the queries of a run before anything slow begins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST_ID = 200  # bytes; a file name has 255, and the method and a temporary'
 
 
 class Task(NamedTuple):
-    """A query as a run passes it on: what ToolBench's `run_single_task` takes first, in its order."""
+    """Holds a query as a run passes it on: what ToolBench's `run_single_task` takes first, in its order."""
 
     method: str
     backbone_model: Any  # the loaded model or a name; None while it is on its way to a replica, which loads its own
@@ -42,7 +42,7 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class Query:
-    """One query as the file has it; `text` may be a replacement."""
+    """Holds one query as the file has it; `text` may be a replacement."""
 
     query_id: str
     text: str
@@ -60,7 +60,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` parts of a run's queries, the first being number 1. Runs of all parts may share a folder."""
+    """Names one of `count` parts of a run's queries, the first being number 1. All parts may share a folder."""
 
     number: int
     count: int
@@ -77,7 +77,7 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """What stands in the names of its files."""
+        """Return what stands in the names of its files."""
         return f"{self.number}of{self.count}"
 
     def of(self, queries: Sequence[Query]) -> list[Query]:

@@ -1,4 +1,4 @@
-"""How fast a run is: the one definition that display, table, run.json and report share.
+"""Defines once how fast a run is, for display, table, run.json and report.
 
 Serving begins when the first replica has loaded its model and ends with the run, so that one replica and several, and
 a model that loads fast or slowly, can be compared. A query counts when it has come to its end, with an answer or
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rates:
-    """Over all of the serving time; None before there is any."""
+    """Holds rates over all of the serving time; None before there is any."""
 
     tokens_per_s: float | None = None  # generated ones
     queries_per_min: float | None = None

@@ -1,4 +1,4 @@
-"""`run.json`: what a run was told, on what it ran, and what came of it. For programs and for the report."""
+"""Writes `run.json`: what a run was told, on what it ran, and what came of it. For programs and the report."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Over all generations; `prompt` counts what the model was shown, cached or not."""
+    """Counts tokens over all generations; `prompt` counts what the model was shown, cached or not."""
 
     prompt: int = 0
     generated: int = 0
@@ -100,7 +100,7 @@ class FailureRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run. `status` is running, finished, interrupted or failed; times are seconds since the epoch.
+    """Describes a run. `status` is running, finished, interrupted or failed; times are seconds since the epoch.
 
     A run that was killed stays "running", with what was true a few seconds before. `tokens.prompt`, the times of API
     calls and `failures` are entered at the end. Of a run over several folders, each has a record of its own part, whose

@@ -1,4 +1,4 @@
-"""What a judge can say of an answer, how much that counts, and how ToolEval's files have it."""
+"""Says what a judge can say of an answer, how much that counts, and how ToolEval's files have it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are either absent or whole, whatever interrupts the writer."""
+"""Writes files that are either absent or whole, whatever interrupts the writer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several copies of the model at work on one list of items, each known by its id. It knows no particular run.
+"""Works with several copies of the model on one list of items, each known by its id. It knows no particular run.
 
 Reading order: `layout` and `choice` (which replica gets which GPUs), `messages` (what parent and replica say to
 each other), `ledger` (which item is where), `supervisor` (the parent's side) and `handle` (its hold on one

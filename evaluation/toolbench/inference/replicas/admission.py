@@ -1,4 +1,4 @@
-"""How many conversations a replica takes at once where nobody has said: as many as its KV cache is expected to carry.
+"""Decides how many conversations a replica takes at once where nobody has said: as many as its KV cache carries.
 
 A conversation grows while it runs and gives everything back when it ends. So what counts is not what those that run
 hold now, but the most that they will hold together from now on: right after a start all are short and will be long
@@ -88,7 +88,7 @@ class Admission:
         return self._number
 
     def _fitting(self, lengths: Floats) -> int:
-        """How many fit, the oldest first: of those that are there, and then new ones."""
+        """Return how many fit, the oldest first: of those that are there, and then new ones."""
         longest = max([*self._prior, *self._ends, *lengths.tolist(), self._start])
         ahead = np.linspace(0, min(self._max_tokens, 1.5 * longest), _AHEAD)
         together = np.cumsum(self._held(lengths, lengths, ahead), axis=0)  # (conversations, ahead)

@@ -1,4 +1,4 @@
-"""The process of a replica. Its environment says which GPUs it sees before anything here is imported."""
+"""Runs a replica's process. Its environment says which GPUs it sees before anything here is imported."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from evaluation.toolbench.inference.replicas.admission import Admission
 
 
 class Gate:
-    """Queries pass it before each generation, from any thread: the oldest `number` at once, the others wait.
+    """Lets the oldest `number` queries start a generation at once, from any thread; the others wait.
 
     `use` reads the engine: tokens that pages are held for, and sequences that were paused again without progress.
     """

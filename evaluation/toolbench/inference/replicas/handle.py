@@ -1,4 +1,4 @@
-"""The parent's handle on a replica: a process of its own (`child`), or a thread of the parent's."""
+"""Handles a replica for the parent: as a process of its own (`child`), or as a thread of the parent's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PATIENCE_S = 10.0  # for a process that says it has ended
 
 
 class Handle(Protocol):
-    """One start of a replica."""
+    """Holds one start of a replica."""
 
     connection: Connection
     can_restart: bool  # whether it can be killed and started anew
@@ -47,7 +47,7 @@ class Handle(Protocol):
 
 
 class ProcessHandle:
-    """A replica in a new process, which sees the GPUs of `setup.spec` and no others.
+    """Starts a replica in a new process, which sees the GPUs of `setup.spec` and no others.
 
     `setup` goes through a file without a name, so that neither side waits. What the process prints is kept in
     case it dies.
@@ -107,7 +107,7 @@ class ProcessHandle:
 
 
 class ThreadHandle:
-    """The one replica that lives in the parent, on a daemon thread that enters what `load` returns.
+    """Holds the one replica that lives in the parent, on a daemon thread that enters what `load` returns.
 
     It cannot be killed: by force it is left to itself, and what it waits for is let go of.
     """

@@ -1,4 +1,4 @@
-"""Which replica gets which GPUs, how much of their memory, and how many load at once. Pure."""
+"""Decides which replica gets which GPUs, how much of their memory, and how many load at once. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROCESS_BYTES = GIB // 2  # of a replica's process beside its model: Python, to
 
 @dataclass(frozen=True)
 class ReplicaSpec:
-    """One replica to be: in a process of its own that sees `visible_devices` only, or, without, in the parent."""
+    """Describes a replica to be: its own process sees `visible_devices` only; without them it is in the parent."""
 
     number: int
     gpus: tuple[str, ...] = ()  # "cuda:0" as the parent counts; () on the CPU
@@ -47,7 +47,7 @@ class ReplicaSpec:
 
 @dataclass(frozen=True)
 class RunLayout:
-    """The replicas of a run, and why. One alone lives in the parent process."""
+    """Lists the replicas of a run, and says why. One alone lives in the parent process."""
 
     replicas: tuple[ReplicaSpec, ...]
     reasons: str = ""  # for a reader; empty where nothing had to be decided

@@ -1,4 +1,4 @@
-"""Which item is where: waiting, with a replica, or over. Pure: the supervisor tells it what happened."""
+"""Keeps where each item is: waiting, with a replica, or over. Pure: the supervisor tells it what happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits on the time of a generation, a step and a query, so that one query cannot hold up the end of a run.
+"""Limits the time of a generation, a step and a query, so that one query cannot hold up the end of a run.
 
 A query that meets one fails, and the next run tries it again. An API call has the client's own limit and ends with
 the query's time. `Patience` is the parent's, with whole replicas.
@@ -15,16 +15,16 @@ from evaluation.toolbench.inference.errors import EngineError, StopRequested
 
 
 class TimeLimitError(EngineError):
-    """A generation, a step or a query that took longer than it may."""
+    """Says that a generation, a step or a query took longer than it may."""
 
 
 class TimeIsUp(StopRequested):
-    """The same, raised by a callback, of which only a StopRequested passes through a search."""
+    """Says the same from a callback, of which only a StopRequested passes through a search."""
 
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """Seconds; infinity for no limit."""
+    """Holds limits in seconds; infinity for no limit."""
 
     generation_s: float = float("inf")
     step_s: float = float("inf")
@@ -33,7 +33,7 @@ class TimeLimits:
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds. A replica without progress for `replica_s` hangs; `stopping_s` is for items to come to the end of
+    """Holds seconds. A replica without progress for `replica_s` hangs; items have `stopping_s` to come to the end of
     their step once the run is being stopped. Where an engine does not show progress within a generation,
     `generation_s` is added, and `call_s`, the limit of a call to an API, while there is one."""
 
@@ -44,7 +44,7 @@ class Patience:
 
 
 class QueryClock:
-    """The time of one query: a callback that notes where its steps begin."""
+    """Measures the time of one query, as a callback that notes where its steps begin."""
 
     def __init__(self, limits: TimeLimits) -> None:
         self._limits = limits
@@ -78,7 +78,7 @@ class QueryClock:
 
 
 class StopBetweenSteps:
-    """A callback of the search algorithms that ends a query before its next step."""
+    """Ends a query before its next step, as a callback of the search algorithms."""
 
     def __init__(self, requested: threading.Event) -> None:
         self._requested = requested

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 class MemoryReading(Protocol):
-    """What is recorded of a GPU; `multi_gpu.nvml.Gpu` is one."""
+    """Holds what is recorded of a GPU; `multi_gpu.nvml.Gpu` is one."""
 
     @property
     def uuid(self) -> str: ...
@@ -26,7 +26,7 @@ class MemoryReading(Protocol):
 
 
 class MemorySampler:
-    """A daemon thread that asks `read_gpus` (`multi_gpu.gpus.visible_gpus`) at once and then every `period_s`.
+    """Asks `read_gpus` (`multi_gpu.gpus.visible_gpus`) on a daemon thread, at once and then every `period_s`.
 
     It ends after `stop`, and by itself when a reading fails, which is logged: memory is not worth a run.
     """

@@ -1,4 +1,4 @@
-"""What a replica and the process that started it say to each other. Plain values: they cross process borders.
+"""Defines what a replica and its parent say to each other. Plain values: they cross process borders.
 
 The parent starts a process with `Setup`, sends `RunItem` and at the end `Stop`; everything else comes from the
 replica. A replica that sends nothing more, because it is gone, has sent everything that it had finished.
@@ -17,7 +17,7 @@ from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The first message, in a file of its own: which replica this is, and what it loads.
+    """Comes first, in a file of its own: it says which replica this is, and what it loads.
 
     `loader` is "module:function" (see `replica.Loader`); it is called with the replica and `job`.
     """
@@ -40,7 +40,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The model is there."""
+    """Says that the model is there."""
 
     num_conversations: int  # items that this replica takes at once
     sees_steps: bool = False  # whether `Beat.progress` counts within a generation
@@ -54,7 +54,7 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The item is over; `result` is what its function returned, None where it left a file instead."""
+    """Says that the item is over; `result` is what its function returned, None where it left a file instead."""
 
     item_id: str
     result: Any = None
@@ -62,7 +62,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """`ends_run`: every other item would meet the same, such as a full disk."""
+    """Says that the item failed; with `ends_run` every other one would meet the same, such as a full disk."""
 
     item_id: str
     problem: Problem
@@ -71,14 +71,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """The item ended between two steps because the run is being stopped."""
+    """Says that the item ended between two steps because the run is being stopped."""
 
     item_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """The item met what is not its own and may pass, such as an API server that is away: it may be tried again."""
+    """Gives an item back that met what may pass, such as an API server that is away: it may be tried again."""
 
     item_id: str
     problem: Problem
@@ -86,7 +86,7 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """How the replica is doing, every second. `progress` grows whenever the model or an API has done something."""
+    """Says every second how the replica is doing. `progress` grows whenever the model or an API has done something."""
 
     progress: int = 0
     num_tokens: int = 0
@@ -118,14 +118,14 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The replica can run no item any more, those in flight included."""
+    """Says that the replica can run no item any more, those in flight included."""
 
     problem: Problem
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A line for a person, of `logging`'s level."""
+    """Carries a line for a person, of `logging`'s level."""
 
     level: int
     text: str
@@ -133,7 +133,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Everything is reported and given back."""
+    """Says that everything is reported and given back."""
 
 
 FromReplica = Loaded | LoadFailed | Done | Failed | Dropped | GivenBack | Beat | Broken | Log | Ended

@@ -1,4 +1,4 @@
-"""A replica's side: it loads, takes items from its parent, runs each on a thread, and reports."""
+"""Is the replica's side: it loads, takes items from its parent, runs each on a thread, and reports."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BEAT_S = 1.0
 
 @dataclass(frozen=True)
 class Replica:
-    """One copy of the model, as its loader sees it: where it goes, what watches it, and whether it is to stop."""
+    """Shows a loader its copy of the model: where it goes, what watches it, and whether it is to stop."""
 
     spec: ReplicaSpec
     watch: Watch = field(default_factory=Watch)  # its `wrap` goes around the engine; its `meter` counts
@@ -63,7 +63,7 @@ class Replica:
 
 @dataclass(frozen=True)
 class Work:
-    """What a replica can do once it is loaded.
+    """Says what a replica can do once it is loaded.
 
     `run_item` runs one item, on a thread of the item's own, or raises. What it returns goes to the parent, so it
     has to be plain; an item that leaves a file returns None.
@@ -96,7 +96,7 @@ def serve(line: ParentLine, replica: Replica, load: Callable[[], AbstractContext
 
 
 class ParentLine:
-    """The way to the parent, for any thread. What is sent to a parent that is gone is lost."""
+    """Sends to the parent, from any thread. What is sent to a parent that is gone is lost."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""The parent's side: starts replicas, hands out items, and sees to it that none is lost with a replica.
+"""Is the parent's side: it starts replicas, hands out items, and sees that none is lost with a replica.
 
 One thread does everything, in turns of at most a fifth of a second: start what may start, hand out what
 waits, listen, look for replicas that have died or hang, show how it is going.
@@ -48,7 +48,7 @@ LOST = "ReplicaLost"  # the type of a failure whose replica is gone
 
 @dataclass(frozen=True)
 class RunHooks:
-    """What the run around the supervisor does, all on the supervisor's thread."""
+    """Holds what the run around the supervisor does, all on the supervisor's thread."""
 
     start: Callable[[ReplicaSpec], Handle]
     done: Callable[[str, Any], None]  # an item is over: what its function returned, None for one that was found done
@@ -60,7 +60,7 @@ class RunHooks:
 
 @dataclass
 class _Replica:
-    """One replica, over all its starts."""
+    """Follows one replica over all its starts."""
 
     spec: ReplicaSpec
     state: ReplicaState | Literal["waiting"] = "waiting"  # to be started for the first time
@@ -79,7 +79,7 @@ class _Replica:
 
     @property
     def may_work(self) -> bool:
-        """Whether it works now or may work later."""
+        """Return whether it works now or may work later."""
         return self.state in ("waiting", "loading", "running", "restarting")
 
     def plan_restart(self, *, may_restart: bool) -> bool:

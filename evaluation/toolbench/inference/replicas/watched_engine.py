@@ -1,4 +1,4 @@
-"""Between the agents and a replica's engine: time limits, and counts for the parent and for the event log."""
+"""Stands between the agents and a replica's engine: time limits, counts for the parent and the event log."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:  # they import torch, which a replica without an engine of our
 
 
 class TokenCounter(Protocol):
-    """What is told of every generation; `records.event_log.QueryRecorder` is one."""
+    """Is told of every generation; `records.event_log.QueryRecorder` is one."""
 
     def count_tokens(self, *, generated: int, prompt: int, was_cut: bool | None) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
 class _Query:
-    """Whom the engine asks and tells about the generations of one query."""
+    """Names whom the engine asks and tells about the generations of one query."""
 
     clock: QueryClock
     counter: TokenCounter | None
@@ -218,7 +218,7 @@ class WatchedEngine:
 
 
 class Watch:
-    """What a replica knows of its engine: set up before the model loads, and asked while it runs.
+    """Knows a replica's engine: set up before the model loads, and asked while it runs.
 
     `at_compiling` is called when the engine begins to compile its layers.
     """

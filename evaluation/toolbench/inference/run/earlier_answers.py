@@ -1,4 +1,4 @@
-"""What the answers that lie in a folder were made with: those of two experiments are not to be mixed unawares."""
+"""Tells what a folder's answers were made with: those of two experiments are not to be mixed unawares."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHECKPOINT, _PLACE, _METHOD = "checkpoint", "model_path", "method"
 
 @dataclass(frozen=True)
 class EarlierAnswers:
-    """How what made the answers that stay in a folder differs from this run's settings, as "<name>: <old> -> <new>"."""
+    """Says how the settings behind a folder's answers differ from this run's, as "<name>: <old> -> <new>"."""
 
     differences: tuple[str, ...] = ()
     mixed: tuple[str, ...] = ()  # differences among those answers themselves, which were allowed
@@ -95,7 +95,7 @@ def _record_in(folder: Path) -> RunRecord | None:
 
 
 def _methods(settings: Mapping[str, Any]) -> set[str]:
-    """The methods of a folder's answers, which are told apart by their files' names."""
+    """Return the methods of a folder's answers, which are told apart by their files' names."""
     told = settings.get(_METHOD)
     return {told} if isinstance(told, str) else set(map(str, told or ()))
 

@@ -1,4 +1,4 @@
-"""Failures by their cause: the same error of many queries is one line with a count."""
+"""Counts failures by their cause: the same error of many queries is one line with a count."""
 
 from __future__ import annotations
 

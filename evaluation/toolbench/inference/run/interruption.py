@@ -1,4 +1,4 @@
-"""Ending a run early: from the keyboard, by a signal, or because the process that wanted it is gone."""
+"""Ends a run early: from the keyboard, by a signal, or because the process that wanted it is gone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Interruption:
     """
 
     def __init__(self, *, says_so: bool = True) -> None:
-        """`says_so` False leaves it to others to say that the run is stopping: to a display that draws over lines."""
+        """Make one; with `says_so` False others say that the run is stopping: a display that draws over lines."""
         self.requested = threading.Event()
         self._says_so = says_so
         self.signal_number: int | None = None

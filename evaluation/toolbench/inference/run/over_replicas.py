@@ -1,4 +1,4 @@
-"""A run over its replicas, from the first to the last."""
+"""Runs queries over replicas, from the first to the last."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOTE_EVERY_S = 10.0  # how old run.json is when a run is killed
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run over queries is told by whoever has the queries and knows how to run one."""
+    """Tells a run over queries what to run, from whoever has the queries and knows how to run one."""
 
     run_id: str
     sets: Sequence[RunSet]
@@ -113,7 +113,7 @@ class _Run:
                     files.end(status, self._supervisor.loaded(), self._clock, summary.rates)
 
     def _begin(self) -> None:
-        """The first replica is ready: remove the answers that the run replaces, now that new ones can be expected."""
+        """Remove, as the first replica is ready, the answers that the run replaces: new ones can now be expected."""
         self._clock.serve()
         if self._plan.replaces_answers:
             self._sets.forget()

@@ -1,4 +1,4 @@
-"""How far a run is: its answers and failures on disk, and the counts of what came of its queries."""
+"""Follows how far a run is: its answers and failures on disk, and the counts of what came of its queries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOLD_AT = {10**power for power in range(7)}
 
 
 class RunProgress:
-    """The answers of one method in `folder`, the failures beside them, and the run's counts.
+    """Keeps the answers of one method in `folder`, the failures beside them, and the run's counts.
 
     `causes` counts what fails; sets of one run share it, so that what ails all of them is told once.
     """
@@ -47,7 +47,7 @@ class RunProgress:
         return left
 
     def has_other_text(self, query: Query) -> bool:
-        """Whether this query has a complete answer that was given to another text."""
+        """Return whether this query has a complete answer that was given to another text."""
         outcome = self.answers.outcome(query.query_id)
         return outcome is not None and _is_other_text(query, outcome)
 

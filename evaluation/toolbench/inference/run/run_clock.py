@@ -1,4 +1,4 @@
-"""The times of a run: what loading took, and how long it has served since."""
+"""Measures the times of a run: what loading took, and how long it has served since."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class RunClock:
     """Starts when it is made; serving begins with `serve`."""
 
     def __init__(self, loaded_before_s: float = 0.0) -> None:
-        """`loaded_before_s` is what loading a model took before this clock was started."""
+        """Start the clock; `loaded_before_s` is what loading a model took before."""
         self._loaded_before_s = loaded_before_s
         self._started = time.monotonic()
         self._serving_since: float | None = None
@@ -25,7 +25,7 @@ class RunClock:
 
     @property
     def load_s(self) -> float:
-        """Seconds until the first replica was ready, or until now."""
+        """Return the seconds until the first replica was ready, or until now."""
         ready = time.monotonic() if self._serving_since is None else self._serving_since
         return self._loaded_before_s + ready - self._started
 

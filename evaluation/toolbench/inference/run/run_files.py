@@ -1,4 +1,4 @@
-"""What a run leaves beside its answers: `run.json` and `report.html`, from its first second to its end."""
+"""Writes what a run leaves beside its answers, `run.json` and `report.html`, from first second to last."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def files_of(
 
 
 def _part_of(record: RunRecord, folder: Path, sets: Sequence[RunSet]) -> RunRecord:
-    """The record of a run that was told of these sets alone."""
+    """Return the record of a run that was told of these sets alone."""
     methods = [each.method for each in sets]
     method = {"method": methods[0] if len(methods) == 1 else methods}
     told = {"input_query_file": sets[0].query_file, "output_answer_file": str(folder), **method}
@@ -99,7 +99,7 @@ def _part_of(record: RunRecord, folder: Path, sets: Sequence[RunSet]) -> RunReco
 
 
 class RunFiles:
-    """The files of one run beside its answers. A run never fails for them: what goes wrong is logged."""
+    """Writes the files of one run beside its answers. A run never fails for them: what goes wrong is logged."""
 
     def __init__(
         self, folder: Path, sets: Sequence[RunSet], record: RunRecord, *, is_all: bool, replaces_answers: bool = False
@@ -115,7 +115,7 @@ class RunFiles:
         self._write(self._record)
 
     def _settings_there(self) -> dict[str, Any]:
-        """What the record of an earlier run says of the answers that are there."""
+        """Return what the record of an earlier run says of the answers that are there."""
         with suppress(ToolGenError):
             record = read_run_record(self._folder)
             return record.settings if record else {}
@@ -164,7 +164,7 @@ class RunFiles:
         return sum((_counts_of(each.progress.summary) for each in self._sets), Counts())
 
     def _so_far(self, loaded: Mapping[int, Loaded], clock: RunClock) -> RunRecord:
-        """The record with what the parent knows by itself."""
+        """Return the record with what the parent knows by itself."""
         return replace(
             self._record,
             layout=as_loaded(self._record.layout, loaded),

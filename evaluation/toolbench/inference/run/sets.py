@@ -1,4 +1,4 @@
-"""The sets of a run: which item is which set's query, and how far all of them are."""
+"""Knows the sets of a run: which item is which set's query, and how far all of them are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evaluation.toolbench.inference.run.progress import RunProgress
 
 @dataclass(frozen=True)
 class RunSet:
-    """Queries of one file that one method is to answer."""
+    """Holds queries of one file that one method is to answer."""
 
     query_file: str
     progress: RunProgress

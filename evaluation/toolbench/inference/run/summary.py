@@ -1,4 +1,4 @@
-"""What a run came to: counted while it runs, printed as a table at its end."""
+"""Counts what a run comes to while it runs, and prints it as a table at its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TABLE_WIDTH = 100  # columns at least: names of sets and methods are long
 
 @dataclass
 class Tally:
-    """Queries counted by what came of them; `num_steps` and `num_tokens` over those with an answer file."""
+    """Counts queries by what came of them; `num_steps` and `num_tokens` are over those with an answer file."""
 
     answered: int = 0
     gave_up: int = 0  # an answer file with the model's own word that it gave up
@@ -56,7 +56,7 @@ class Tally:
 
 @dataclass
 class SetSummary:
-    """The queries of one file by one method: `earlier` counts what was done before this run, `now` what it adds."""
+    """Counts the queries of one file by one method: `earlier` was done before this run, `now` is what it adds."""
 
     folder: Path  # of the answers
     num_queries: int
@@ -72,7 +72,7 @@ class SetSummary:
 
 @dataclass
 class RunSummary:
-    """What came of a run over one or several sets of queries."""
+    """Counts what came of a run over one or several sets of queries."""
 
     sets: Sequence[SetSummary]
     exit_code_of_signal: int | None = None

@@ -1,4 +1,4 @@
-"""The agents of ToolGen: messages in; a thought, an action and its arguments out. They know an engine, and no GPU.
+"""Holds ToolGen's agents: messages in; a thought, an action and its arguments out. They know an engine, not GPUs.
 
 Reading order:
 

@@ -20,7 +20,7 @@ _CACHED_SETS = 256  # sets of allowed actions; a query asks for its own in every
 
 @dataclass(frozen=True)
 class AllowedActions:
-    """A constraint, and how to read what was generated under it."""
+    """Holds a constraint, and knows how to read what was generated under it."""
 
     constraint: Constraint
     max_new_tokens: int  # enough for the longest action and the end token, where one may follow
@@ -65,7 +65,7 @@ class ActionTokens:
         return self._allowed_of({sequence: self._encoder.decode(sequence) for sequence in sequences})
 
     def check_rows(self, num_rows: int) -> None:
-        """DataError when a tool token lies beyond an embedding of `num_rows` rows."""
+        """Raise DataError when a tool token lies beyond an embedding of `num_rows` rows."""
         if self._token_ids is None:
             return
         action, token_id = max(self._token_ids.items(), key=lambda item: item[1])

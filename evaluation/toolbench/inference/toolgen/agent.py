@@ -28,7 +28,7 @@ Roles = dict[str, str]  # "user" and "assistant" as the template spells them
 
 @dataclass
 class _Step:
-    """What an attempt at a step has come to. `action` and `arguments` are None where the context was full."""
+    """Holds what an attempt at a step has come to. `action` and `arguments` are None where the context was full."""
 
     thought: str | None = None
     action: str | None = None
@@ -36,7 +36,7 @@ class _Step:
 
 
 class ToolGenAgent(AgentSession):
-    """A model that calls tools by generating them, through ToolBench's language model interface.
+    """Calls tools by generating them, through ToolBench's language model interface.
 
     Prompts, literals and results are those of ToolGen's own agents, but for what is broken there.
     """
@@ -61,7 +61,7 @@ class ToolGenAgent(AgentSession):
         functions: Iterable[str] | None = None,
         function_call: str | None = None,
     ) -> tuple[Message, int, int]:
-        """The model's next message, an error code, and how many tokens were generated for it.
+        """Return the model's next message, an error code, and how many tokens were generated for it.
 
         `tools` (or `functions`) are the names of the query's own tools; the model knows all others too.
         `function_call="none"` asks for a plain reply without thought or call. Code 1 says that the
@@ -99,7 +99,7 @@ class ToolGenAgent(AgentSession):
     def convert_conversation_history_to_gpt_format(
         self, tools: Iterable[str], add_retrieval: bool = False
     ) -> list[Turn]:
-        """The conversation so far as turns of system, user and assistant."""
+        """Return the conversation so far as turns of system, user and assistant."""
         language = self.language
         return history_turns(
             self.conversation_history,
@@ -112,7 +112,7 @@ class ToolGenAgent(AgentSession):
     def convert_to_fastchat_format(
         self, tools: Iterable[str], conversation_gpt: Sequence[Turn], add_relevant_tokens: bool
     ) -> tuple[Conversation, Roles]:
-        """The turns in the template's layout; `add_relevant_tokens` lists the tools' actions in the system prompt."""
+        """Return the turns in the template's layout; `add_relevant_tokens` lists the actions in the system prompt."""
         language = self.language
         conversation = conversation_of(conversation_gpt, language.form)
         if add_relevant_tokens:
@@ -152,7 +152,7 @@ class ToolGenAgent(AgentSession):
         restrict_actions: bool,
         temperature: float = 0.1,
     ) -> tuple[str, Conversation]:
-        """The action, without blanks around it that are not its own, and the conversation with it.
+        """Return the action, without blanks around it that are not its own, and the conversation with it.
 
         A text that is no action even so stays as the model wrote it.
         """
@@ -186,7 +186,7 @@ class ToolGenAgent(AgentSession):
         return generated.text, generated.num_tokens
 
     def get_relevant_actions(self, conversation_gpt: Sequence[Turn]) -> list[str]:
-        """The action that the model finds most relevant to the first question, also kept as `retrieved_actions`.
+        """Return the action that the model finds most relevant to the first question, also kept as `retrieved_actions`.
 
         `conversation_gpt` has been made with `add_retrieval`: its first three turns end with that question.
         """
@@ -196,7 +196,7 @@ class ToolGenAgent(AgentSession):
         return self.retrieved_actions
 
     def _reply(self, temperature: float) -> tuple[Message, int, int]:
-        """A plain answer to the messages as they are, their system message included."""
+        """Return a plain answer to the messages as they are, their system message included."""
         conversation = conversation_of(plain_turns(self.conversation_history), self.language.form)
         try:
             content = self._complete(conversation, "reply", temperature).text

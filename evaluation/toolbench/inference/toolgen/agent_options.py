@@ -1,4 +1,4 @@
-"""What a ToolGen agent can be told about prompts, actions and lengths."""
+"""Holds what a ToolGen agent can be told about prompts, actions and lengths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GenerationSettings = Literal["checkpoint", "ignore"]
 
 @dataclass(frozen=True, kw_only=True)
 class AgentOptions:
-    """Checked when made: a name that we do not know is a ConfigError that lists the known ones."""
+    """Checks itself when made: an unknown name is a ConfigError that lists the known ones."""
 
     # Or "qwen-7b-chat", or "auto", the tokenizer's own: the conversation layout the checkpoint was trained with.
     template: str = "llama-3"

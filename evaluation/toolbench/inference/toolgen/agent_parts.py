@@ -1,4 +1,4 @@
-"""From a checkpoint and options to the parts of an agent; what can be found wrong is found before weights load."""
+"""Makes an agent's parts from a checkpoint and options; what is wrong with them is found before weights load."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Serving:
-    """How a model is served that is one of several, or whose run watches over it."""
+    """Says how a model is served that is one of several, or whose run watches over it."""
 
     placement: PlannedReplica | None = None  # where the plan puts it; None: where `load_model` does
     engine_options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the engine
@@ -38,7 +38,7 @@ class Serving:
 
 
 class MoreOptions(TypedDict, total=False):
-    """What both agents take beside ToolGen's own arguments. The first eight are fields of AgentOptions."""
+    """Lists what both agents take beside ToolGen's own arguments. The first eight are fields of AgentOptions."""
 
     indexing_file: str | Path | None  # of `ToolGen` alone
     data_dir: str | Path | None
@@ -136,7 +136,7 @@ def load_engine(
 
 
 def load_tokenizer(model_path: str) -> Any:
-    """The tokenizer saved beside the checkpoint, or in the folder above; DataError when there is none."""
+    """Load the tokenizer saved beside the checkpoint, or in the folder above; DataError when there is none."""
     files = find_model(model_path, weights=False)
     folder = files.tokenizer_folder
     if not has_tokenizer(folder):
@@ -149,5 +149,5 @@ def load_tokenizer(model_path: str) -> Any:
 
 
 def is_bundled(model_path: str) -> bool:
-    """Whether this is the bundled model, which was trained with our own texts."""
+    """Return whether this is the bundled model, which was trained with our own texts."""
     return Path(model_path).resolve() == repository_root() / "evaluation/toolbench/demo/model"

@@ -1,4 +1,4 @@
-"""When a step is worth another attempt, and how it is drawn then."""
+"""Decides when a step is worth another attempt, and how it is drawn then."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SORRY = ("I'm sorry", "apologize")
 
 @dataclass(frozen=True)
 class AttemptPolicy:
-    """Which results of a step are tried again: a call made before, a give-up, an apology as the answer."""
+    """Says which results of a step are tried again: a call made before, a give-up, an apology as the answer."""
 
     enabled: bool = False
     repeated_call: bool = False
@@ -25,7 +25,7 @@ class AttemptPolicy:
         return tuple(max(first, t) for t in _TEMPERATURES) if self.enabled else (first,)
 
     def reason(self, arguments: str, *, is_finish: bool, is_repeated: bool) -> Reason | None:
-        """Why a known action with these arguments is not taken yet; None when it is."""
+        """Return why a known action with these arguments is not taken yet; None when it is."""
         if not is_finish:
             return "actions" if is_repeated and self.repeated_call else None
         if "give_up_and_restart" in arguments and self.give_up:

@@ -1,4 +1,4 @@
-"""What can be called: the texts a model generates for tools, the APIs they stand for, their documentation.
+"""Lists what can be called: the texts a model generates for tools, the APIs they stand for, their documentation.
 
 An *action* is such a text: a tool token (`<<Sky Watch&&Daily Forecast>>`) or, in the indexings with several
 tokens an action, a readable name or digits. A *name* is the ToolBench function name of an API, which several
@@ -35,14 +35,14 @@ _FINISH_OPTIONAL = (
 
 
 def default_data_dir() -> Path:
-    """`data/` of the checkout this package lies in; the demo's where there is none."""
+    """Return `data/` of the checkout this package lies in; the demo's where there is none."""
     root = repository_root()
     return root / "data" if (root / "data").is_dir() else root / "evaluation/toolbench/demo/assets"
 
 
 @dataclass(frozen=True)
 class ToolCatalog:
-    """Actions, names and documentation of one `data` folder, shared by all conversations; not to be changed.
+    """Holds actions, names and documentation of one `data` folder for all conversations; not to be changed.
 
     `token_to_toolbench_name` has every action; where several actions share a name, `toolbench_name_to_token`
     has the last one. `documentation` is keyed by action and holds, beside the tools, Finish and the text for
@@ -63,7 +63,7 @@ class ToolCatalog:
         return list(self.token_to_toolbench_name)
 
     def documented_actions(self) -> list[str]:
-        """The actions that a call can follow: those with documentation, Finish included."""
+        """Return the actions that a call can follow: those with documentation, Finish included."""
         return [action for action in self.token_to_toolbench_name if action in self.documentation]
 
     def action_of(self, name: str) -> str | None:
@@ -75,7 +75,7 @@ class ToolCatalog:
         return self.toolbench_name_to_token.get(name)
 
     def actions_of(self, name: str) -> tuple[str, ...]:
-        """All actions that `name` may stand for: one for an ActionName, none for a name not known."""
+        """Return all actions that `name` may stand for: one for an ActionName, none for a name not known."""
         if isinstance(name, ActionName):
             exact = self._by_api.get((name.tool_name, name.api_name))
             if exact is not None:
@@ -192,7 +192,7 @@ def _read_tools(path: Path) -> dict[tuple[str, str], _Api]:
 
 
 def _field(entry: Any, keys: Iterable[str], where: str) -> str:
-    """The first of `keys` that `entry` has."""
+    """Return the first of `keys` that `entry` has."""
     for key in keys:
         if isinstance(entry, dict) and isinstance(entry.get(key), str):
             return str(entry[key])

@@ -1,4 +1,4 @@
-"""Conversations as the text, and the token ids, that a model was trained to read.
+"""Writes conversations as the text, and the token ids, that a model was trained to read.
 
 Two layouts are all that ToolGen's checkpoints use; any other is the tokenizer's own (`template_format.py`). The
 texts are those of the published training runs to the byte; in particular Llama-3 conversations begin with
@@ -24,7 +24,7 @@ Message = tuple[str, str | None]  # role and text; without a text the turn is le
 
 
 class ChatFormat(ABC):
-    """How one template writes a conversation."""
+    """Says how one template writes a conversation."""
 
     name: str
     end_token: str  # closes a turn, and so ends a generation
@@ -40,7 +40,7 @@ class ChatFormat(ABC):
 
 
 class TurnFormat(ChatFormat):
-    """One that writes a turn alike wherever it stands."""
+    """Writes a turn alike wherever it stands."""
 
     @abstractmethod
     def opening(self, system: str) -> str:
@@ -93,7 +93,7 @@ OWN_TEMPLATE = "auto"  # the tokenizer's; see `template_format`
 
 
 def check_template(template: str) -> None:
-    """ConfigError for the name of a template that is none."""
+    """Raise ConfigError for an unknown template."""
     if template != OWN_TEMPLATE:
         chat_format(template)
 
@@ -109,7 +109,7 @@ def chat_format(template: str) -> TurnFormat:
 
 
 class Conversation:
-    """A system message and turns. Method and attribute names are those of FastChat's conversations."""
+    """Holds a system message and turns. Method and attribute names are those of FastChat's conversations."""
 
     def __init__(self, form: ChatFormat) -> None:
         self.format = form
@@ -141,7 +141,7 @@ class Conversation:
 
 
 class PromptEncoder:
-    """Token ids of a prompt: exactly those of `tokenizer(text)`, special tokens included unless the text has them all.
+    """Makes a prompt's token ids: exactly `tokenizer(text)`'s, special tokens included unless the text has all.
 
     Fast tokenizers look for added tokens first and treat the text between two of them on its own. A piece
     that begins with such a token therefore has the same ids wherever it stands, and the ids of the turns
@@ -159,7 +159,7 @@ class PromptEncoder:
             self._piece_ids = lru_cache(maxsize=_CACHED_PIECES)(self._encode_piece)
 
     def encode(self, pieces: Sequence[str]) -> list[int]:
-        """Ids of the joined pieces; every piece but the first begins with the format's turn token."""
+        """Return the ids of the joined pieces; every piece but the first begins with the format's turn token."""
         if not self.splits_turns:
             return self.encode_bare("".join(pieces)) if self._has_all_specials else self.encode_text("".join(pieces))
         ids = list(self._before)
@@ -177,7 +177,7 @@ class PromptEncoder:
         return list(self._tokenizer(whole_text(text), add_special_tokens=False)["input_ids"])
 
     def vocabulary(self) -> dict[str, int]:
-        """Id of every token, added ones included."""
+        """Return the id of every token, added ones included."""
         return dict(self._tokenizer.get_vocab())
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -191,7 +191,7 @@ class PromptEncoder:
 
 
 def _splits_before(tokenizer: Any, marker: str) -> bool:
-    """Whether a text may be cut before every `marker` and tokenized part by part with the same result."""
+    """Return whether a text may be cut before every `marker` and tokenized part by part with the same result."""
     if not getattr(tokenizer, "is_fast", False):
         return False
     added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
@@ -208,7 +208,7 @@ def _splits_before(tokenizer: Any, marker: str) -> bool:
 
 
 def _special_ids_around(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and after any text."""
+    """Return what the tokenizer puts before and after any text."""
     probe = "x"
     bare = list(tokenizer(probe, add_special_tokens=False)["input_ids"])
     full = list(tokenizer(probe)["input_ids"])

@@ -1,4 +1,4 @@
-"""How a checkpoint asks to be drawn from: what transformers' `generate` takes from its generation_config.json.
+"""Reads how a checkpoint asks to be drawn from: what `generate` takes from its generation_config.json.
 
 ToolGen leaves these settings to `generate`, so they are part of what its numbers were made with. Its calls set the
 temperature themselves, and whether to sample at all.

@@ -1,4 +1,4 @@
-"""Asking an engine for text: prompts that fit the context, seeds that can be repeated, texts without end tokens."""
+"""Asks an engine for text: prompts fit the context, seeds can be repeated, texts have no end tokens."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Phase = Literal["planning", "acting", "calling", "reply", "retrieval"]
 
 
 class ContextFull(EngineError):
-    """A conversation that leaves no room for what is to be generated next."""
+    """Says that a conversation leaves no room for what is to be generated next."""
 
 
 @dataclass(frozen=True)
 class Generated:
-    """`text` and `ids` without the end token, which `num_tokens` counts."""
+    """Holds `text` and `ids` without the end token, which `num_tokens` counts."""
 
     text: str
     ids: tuple[int, ...]
@@ -30,7 +30,7 @@ class Generated:
 
 
 class TextGenerator:
-    """Generations of one agent and its siblings; holds no state of any conversation."""
+    """Generates for one agent and its siblings; holds no state of any conversation."""
 
     def __init__(
         self, engine: Engine, encoder: PromptEncoder, end: TokenSet, *, max_length: int, max_new_tokens: int
@@ -50,7 +50,7 @@ class TextGenerator:
         allowed: AllowedActions | None = None,
         conversation_id: str | None = None,
     ) -> Generated:
-        """The text that follows the prompt, up to an end of turn or to one of `stops`, which stays.
+        """Generate the text that follows the prompt, up to an end of turn or to one of `stops`, which stays.
 
         With `allowed` it is exactly one of the allowed actions. ContextFull when there is no room for a
         single token, or for the longest of those actions.

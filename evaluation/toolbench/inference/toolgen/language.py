@@ -1,4 +1,4 @@
-"""Everything an agent knows without its model: how to write prompts, and what can be called."""
+"""Holds everything an agent knows without its model: how to write prompts, and what can be called."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class ToolLanguage:
         tokenizer.eos_token = self.form.end_token
 
     def actions_of(self, names: Iterable[str]) -> list[str]:
-        """The actions that these ToolBench names stand for, and Finish last; names not known are left out."""
+        """Return the actions that these ToolBench names stand for, and Finish last; names not known are left out."""
         actions = [action for name in names if name != FINISH_NAME for action in self.catalog.actions_of(name)]
         return [*dict.fromkeys(actions), self.catalog.finish]
 
     @cached_property
     def all_actions(self) -> AllowedActions:
-        """Every action that a call can follow: tens of thousands, so it is put together once."""
+        """Return every action that a call can follow: tens of thousands, so it is put together once."""
         return self.actions.allowed(self.catalog.documented_actions())
 
     def allowed(self, restriction: Restriction, names: Iterable[str]) -> AllowedActions | None:
-        """What an action may be; `names` are the query's own tools, for "truth". None: anything.
+        """Return what an action may be; `names` are the query's own tools, for "truth". None: anything.
 
         DataError when "truth" would leave nothing but Finish.
         """

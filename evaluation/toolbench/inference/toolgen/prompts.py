@@ -49,7 +49,7 @@ OWN_FINISH_DESCRIPTION = (
 
 @dataclass(frozen=True)
 class PromptStyle:
-    """Where the wording of a step in progress and of the same step as history may differ.
+    """Says where the wording of a step in progress and of the same step as history may differ.
 
     `upstream` has the bytes of ToolGen's inference code, with which its published numbers were made.
     `trained` has those of its training data: every prompt of a conversation is a prefix of the next one.
@@ -80,7 +80,7 @@ def prompt_layout(name: str) -> PromptStyle:
 
 @dataclass(frozen=True)
 class PromptTexts:
-    """System prompts with a slot `{finish}` (and `{actions}`), and what Finish does.
+    """Holds system prompts with a slot `{finish}` (and `{actions}`), and what Finish does.
 
     `own` lists, in words, the texts that are this package's wording and not the checkpoint's.
     """
@@ -99,7 +99,7 @@ class PromptTexts:
 
 @dataclass(frozen=True)
 class TextDigests:
-    """How the checkout's texts are recognised: the first 16 hex digits of the SHA-256 of their UTF-8 bytes."""
+    """Recognises the checkout's texts: by the first 16 hex digits of the SHA-256 of their UTF-8 bytes."""
 
     system_plain: str = "c710838f509b3a04"  # <<Finish>> filled in, lines begin in column 0
     system_indented: str = "c08b6ce31f60e867"  # with {finish}, every line but the first indented by 4 blanks
@@ -114,7 +114,7 @@ def load_prompt_texts(
     system_prompt_file: str | Path | None = None,
     digests: TextDigests | None = None,
 ) -> PromptTexts:
-    """The checkout's texts where `root` has them, ours for the others; `system_prompt_file` goes first.
+    """Return the checkout's texts where `root` has them, ours for the others; `system_prompt_file` goes first.
 
     `indented` asks for the variant of ToolGen (its checkpoints with several tokens an action), otherwise
     that of ToolGenAtomic. ConfigError when the file cannot be read.

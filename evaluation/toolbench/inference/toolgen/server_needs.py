@@ -1,4 +1,4 @@
-"""What an agent's language asks of a generation server."""
+"""Says what an agent's language asks of a generation server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SPELT_ACTIONS = 500  # of several tokens each, compared with the server's: the 
 
 
 def needs_of(model_path: str, config: Any, language: ToolLanguage) -> Needs:
-    """The needs of a run with this checkpoint, its `config` and a language over its tokenizer.
+    """Return the needs of a run with this checkpoint, its `config` and a language over its tokenizer.
 
     All tool tokens are compared with the server's; of actions of several tokens some, spread over the catalog.
     """
@@ -36,7 +36,7 @@ def _spread(actions: Sequence[str], language: ToolLanguage) -> Sequence[str]:
 
 
 def _largest_set(constraint: Constraint) -> int:
-    """The most ids that are allowed at once; in a tree an end token may stand beside the children."""
+    """Return the most ids that are allowed at once; in a tree an end token may stand beside the children."""
     if isinstance(constraint, TokenSet):
         return len(constraint)
     return int(constraint.child_start.diff().max()) + 1

@@ -27,7 +27,7 @@ _COLORS = {"system": 31, "user": 32, "assistant": 34, "function": 35, "tool": 35
 
 @dataclass
 class Progress:
-    """How far one conversation has come."""
+    """Says how far one conversation has come."""
 
     query_id: str
     conversation_id: str  # the engine's; of no meaning to the outcome
@@ -37,7 +37,7 @@ class Progress:
 
 
 class AgentSession:
-    """What every agent has, whatever its protocol: a model behind an engine, a language, and one conversation.
+    """Holds what every agent has, whatever its protocol: a model behind an engine, a language, one conversation.
 
     `conversation_history` and `logs` are this conversation's; everything else is shared with the siblings
     from `for_query`, which may be used from a thread each. The model is reached through the engine alone;
@@ -92,7 +92,7 @@ class AgentSession:
         *,
         model_name: str = "",
     ) -> Self:
-        """An agent over what is loaded already."""
+        """Make an agent over what is loaded already."""
         language = ToolLanguage(tokenizer, options or AgentOptions(), indented_prompt=cls.indented_prompt)
         agent = cls.__new__(cls)
         AgentSession.__init__(agent, language, model, engine, model_name=model_name)
@@ -141,7 +141,7 @@ class AgentSession:
         restrict_actions: bool = False,
         allowed_action_ids: Sequence[int] | Sequence[Sequence[int]] | None = None,
     ) -> dict[str, Any]:
-        """What follows any text: `generated_text`, and `output_ids` (n,) int64 on the CPU, without an end token.
+        """Return what follows any text: `generated_text`, and `output_ids` (n,) int64 on the CPU, without an end token.
 
         With `restrict_actions` it is one action: one of `allowed_action_ids` (see `get_token_ids_by_actions`),
         by default any documented one.
@@ -156,12 +156,12 @@ class AgentSession:
         return {"output_ids": torch.tensor(generated.ids, dtype=torch.int64), "generated_text": generated.text}
 
     def get_token_ids_by_actions(self, tools: Iterable[str]) -> list[int] | list[list[int]]:
-        """Ids of the actions of these names and of Finish: one each with Atomic indexing, else a list each."""
+        """Return the ids of these names' actions and of Finish: one each with Atomic indexing, else a list each."""
         ids = [list(self.language.actions.ids_of(action)) for action in self.language.actions_of(tools)]
         return [token_id for (token_id,) in ids] if self.indexing == "Atomic" else ids
 
     def _begin(self, query_id: str) -> None:
-        """A conversation's state as it is at its start."""
+        """Put a conversation's state to its start."""
         self._progress = Progress(query_id, conversation_id=f"{query_id}#{next(_conversation_numbers)}")
         self.conversation_history = []
         self.initialize()
@@ -180,7 +180,7 @@ class AgentSession:
         prefix: str = "",
         allowed: AllowedActions | None = None,
     ) -> Generated:
-        """What the assistant says next, after `prefix`. `conv` is left as it is."""
+        """Return what the assistant says next, after `prefix`. `conv` is left as it is."""
         prompt = conv.copy()
         prompt.append_message(conv.format.assistant, None)
         pieces = prompt.pieces()

@@ -1,4 +1,4 @@
-"""Conversations in the layout of the tokenizer's own chat template, whatever that is.
+"""Writes conversations in the layout of the tokenizer's own chat template, whatever that is.
 
 A template is a program: some refuse a system message or two turns of the same role in a row, some add what nobody
 wrote. What it does is found out by having it write short conversations.
@@ -90,7 +90,7 @@ class TemplateFormat(ChatFormat):
 
 
 def _first_of(tokens: Sequence[str], text: str) -> str | None:
-    """The token that comes first in `text`, of two at the same place the longer one."""
+    """Return the token that comes first in `text`, of two at the same place the longer one."""
     found = [(text.index(token), -len(token), token) for token in tokens if token in text]
     return min(found)[2] if found else None
 

@@ -1,4 +1,4 @@
-"""A conversation's messages, as the turns that the model was trained to read.
+"""Turns a conversation's messages into the turns that the model was trained to read.
 
 Messages are OpenAI's (system, user, assistant with one tool call, tool). A model of this kind sees an
 assistant message as five turns: its thought, the request for an action, the action, the tool's
@@ -35,7 +35,7 @@ def history_turns(
     system_prompt: str,
     relevant_actions: Sequence[str] | None = None,
 ) -> list[Turn]:
-    """The turns of a conversation so far.
+    """Return the turns of a conversation so far.
 
     A system message stands for `system_prompt`, whatever it says. With `relevant_actions` the first
     question is followed by these actions and their descriptions, as if the model had retrieved them. Roles
@@ -58,13 +58,13 @@ def history_turns(
 
 
 def plain_turns(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
-    """The messages' own texts, their system message included, for a chat that calls no tool."""
+    """Return the messages' own texts, their system message included, for a chat that calls no tool."""
     roles: dict[str, Literal["system", "user", "assistant"]] = {"system": "system", "assistant": "assistant"}
     return [{"role": roles.get(m["role"], "user"), "content": m["content"] or ""} for m in messages]
 
 
 def retrieval_turns(actions: Sequence[str], catalog: ToolCatalog) -> list[Turn]:
-    """The exchange in which the model names the actions that fit a question and is told what they do."""
+    """Return the exchange in which the model names the actions that fit a question and is told what they do."""
     descriptions = []
     for action in actions:
         entry = catalog.documentation.get(action)
@@ -78,12 +78,12 @@ def retrieval_turns(actions: Sequence[str], catalog: ToolCatalog) -> list[Turn]:
 
 
 def documentation_text(action: str, catalog: ToolCatalog) -> str:
-    """What the model is shown before it writes an action's arguments."""
+    """Return what the model is shown before it writes an action's arguments."""
     return f"{DOCUMENTATION_HINT}{catalog.documentation.get(action, NO_DOCUMENTATION)}"
 
 
 def conversation_of(turns: Sequence[Turn], form: ChatFormat) -> Conversation:
-    """The turns in a chat format. An assistant turn without text is left out: written down, it would read
+    """Return the turns in a chat format. An assistant turn without text is left out: written down, it would read
     like a turn that the model is still to fill in."""
     conversation = Conversation(form)
     roles = {"user": form.user, "assistant": form.assistant}

@@ -17,7 +17,7 @@ from evaluation.toolbench.tooleval.judge.settings import JudgeSettings
 
 
 class ChatJudge(ServedJudge):
-    """ToolEval's judge. The way of constraining it is the first of `CONSTRAINTS` that its server does not refuse."""
+    """Asks as ToolEval does, constrained in the first way of `CONSTRAINTS` that the server does not refuse."""
 
     status_checks: tuple[str, ...] = (CHECK_ANSWER, PARSE_ANSWER)
     select_check: str | None = SELECT_BETTER
@@ -49,7 +49,7 @@ class ChatJudge(ServedJudge):
         return self.reply(check.name, said, *read_verdict(said, check))
 
     async def _ask_in_some_way(self, question: Question, check: Check, attempt: int) -> tuple[Said, Constraint]:
-        """What the judge says, and how it was constrained. Failure, the first one where every way is refused."""
+        """Return what the judge says and how it was constrained. Failure, the first one where every way is refused."""
         prompt = self.prompts.texts[check.name].format(**check.values(question.subjects))
         refusal: Failure | None = None
         for way in self._ways:

@@ -1,4 +1,4 @@
-"""ToolEval's questions to a judge: what is inserted into a prompt, and which words may answer it. Pure."""
+"""Holds ToolEval's questions to a judge: what is inserted into a prompt, which words may answer it. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Subjects = tuple[ConvertedAnswer, ...]
 
 @dataclass(frozen=True)
 class Check:
-    """A question and the function that a judge calls to answer it.
+    """Holds a question and the function that a judge calls to answer it.
 
     `key` is the argument with the verdict, one of `words`. `values` gives what is inserted into the prompt.
     """
@@ -35,11 +35,11 @@ class Check:
 
     @property
     def has_numbers(self) -> bool:
-        """Whether the words are numbers, and so the argument's values."""
+        """Return whether the words are numbers, and so the argument's values."""
         return all(word.isdigit() for word in self.words)
 
     def function(self, descriptions: Mapping[str, str], *, with_reason: bool) -> dict[str, Any]:
-        """The function's JSON as ToolEval sends it. `descriptions` has the function's own and that of `key`."""
+        """Return the function's JSON as ToolEval sends it. `descriptions` has the function's own and that of `key`."""
         verdict: dict[str, Any]
         if self.has_numbers:
             verdict = {"type": "number", "description": descriptions.get(self.key, _INDEX_DESCRIPTION)}

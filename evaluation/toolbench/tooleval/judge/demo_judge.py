@@ -20,7 +20,7 @@ _MODEL = "demo checker"
 
 
 class DemoJudge:
-    """Solved are answers with the right calls, the right arguments and the right facts in the final answer."""
+    """Calls an answer solved that has the right calls, the right arguments and the right facts at its end."""
 
     status_checks: tuple[str, ...] = (DEMO_CHECK,)
     select_check: str | None = None
@@ -28,7 +28,7 @@ class DemoJudge:
     max_attempts = 1
 
     def __init__(self, warn: Callable[[str], None], data_dir: Path = DATA_DIR) -> None:
-        """DataError if the folder is not the demo's."""
+        """Read the demo's folder. DataError if it is not the demo's."""
         self.warn = warn
         self._expected = load_expected(data_dir)
 

@@ -27,7 +27,7 @@ class Examiner:
     async def status(
         self, answer: ConvertedAnswer, repeat: int, *, model: str = "", with_reason: bool = True
     ) -> str | None:
-        """Solved, Unsure or Unsolved, asked for only where no rule decides; None for an answer left undecided.
+        """Return Solved, Unsure or Unsolved, asked for only where no rule decides; None for an answer left undecided.
 
         JudgeError and OutputError when there is no point in asking on.
         """
@@ -45,7 +45,7 @@ class Examiner:
         return verdict
 
     async def verdict(self, question: Question) -> str | None:
-        """The judge's word, from the log if it is there; None if no reply has one of the allowed words."""
+        """Return the judge's word, from the log if it is there; None if no reply has one of the allowed words."""
         verdict = self.log.verdict(question.key)
         if verdict is not None:
             return verdict

@@ -12,7 +12,7 @@ from evaluation.toolbench.tooleval.converted import ConvertedAnswer
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One check of one answer (or, to choose between answers, of several, in the order in which they are shown).
+    """Asks for one check of one answer (or, to choose between several, of all in the order in which they are shown).
 
     `answer` names the model whose answer it is where a query has several.
     """
@@ -26,11 +26,11 @@ class Question:
 
     @property
     def key(self) -> tuple[str, int, str, str]:
-        """What the question is about, without the texts."""
+        """Return what the question is about, without the texts."""
         return (self.query_id, self.repeat, self.check, self.answer)
 
     def seed(self, attempt: int) -> int:
-        """The seed of a request, the same whatever else is asked: 31 bits, which every server takes.
+        """Return the seed of a request, the same whatever else is asked: 31 bits, which every server takes.
 
         >>> Question("5001", 0, "check_answer_status", ()).seed(0)
         1356227722
@@ -41,7 +41,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a judge said. `verdict` is None where none of the allowed words can be read from it."""
+    """Holds what a judge said. `verdict` is None where none of the allowed words can be read from it."""
 
     verdict: str | None
     reason: str = ""
@@ -53,7 +53,7 @@ class Reply:
 
 
 class Judge(Protocol):
-    """A judge of answers. `status_checks` are asked in turn: the next one where the one before says Unsure.
+    """Judges answers. `status_checks` are asked in turn: the next one where the one before says Unsure.
 
     `select_check` chooses the better of two answers (verdicts "0" and "1"); None for a judge that cannot.
     """
@@ -65,11 +65,11 @@ class Judge(Protocol):
     warn: Callable[[str], None]
 
     def is_decided_by_rule(self, answer: ConvertedAnswer) -> bool:
-        """Whether an answer is Unsolved without asking."""
+        """Return whether an answer is Unsolved without asking."""
         ...
 
     def prompt_sha256(self, check: str) -> str:
-        """The digest of the check's prompt, before texts are inserted."""
+        """Return the digest of the check's prompt, before texts are inserted."""
         ...
 
     async def open(self) -> None:

@@ -36,7 +36,7 @@ _BLOCK = re.compile(r"<function>\s*<name>(.*?)</name>\s*<description>(.*?)</desc
 
 @dataclass(frozen=True)
 class JudgePrompts:
-    """Texts with slots such as `{query}` by check. `own` names those that are this package's wording.
+    """Holds texts with slots such as `{query}` by check. `own` names those that are this package's wording.
 
     `descriptions` are of functions and arguments, by name; `model` is the evaluator's, if it names one.
     """
@@ -56,7 +56,7 @@ class JudgePrompts:
 
     @property
     def note(self) -> str:
-        """One line for people where prompts are not the published ones, else ""."""
+        """Return one line for people where prompts are not the published ones, else ""."""
         if self.own:
             return (
                 f"the judge's prompts for {', '.join(self.own)} are our own wording: no ToolBench checkout was found "
@@ -104,7 +104,7 @@ def load_fac_prompt(checkouts: Sequence[Path]) -> JudgePrompts:
 
 
 def _evaluators(checkouts: Sequence[Path]) -> Iterator[Path]:
-    """Folders with a template, in the checkouts or (where a user names that very folder) above one."""
+    """Yield folders with a template, in the checkouts or (where a user names that very folder) above one."""
     for checkout in checkouts:
         for place in _EVALUATOR_FOLDERS:
             yield from (path.parent for path in sorted((checkout / place).glob("*/template.txt")))
@@ -113,7 +113,7 @@ def _evaluators(checkouts: Sequence[Path]) -> Iterator[Path]:
 
 
 def _blocks(folder: Path) -> dict[str, str]:
-    """Name -> text of the template's blocks; those whose slots are not the known ones are left out."""
+    """Return name -> text of the template's blocks; those whose slots are not the known ones are left out."""
     try:
         template = (folder / "template.txt").read_text(encoding="utf-8").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
