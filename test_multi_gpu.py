@@ -41,7 +41,7 @@ def test_this_machine(check: str) -> None:
 
 @functools.cache
 def _machine() -> Machine:
-    """One machine for all tests, so that the model is loaded once."""
+    """Return one machine for all tests, so that the model is loaded once."""
     from evaluation.toolbench.inference.doctor.machine import Machine, Options
 
     return Machine(Options())

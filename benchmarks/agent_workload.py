@@ -1,4 +1,4 @@
-"""Agent conversations against an engine: what the card allows, what the engine does, and the share of one in the other.
+"""Runs agent conversations against an engine: what the card allows, what the engine does, and its share of that.
 
     python -m benchmarks.agent_workload --engine paged --conversations 64 --shape 8b
     python -m benchmarks.agent_workload --engine server --engine_url http://localhost:8000/v1 --checkpoint DIR
@@ -57,7 +57,7 @@ _NO_STOP = TokenSet([])
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The least time that a query can take, in seconds, with so many conversations decoding together."""
+    """Holds the least time that a query can take, in seconds, with this many conversations decoding together."""
 
     decode_s: float
     prefill_s: float
@@ -69,7 +69,7 @@ class Limit:
 
 @dataclass
 class Measurement:
-    """What was seen while `num_queries` conversations ran, in seconds."""
+    """Holds what was seen while `num_queries` conversations ran, in seconds."""
 
     num_queries: int
     elapsed_s: float = 0.0
@@ -133,7 +133,7 @@ def measure(
 
 
 def summary(measurement: Measurement, limit: Limit) -> dict[str, Any]:
-    """Rates, latencies (median and 90th percentile, in ms) and the share of the limit."""
+    """Return rates, latencies (median and 90th percentile, in ms) and the share of the limit."""
     queries_per_min = 60 * measurement.num_queries / measurement.elapsed_s
     times: list[tuple[str, list[float]]] = [*measurement.latencies_s.items(), ("step", measurement.steps_s)]
     times += [("first token", measurement.first_tokens_s)] if measurement.first_tokens_s else []
@@ -169,7 +169,7 @@ def _make_engine(
 
 
 def _config(args: argparse.Namespace) -> PreTrainedConfig:
-    """Of the checkpoint that is served, or of the shape that is asked for. ConfigError."""
+    """Return the config of the checkpoint that is served, or of the shape that is asked for. ConfigError."""
     if args.engine != "server":
         return SHAPES[args.shape]()
     if args.checkpoint is None:
@@ -179,7 +179,7 @@ def _config(args: argparse.Namespace) -> PreTrainedConfig:
 
 
 def _option(text: str) -> tuple[str, Any]:
-    """`name=value`, the value as JSON or else as it stands."""
+    """Read `name=value`, the value as JSON or else as it stands."""
     name, separator, value = text.partition("=")
     if not separator:
         raise argparse.ArgumentTypeError(f"an engine option is name=value, not {text!r}")

@@ -75,11 +75,11 @@ class Layers:
         return self.q[layer], self.k[layer], self.v[layer], *tables
 
     def contiguous(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """As many keys and values as the contexts have, (total_k, Hkv, D) each, in no order that means anything."""
+        """Return as many keys and values as the contexts have, (total_k, Hkv, D) each, in no meaningful order."""
         return self.k[layer].flatten(0, 1)[: self.total_k], self.v[layer].flatten(0, 1)[: self.total_k]
 
     def gathered(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Copies of the contexts' keys and values, one after another."""
+        """Return copies of the contexts' keys and values, one after another."""
         return self.k[layer].flatten(0, 1)[self.slots], self.v[layer].flatten(0, 1)[self.slots]
 
 
@@ -87,7 +87,7 @@ Attention = Callable[[Layers, int], object]
 
 
 def implementations(work: Work) -> dict[str, Attention]:
-    """Ours first, then the anchors that can do this work with this version of PyTorch."""
+    """Return ours first, then the anchors that can do this work with this version of PyTorch."""
     found: dict[str, Attention] = {"ours, paged": _ours}
     if not work.is_decode and 1 in work.new_tokens:
         found["ours, side by side"] = _side_by_side
@@ -112,7 +112,7 @@ def _ours(layers: Layers, i: int) -> torch.Tensor:
 
 
 def _side_by_side(layers: Layers, i: int) -> torch.Tensor:
-    """As the engine does it: prompts, few programs that take long, beside decodes, many that wait for memory."""
+    """Run as the engine does: prompts, few programs that take long, beside decodes, many that wait for memory."""
     out = torch.empty_like(layers.q[i])
     main = torch.cuda.current_stream()
     layers.side_stream.wait_stream(main)
@@ -155,7 +155,7 @@ def _varlen_paged(layers: Layers, i: int) -> Any:
 
 
 def _sdpa(layers: Layers, i: int) -> torch.Tensor:
-    """Equal contexts as one dense batch; in decode a group's heads are queries of one KV head, so nothing is masked."""
+    """Attend to equal contexts as one dense batch; in decode a group's heads are queries of one KV head: no mask."""
     rows, heads = len(layers.work.contexts), layers.shape.num_kv_heads
     k, v = (kv.unflatten(0, (rows, -1)).transpose(1, 2) for kv in layers.contiguous(i))
     q = layers.q[i].unflatten(0, (rows, -1))
@@ -176,7 +176,7 @@ def layer_seconds(layers: Layers, attend: Attention) -> float:
 
 
 def relative_error(layers: Layers) -> float:
-    """‖ours - exact‖ / ‖exact‖, exact being plain PyTorch in float32."""
+    """Return ‖ours - exact‖ / ‖exact‖, exact being plain PyTorch in float32."""
     q, k, v, *rest = layers.arguments(0)
     exact = reference.paged_attention(q.float(), k.float(), v.float(), *rest)
     return float((_ours(layers, 0).float() - exact).norm() / exact.norm())
@@ -218,7 +218,7 @@ def _prefill_with(tile: Any) -> Attention:
 
 
 def row_of(work: Work, name: str, seconds: float, ours: float, shape: Shape, ceilings: Ceilings) -> dict[str, Any]:
-    """One line of the results; `ratio` is how many times our time it took."""
+    """Return one line of the results; `ratio` is how many times our time it took."""
     num_bytes, flop = work.num_bytes(shape), work.flop(shape)
     return {
         "work": work.name,

@@ -1,4 +1,4 @@
-"""The steps that the attention benchmark times: what they ask of a layer, and what that must cost. Pure."""
+"""Describes the steps that the attention benchmark times: what they ask of a layer, what that must cost. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHAPES = {"8b": Shape(32, 8, 128, 32), "qwen3b": Shape(16, 2, 128, 36)}
 
 @dataclass(frozen=True)
 class Work:
-    """What one step asks of a layer: contexts with their new tokens, how many are new, and what all share."""
+    """Says what one step asks of a layer: contexts with their new tokens, how many are new, and what all share."""
 
     name: str
     contexts: tuple[int, ...]
@@ -37,16 +37,16 @@ class Work:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing was cached before."""
+        """Return whether nothing was cached before."""
         return self.contexts == self.new_tokens
 
     def num_bytes(self, shape: Shape) -> int:
-        """Bytes that a layer must move: keys and values once a row, queries and outputs."""
+        """Return the bytes that a layer must move: keys and values once a row, queries and outputs."""
         kv = 2 * sum(self.contexts) * shape.num_kv_heads
         return (kv + 2 * sum(self.new_tokens) * shape.num_heads) * shape.head_dim * _ELEMENT_SIZE
 
     def flop(self, shape: Shape) -> int:
-        """Two products for every query and each token that it sees."""
+        """Count two products for every query and each token that it sees."""
         seen = sum(
             n * (context - n) + n * (n + 1) // 2 for context, n in zip(self.contexts, self.new_tokens, strict=True)
         )
@@ -54,7 +54,7 @@ class Work:
 
 
 def works() -> list[Work]:
-    """The steps of agent conversations (see `agent_workload`), from one to 128 of them."""
+    """Return the steps of agent conversations (see `agent_workload`), from one to 128 of them."""
     decodes = [Work(f"decode {rows} x 1800", (1800,) * rows, (1,) * rows) for rows in (1, 4, 16, 64, 128)]
     mixed = tuple(random.Random(0).randint(600, 3300) for _ in range(64))
     shared = replace(decodes[3], name="decode 64 x 1800, 448 shared", shared_prefix=448)
@@ -71,7 +71,7 @@ def works() -> list[Work]:
 
 
 def page_tables(work: Work, page_size: int) -> tuple[list[list[int]], int]:
-    """Shuffled pages of each row, the shared ones first, and how many pages there are in all."""
+    """Return shuffled pages of each row, the shared ones first, and how many pages there are in all."""
     num_shared = work.shared_prefix // page_size
     own = [-(-context // page_size) - num_shared for context in work.contexts]
     pages = list(range(num_shared + sum(own)))

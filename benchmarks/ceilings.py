@@ -1,4 +1,4 @@
-"""What a device can do, measured on the spot: how fast it copies memory and how fast it multiplies matrices.
+"""Measures on the spot what a device can do: how fast it copies memory and how fast it multiplies matrices.
 
 Predictions and shares of the limit are taken from these two numbers, not from a datasheet. Random data,
 since a GPU multiplies zeros faster than anything real.
@@ -22,7 +22,7 @@ class Ceilings:
     flop_per_s: float
 
     def seconds(self, num_bytes: float, flop: float) -> float:
-        """The shortest time for work that moves so many bytes and does so many operations."""
+        """Return the shortest time for work that moves this many bytes and does this many operations."""
         return max(num_bytes / self.bytes_per_s, flop / self.flop_per_s)
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ def measure_ceilings(device: torch.device) -> Ceilings:
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
-    """Median time that `device` takes for `work`, a GPU by its own events, after three calls to warm up."""
+    """Return the median time that `device` takes for `work`, a GPU by its own events, after three calls to warm up."""
     for _ in range(3):
         work()
     time_once = _gpu_seconds if device.type == "cuda" else _cpu_seconds
@@ -46,7 +46,7 @@ def median_seconds(work: Callable[[], object], device: torch.device, repeats: in
 
 
 def captured(work: Callable[[], object], warm_up: Callable[[], object]) -> Callable[[], object]:
-    """`work` as a CUDA graph, so that launching its kernels costs little; `warm_up` sets them up before."""
+    """Return `work` as a CUDA graph, so that launching its kernels costs little; `warm_up` sets them up before."""
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         warm_up()

@@ -40,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Everything about a query that does not come from the model."""
+    """Holds everything about a query that does not come from the model."""
 
     conversation_id: str
     opening: tuple[int, ...]
@@ -49,7 +49,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What the model is asked for."""
+    """Says what the model is asked for."""
 
     kind: Kind
     prompt_ids: tuple[int, ...]
@@ -57,7 +57,7 @@ class Generation:
 
 
 def make_conversation(number: int, *, vocab_size: int, seed: int = 0, layout: Layout = "trained") -> Conversation:
-    """Conversation `number`; equal arguments give equal tokens, and equal seeds the same system prompt.
+    """Make conversation `number`; equal arguments give equal tokens, and equal seeds the same system prompt.
 
     In the layout "upstream" a step's hint is worded differently once it is history, as ToolGen's prompts are: what
     follows the hint must then be read again. In "trained" every prompt is the beginning of the next one.

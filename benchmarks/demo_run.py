@@ -1,4 +1,4 @@
-"""Runs of the bundled demo as the benchmarks of whole runs need them: many queries, a slow API, and what came of it."""
+"""Runs the bundled demo as the benchmarks of whole runs need it: many queries, a slow API, and what came of it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def start_pipeline(
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """What came of a whole run on the CPU."""
+    """Holds what came of a whole run on the CPU."""
 
     queries_per_minute: float
     num_counted: int  # queries that the rate is taken from
@@ -93,7 +93,7 @@ def measured_run(queries: Path, output: Path, service_url: str, **flags: Any) ->
 
 
 def queries_per_minute(output: Path) -> tuple[float, int]:
-    """(rate, queries it is taken from) while every replica of the run in `output` was at work.
+    """Return (rate, queries it is taken from) while every replica of the run in `output` was at work.
 
     From when the last of them began its first query to when the first of them ended its last one.
     """

@@ -1,4 +1,4 @@
-"""Where a GPU's time goes while something runs, by kind of kernel."""
+"""Shows where a GPU's time goes while something runs, by kind of kernel."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def gpu_time_table(work: Callable[[], object], num_steps: Callable[[], int]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One run of a kernel; times in microseconds."""
+    """Describes one run of a kernel; times in microseconds."""
 
     name: str
     start: float
@@ -76,7 +76,7 @@ def gpu_lines(index: int, kernels: Sequence[Kernel], seconds: float, num_steps: 
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:
-    """How much lies within at least one of the (start, end)."""
+    """Return how much lies within at least one of the (start, end)."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, reached))

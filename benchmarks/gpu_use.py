@@ -1,4 +1,4 @@
-"""How busy GPUs are while something runs, as NVML sees it: ten samples a second, from a thread of its own."""
+"""Measures how busy GPUs are while something runs, as NVML sees it: ten samples a second, on its own thread."""
 
 from __future__ import annotations
 

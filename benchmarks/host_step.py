@@ -1,4 +1,4 @@
-"""What a step of the paged engine costs the host, part by part, with and without a GPU.
+"""Measures what a step of the paged engine costs the host, part by part, with and without a GPU.
 
     python -m benchmarks.host_step                                 # no GPU: graphs that compute nothing
     python -m benchmarks.host_step --stages 1,3                    # a model in three stages, three batches in flight
@@ -77,7 +77,7 @@ class PretendRecorder:
         return PretendGraph(layout, hidden, self._hidden_size)
 
     def release_memory(self) -> None:
-        """There is none."""
+        """Do nothing: there is no memory."""
 
 
 @dataclass
@@ -97,13 +97,13 @@ class Times:
         return wrapper
 
     def summary(self) -> dict[str, float]:
-        """Milliseconds of each part, the mean of the middle 80% of the steps; operations of a step, the median."""
+        """Return the milliseconds of each part, the mean of the steps' middle 80%; operations of a step, the median."""
         found = {part: round(1e3 * _middle(self.parts[part]), 4) for part in PARTS}
         return {**found, "total": round(sum(found.values()), 4), "operations": statistics.median(self.operations)}
 
 
 class Bench:
-    """A scheduler and a runner over a thin model in `num_stages`, with `conversations` to serve."""
+    """Runs a scheduler and a runner over a thin model in `num_stages`, with `conversations` to serve."""
 
     def __init__(self, device: torch.device, num_stages: int, conversations: int, work: str, args: Any) -> None:
         starts = [args.layers * stage // num_stages for stage in range(num_stages)]
@@ -142,7 +142,7 @@ class Bench:
 
     @torch.inference_mode()
     def run(self, num_steps: int) -> dict[str, float]:
-        """Milliseconds of each part of a step, once all conversations are in it."""
+        """Return the milliseconds of each part of a step, once all conversations are in it."""
         while any(not sequence.has_begun or sequence.num_drawn == 0 for sequence in self._first):
             self._step()
         for _ in range(2 * _DRAWN * self._num_batches if self._goes_on else 20):
@@ -190,7 +190,7 @@ class Bench:
 
 
 class _CountOperations(TorchDispatchMode):
-    """What PyTorch is asked to do with tensors, views left out: each is a call or more of a device's driver."""
+    """Counts what PyTorch is asked to do with tensors, views left out: each is a call or more of a device's driver."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def places_of_layers(starts: Sequence[int], num_layers: int, num_gpus: int) -> list[int]:
-    """The GPU of each layer: a stage begins at each of `starts`, and none lies on two of them.
+    """Return the GPU of each layer: a stage begins at each of `starts`, and no layer is split between two GPUs.
 
     >>> places_of_layers([0, 1, 3], 5, num_gpus=2)
     [0, 1, 1, 1, 1]
@@ -230,7 +230,7 @@ def places_of_layers(starts: Sequence[int], num_layers: int, num_gpus: int) -> l
 
 
 def _thin_model(device: torch.device, starts: Sequence[int], num_layers: int) -> PreTrainedModel:
-    """A Llama whose layers are small, its stages over the GPUs that there are."""
+    """Return a Llama whose layers are small, its stages over the GPUs that there are."""
     config = LlamaConfig(
         vocab_size=_VOCAB_SIZE,
         hidden_size=64,

@@ -46,7 +46,7 @@ _PATIENCE_S = 30.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 after a table and, last, one line of JSON on stdout; 1 if scoring needs more than `--within` of the ideal."""
+    """Return 0 after a table and, last, a line of JSON on stdout; 1 if more than `--within` of the ideal is needed."""
     arguments = _parser().parse_args(argv)
     if arguments.serve:
         asyncio.run(_serve(arguments.serve, arguments.latency_s))
@@ -119,7 +119,7 @@ async def _measure(arguments: argparse.Namespace, url: str, folder: Path) -> dic
 
 
 async def _bare_s(url: str, num_requests: int, in_flight: int) -> float:
-    """Seconds that as many requests take by themselves."""
+    """Return seconds that as many requests take by themselves."""
     content = json.dumps({"model": _MODEL, "messages": [{"role": "user", "content": "x" * 3000}]}).encode()
     waiting = iter(range(num_requests))
 

@@ -80,7 +80,7 @@ def _inputs(weight: torch.Tensor, rows: int) -> torch.Tensor:
 
 
 def _layers_ms(layers: Sequence[Layer], weights: Sequence[torch.Tensor], rows: int) -> float:
-    """Of all layers of the model, in ms; `weights` has one of each group's."""
+    """Time all layers of the model, in ms; `weights` has one of each group's."""
     given = [_inputs(weight, rows) for weight in weights]
 
     def run(_: torch.Tensor) -> None:

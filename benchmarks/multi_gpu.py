@@ -1,4 +1,4 @@
-"""Several real GPUs in one run: `bash benchmarks/multi_gpu.sh`.
+"""Measures several real GPUs in one run: `bash benchmarks/multi_gpu.sh`.
 
     doctor     test_multi_gpu.py on all GPUs with the 8B model's shape: planned, and a checkpoint of it loaded as shards
     replicas   1, 2 (and 4) replicas with a GPU each, at the same time: the agent workload's throughput
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_part(
     name: str, part: Callable[[Bench, Deadline], Iterator[Row]], bench: Bench, whole_run: Deadline
 ) -> list[Row]:
-    """The part's rows as far as it came, printed as a table and as JSON; what ended it is a row too."""
+    """Run one part as far as it comes; its rows are printed as a table and as JSON; what ended it is a row too."""
     began = time.monotonic()
     deadline = Deadline(min(LIMITS_S[name], whole_run.left))
     rows: list[Row] = []

@@ -1,4 +1,4 @@
-"""What the parts of `multi_gpu` share: its rows, its loads, and replicas as processes."""
+"""Holds what the parts of `multi_gpu` share: its rows, its loads, and replicas as processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 
 @dataclass(frozen=True)
 class Row:
-    """A measurement, and what it should be where there is a target."""
+    """Holds a measurement, and what it should be where there is a target."""
 
     what: str
     measured: str
@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Load:
-    """Is a load: `in_flight` conversations at once, `queries` in all; both for each replica."""
+    """Describes a load: `in_flight` conversations at once, `queries` in all; both for each replica."""
 
     in_flight: int
     queries: int
@@ -34,7 +34,7 @@ class Load:
 
 @dataclass
 class Bench:
-    """What the parts share."""
+    """Holds what the parts share."""
 
     gpus: Sequence[Gpu]  # visible ones; none: the CPU
     folder: Path
@@ -53,7 +53,7 @@ def environment_of(bench: Bench, **changes: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def serving(bench: Bench, gpus: Sequence[int], seed: int, sharers: int = 1) -> Iterator[Worker]:
-    """A replica over the GPUs with these CUDA indices, or on the CPU; `sharers` of them have each GPU."""
+    """Yield a replica over the GPUs with these CUDA indices, or on the CPU; `sharers` of them have each GPU."""
     arguments = ["-m", "benchmarks.multi_gpu_worker", "serve", "--shape", bench.shape, "--seed", str(seed)]
     environment = environment_of(bench)
     if gpus:
@@ -68,7 +68,7 @@ def serving(bench: Bench, gpus: Sequence[int], seed: int, sharers: int = 1) -> I
 
 
 def budget_of(gpus: Sequence[Gpu], sharers: int) -> int:
-    """Bytes of each of `gpus` for each of the replicas that share them."""
+    """Return the bytes of each of `gpus` for each of the replicas that share them."""
     return int(min(gpu.free_bytes for gpu in gpus) * GPU_SHARE) // sharers
 
 

@@ -1,4 +1,4 @@
-"""The parts of `multi_gpu` that hold what was promised against real cards: doctor, order of devices, demo."""
+"""Holds what was promised against real cards, as parts of `multi_gpu`: doctor, order of devices, demo."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CONTEXT_BYTES = GIB // 2  # more than a card without a process of ours gains, l
 
 
 def doctor_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
-    """All checks with the demo loaded, while a checkpoint is written; then that checkpoint as shards of one replica."""
+    """Run all checks with the demo, while a checkpoint is written; then with that one, as shards of one replica."""
     writing = None
     checkpoint = bench.folder / "8b"
     if bench.has_checkpoint:
@@ -68,7 +68,7 @@ def cards_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
 
 
 def forms_of(uuids: Sequence[str]) -> dict[str, list[str]]:
-    """CUDA_VISIBLE_DEVICES to try -> the cards that it means, of those that the driver lists in CUDA's order."""
+    """Return CUDA_VISIBLE_DEVICES to try -> the cards that it means, of those that the driver lists in CUDA's order."""
     if not uuids:
         return {"": []}
     backwards = list(reversed(uuids))
@@ -121,7 +121,7 @@ def demo_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
 
 
 def layout_of(answers: Path) -> str:
-    """Which replica lay on which GPUs, as the run has recorded it."""
+    """Return which replica lay on which GPUs, as the run has recorded it."""
     layout = json.loads((answers / "run.json").read_text(encoding="utf-8"))["layout"]
     return "; ".join(f"replica {each['replica']} on {' '.join(each['gpus']) or 'the CPU'}" for each in layout)
 

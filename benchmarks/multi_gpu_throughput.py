@@ -15,7 +15,7 @@ _SHARED_LOAD = Load(32, 64)  # of each of two replicas on one GPU: half a card h
 
 
 def replicas_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
-    """As many processes as the largest number of replicas; fewer of them work when fewer are measured."""
+    """Start as many processes as the largest number of replicas; fewer of them work when fewer are measured."""
     counts = [count for count in (1, 2, 4) if count <= max(2, len(bench.gpus))]
     sharers = counts[-1] if len(bench.gpus) == 1 else 1
     heavy = _SHARED_LOAD if sharers > 1 else bench.heavy
@@ -45,7 +45,7 @@ def replicas_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
 
 
 def share_row(budget_bytes: int, peaks: Sequence[int]) -> Row:
-    """Whether replicas that share a GPU have each stayed within what it was given."""
+    """Tell whether replicas that share a GPU have each stayed within what it was given."""
     measured = " and ".join(f"{peak / GIB:.1f}" for peak in peaks)
     return Row(
         "GPU memory of each", f"{measured} GiB", f"at most {budget_bytes / GIB:.1f} GiB", max(peaks) <= budget_bytes

@@ -1,4 +1,4 @@
-"""The processes of `multi_gpu`: each sees the GPUs that CUDA_VISIBLE_DEVICES leaves it, and answers in JSON lines.
+"""Runs in the processes of `multi_gpu`: each sees the GPUs that it is left, and answers in JSON lines.
 
 serve    a replica of random weights over all GPUs it sees: a line when it is ready, then, for each line
          {"conversations": C, "queries": Q} on its standard input, a line with what it measured
@@ -71,7 +71,7 @@ def _answers() -> Iterator[Say]:
 
 
 def serve(shape: str, budget_bytes: int, seed: int, commands: Iterator[str], say: Say) -> None:
-    """Until `commands` end."""
+    """Serve until `commands` end."""
     began = time.perf_counter()
     config = SHAPES[shape]()
     gpus = visible_gpus()
@@ -110,7 +110,7 @@ def serve(shape: str, budget_bytes: int, seed: int, commands: Iterator[str], say
 
 
 def compare_tokens() -> dict[str, Any]:
-    """How many tokens of both engines over all devices are those of `generate` on one. One GPU: with the CPU."""
+    """Count the tokens of both engines over all devices that are those of `generate` on one. One GPU: with the CPU."""
     places: list[int | str] = list(range(torch.cuda.device_count()))
     if len(places) == 1:
         places.append("cpu")
@@ -130,7 +130,7 @@ def compare_tokens() -> dict[str, Any]:
 
 
 def _copy_over(whole: PreTrainedModel, places: Sequence[int | str]) -> PreTrainedModel:
-    """A model with the same weights, its layers spread over `places`; with none, a copy where it is."""
+    """Return a model with the same weights, its layers spread over `places`; with none, a copy where it is."""
     copy = AutoModelForCausalLM.from_config(whole.config, dtype=torch.float32).eval()
     copy.load_state_dict(whole.state_dict())
     if not places:
@@ -152,7 +152,7 @@ def _generate(model: PreTrainedModel, engine: str) -> list[int]:
 
 
 def read_cards() -> dict[str, Any]:
-    """Bytes that each card has gained: of what was allocated on cuda:i, and of a model loaded by a plan."""
+    """Return the bytes that each card has gained: of what was allocated on cuda:i, and of a model loaded by a plan."""
     order = [gpu.uuid for gpu in visible_gpus()]
     answer: dict[str, Any] = {"order": order, "torch_sees": torch.cuda.device_count()}
     with tempfile.TemporaryDirectory() as folder:

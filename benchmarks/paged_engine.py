@@ -1,4 +1,4 @@
-"""The paged engine in several variants and with several numbers of conversations, in one run over one model.
+"""Measures the paged engine in several variants and with several numbers of conversations, over one model.
 
     python -m benchmarks.paged_engine                                  # the 8B model's shape, on a GPU
     python -m benchmarks.paged_engine --variants default,uncompiled,restricted --conversations 1,16,64 --profile
@@ -51,7 +51,7 @@ ANCHORS = {
 
 @dataclass(frozen=True)
 class Variant:
-    """An engine, its options, and whether actions are held to the tool tokens."""
+    """Names an engine, its options, and whether actions are held to the tool tokens."""
 
     engine: str
     options: dict[str, Any]
@@ -73,7 +73,7 @@ VARIANTS = {
 
 
 class Bench:
-    """One model, and a supply of conversations that nobody has seen yet."""
+    """Measures one model over conversations that nobody has seen yet."""
 
     def __init__(self, model: PreTrainedModel, *, seed: int) -> None:
         self.model = model
@@ -123,7 +123,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Row:
-    """Is a line of the table."""
+    """Holds a line of the table."""
 
     name: str
     conversations: int

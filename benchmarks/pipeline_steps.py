@@ -1,4 +1,4 @@
-"""How fast agents would be served by a model over several GPUs: the engine's own scheduler, times from a table.
+"""Predicts how fast agents are served by a model over several GPUs: the engine's scheduler, times from a table.
 
     python -m benchmarks.pipeline_steps                                    # one to four, 64 and 128 conversations
     python -m benchmarks.pipeline_steps --stages 3 --conversations 128 --kv_tokens 250000 --trace
@@ -54,7 +54,7 @@ _TABLE_WIDTH = 128
 
 @dataclass(slots=True)
 class Work:
-    """A step's shape, as far as its time depends on it."""
+    """Describes a step's shape, as far as its time depends on it."""
 
     tokens: int  # padding included
     read: int  # stored tokens that decoding rows read
@@ -63,7 +63,7 @@ class Work:
 
     @classmethod
     def of(cls, plan: Plan, limits: Limits) -> Work | None:
-        """None where no graph holds the step."""
+        """Return the step's shape; None where no graph holds the step."""
         shape = graph_shape(plan, limits.max_prefill_rows, _TABLE_WIDTH)
         if shape is None:
             return None
@@ -73,7 +73,7 @@ class Work:
 
 
 def stage_ms(work: Work, num_layers: int, *, is_last: bool) -> float:
-    """What one stage needs for a step."""
+    """Return what one stage needs for a step, in ms."""
     products = float(np.interp(work.tokens, list(_PRODUCTS_MS), list(_PRODUCTS_MS.values())))
     attention = work.read * _KV_BYTES / _BYTES_PER_MS + work.seen * _ATTENTION_FLOP / _FLOP_PER_MS
     other = _OTHER_MS + _OTHER_MS_PER_TOKEN * work.tokens
@@ -89,7 +89,7 @@ class _Step:
 
 @dataclass
 class Simulation:
-    """`conversations` at once, `queries` in all, over `num_stages` stages whose pages hold `kv_tokens`."""
+    """Simulates `conversations` at once, `queries` in all, over `num_stages` stages whose pages hold `kv_tokens`."""
 
     num_stages: int
     conversations: int
@@ -115,7 +115,7 @@ class Simulation:
         self._random = random.Random(0)
 
     def run(self) -> dict[str, Any]:
-        """Queries a minute, and what the steps were like."""
+        """Return queries a minute, and what the steps were like."""
         for _ in range(self.conversations):
             self._begin(0.0)
         in_flight: deque[_Step] = deque()
@@ -167,7 +167,7 @@ class Simulation:
         heappush(self._inbox, (when, next(self._numbers), sequence))
 
     def _answer(self) -> float:
-        """Until the next request, in ms: between half the mean and one and a half times it."""
+        """Return the ms until the next request: between half the mean and one and a half times it."""
         return self.answer_ms * (0.5 + self._random.random())
 
     def _take_messages(self) -> None:

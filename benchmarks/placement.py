@@ -52,7 +52,7 @@ _SMALL_KV_BYTES = GIB // 4
 
 @dataclass(frozen=True)
 class Row:
-    """Is one promise: what was measured, what it should be."""
+    """Holds one promise: what was measured, what it should be."""
 
     promise: str
     measured: str
@@ -144,7 +144,7 @@ except RuntimeError:
 
 
 def context_row() -> Row:
-    """A process that has read the GPUs: the driver must not list it as one that uses them."""
+    """Read the GPUs in a process: the driver must not list it as one that uses them."""
     code = (
         "import os, pynvml; from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus;"
         "import torch; inspect_gpus(); pynvml.nvmlInit(); gpu = pynvml.nvmlDeviceGetHandleByIndex(0);"
@@ -184,7 +184,7 @@ def doctor_rows(name: str, *arguments: str, holder: int | None = None, held_byte
 
 
 def memory_rows(name: str, checks: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Weights and peak of every GPU that the model lies on; a row that fails where a check brought no numbers."""
+    """Return weights and peak of every GPU of the model; a row that fails where a check brought no numbers."""
     facts = {check["check"]: check["facts"] for check in checks}
     loading, longest = facts.get("loading", {}), facts.get("longest conversation", {})
     rows = []
@@ -207,7 +207,7 @@ def memory_rows(name: str, checks: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def holder_rows(name: str, checks: Sequence[Mapping[str, Any]], holder: int, held_bytes: int) -> list[Row]:
-    """The other process is seen, named and planned around."""
+    """Check that the other process is seen, named and planned around."""
     facts = {check["check"]: check["facts"] for check in checks}
     gpu = next(gpu for gpu in facts["GPUs"]["gpus"] if gpu["uuid"] == facts["GPUs"]["visible"][0])
     free, held_by = gpu["free_bytes"], gpu["held_by"]
@@ -224,7 +224,7 @@ def holder_rows(name: str, checks: Sequence[Mapping[str, Any]], holder: int, hel
 
 @contextmanager
 def holding(num_bytes: int) -> Iterator[int]:
-    """Another process that holds GPU memory; its pid."""
+    """Yield the pid of another process that holds GPU memory."""
     code = (
         f"import torch; x = torch.empty({num_bytes}, dtype=torch.uint8, device='cuda'); print(1, flush=True); input()"
     )
@@ -239,7 +239,7 @@ def holding(num_bytes: int) -> Iterator[int]:
 
 
 def offloading_row(folder: Path) -> Row:
-    """A float32 model of which the plan leaves some layers on the CPU, against the same model on the GPU."""
+    """Compare a float32 model with some layers on the CPU by plan, with the same model on the GPU."""
     config = LlamaConfig(
         vocab_size=20_000, hidden_size=1024, intermediate_size=4096, num_hidden_layers=12, num_attention_heads=16,
         num_key_value_heads=4, max_position_embeddings=2048, bos_token_id=None, eos_token_id=None,

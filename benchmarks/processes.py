@@ -1,4 +1,4 @@
-"""Child processes of a benchmark: each has a time to end by, answers in JSON, and leaves nothing behind."""
+"""Runs child processes of a benchmark: each has a time to end by, answers in JSON, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class PartError(Exception):
-    """A part that cannot go on; one line."""
+    """Says in one line that a part cannot go on."""
 
 
 class Deadline:
@@ -40,7 +40,7 @@ class Deadline:
 
 
 def start(*arguments: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    """Python with `arguments`, in a process group of its own; what it says on stderr is seen here."""
+    """Start Python with `arguments`, in a process group of its own; what it says on stderr is seen here."""
     pipe = subprocess.PIPE
     return subprocess.Popen(
         [sys.executable, *arguments],
@@ -54,14 +54,14 @@ def start(*arguments: str, environment: Mapping[str, str]) -> subprocess.Popen[s
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Nothing of the process and its children is left."""
+    """Kill the process and its children, so that nothing of them is left."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def printed_by(process: subprocess.Popen[str], deadline: Deadline) -> str | None:
-    """What it prints until it ends; None when that takes too long. Nothing of it is left."""
+    """Return what it prints until it ends; None when that takes too long. Nothing of it is left."""
     try:
         return process.communicate(timeout=deadline.require())[0]
     except subprocess.TimeoutExpired:
@@ -90,7 +90,7 @@ def run_json(
 
 
 class Worker:
-    """A serving process, its answers read by a thread so that none is waited for in vain."""
+    """Talks to a serving process, whose answers a thread reads so that none is waited for in vain."""
 
     def __init__(self, process: subprocess.Popen[str], name: str) -> None:
         self._process, self._name = process, name

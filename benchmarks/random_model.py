@@ -1,4 +1,4 @@
-"""Models with the exact shapes of ToolGen's checkpoints and random weights, and what such a model costs a GPU."""
+"""Makes models with the shapes of ToolGen's checkpoints and random weights, and counts what they cost a GPU."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {"8b": _llama_8b, "qwen3b": 
 
 @dataclass(frozen=True, slots=True)
 class ModelCosts:
-    """What one model asks of a GPU, by its shape alone."""
+    """Counts what one model asks of a GPU, by its shape alone."""
 
     num_parameters: int
     step_bytes: int  # weights that a decode step reads: all but an input embedding of its own
@@ -66,7 +66,7 @@ class ModelCosts:
 
 
 def costs_of(config: PreTrainedConfig, dtype: torch.dtype) -> ModelCosts:
-    """Counted on a model without memory."""
+    """Count the costs on a model without memory."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     total = sum(parameter.numel() for parameter in model.parameters())

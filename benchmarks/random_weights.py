@@ -1,4 +1,4 @@
-"""A checkpoint of a model's shape with random weights, written by the CPU alone in as long as the disk takes.
+"""Writes a checkpoint of a model's shape with random weights, on the CPU alone, as fast as the disk takes it.
 
     python -m benchmarks.random_weights 8b /tmp/toolgen_8b
 
@@ -69,7 +69,7 @@ def _shards(shapes: Mapping[str, torch.Size], item_bytes: int) -> list[list[str]
 
 
 def _tensor(pool: torch.Tensor, shape: torch.Size, start: int) -> torch.Tensor:
-    """The scale of a norm is one, as it is before training."""
+    """Return a tensor from the pool; the scale of a norm is one, as it is before training."""
     if len(shape) == 1:
         return torch.ones(shape, dtype=pool.dtype)
     return pool[start : start + shape.numel()].view(shape).clone()

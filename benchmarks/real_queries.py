@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report_on(folder: Path, method: str, query_ids: Sequence[str], names: set[str]) -> dict[str, int]:
-    """What the answer files of these queries hold: numbers of files, calls of the model, tokens and actions."""
+    """Return what the answer files of these queries hold: numbers of files, calls of the model, tokens and actions."""
     report = dict.fromkeys(("queries", "missing", "model_calls", "tokens", "actions", "invented_actions"), 0)
     report["queries"] = len(query_ids)
     for query_id in query_ids:
@@ -92,7 +92,7 @@ def report_on(folder: Path, method: str, query_ids: Sequence[str], names: set[st
 
 
 def actions_of(record: Mapping[str, Any]) -> Iterator[str]:
-    """The names of all calls in an answer file, those of abandoned branches and tries included."""
+    """Yield the names of all calls in an answer file, those of abandoned branches and tries included."""
     chains = [[record["tree"]["tree"]]] if "tree" in record else [tried["chain"] for tried in record["trys"]]
     nodes = [node for chain in chains for node in chain]
     while nodes:
@@ -103,7 +103,7 @@ def actions_of(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _data_of(options: argparse.Namespace, view: Path) -> tuple[Path, list[str]]:
-    """The data folder of the run, and the ids of its queries: a view with fewer queries where not all are wanted."""
+    """Return the run's data folder and the ids of its queries: a view with fewer where not all are wanted."""
     query_file = QUERY_FOLDER / f"{options.stage}_{options.group}.json"
     queries = json.loads((options.data_dir / query_file).read_text(encoding="utf-8"))
     wanted = queries[: options.num_queries]

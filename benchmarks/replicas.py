@@ -1,4 +1,4 @@
-"""Two replicas on two CPU cores against one, with APIs that answer after 200 ms: a few minutes, JSON last.
+"""Compares two replicas on two CPU cores with one, with APIs that answer after 200 ms: minutes, JSON last.
 
     python -m benchmarks.replicas [--num_queries 300] [--num_thread 8] [--latency_s 0.2]
 
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def measure(folder: Path, url: str, num_replicas: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One run with so many replicas."""
+    """Run once with this many replicas."""
     output = folder / f"answers-{num_replicas}"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run = measured_run(folder / "queries.json", output, url, num_replicas=num_replicas, num_thread=options.num_thread)

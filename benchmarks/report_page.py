@@ -1,4 +1,4 @@
-"""How large report.html is, or a comparison of runs, and how quickly a browser shows it.
+"""Measures how large report.html is, or a comparison of runs, and how quickly a browser shows it.
 
 `python -m benchmarks.report_page --help`
 
@@ -35,7 +35,7 @@ _VERDICTS = 3  # of a judge, for each answer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 after a table and, last, one line of JSON on stdout; 2 without what it needs."""
+    """Return 0 after a table and, last, one line of JSON on stdout; 2 without what it needs."""
     arguments = _parser().parse_args(argv)
     if CHROMIUM is None or not (arguments.data_dir / "solvable_queries").is_dir():
         missing = "a Chromium" if CHROMIUM is None else f"{arguments.data_dir}/solvable_queries"

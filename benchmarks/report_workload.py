@@ -1,4 +1,4 @@
-"""A folder of answers as a real run leaves it, for the report's benchmark: real queries, made-up conversations.
+"""Makes a folder of answers as a real run leaves it, for the report's benchmark, with made-up conversations.
 
 The queries, their tools and the shape of every API's response are StableToolBench's; the words in them are
 drawn at random, so that nothing compresses better than it would in earnest. Searches, answer files and event
@@ -50,7 +50,7 @@ class RealQuery:
 
 
 def real_queries(folder: Path, number: int) -> list[RealQuery]:
-    """`number` queries of `folder`/solvable_queries; where there are fewer, further ones with others' tools."""
+    """Return `number` queries of `folder`/solvable_queries; beyond those there are, queries with others' tools."""
     records = [
         (record, path.stem)
         for path in sorted((folder / "solvable_queries" / "test_instruction").glob("*.json"))

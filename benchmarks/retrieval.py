@@ -1,4 +1,4 @@
-"""Retrieval at the engine's speed: queries a second beside ToolGen's way and beside the arithmetic of the prompts.
+"""Measures retrieval at the engine's speed: queries a second beside ToolGen's way and the prompts' arithmetic.
 
     python -m benchmarks.retrieval                                       # one GPU, the 8B model's shape, random weights
     python -m benchmarks.retrieval --replicas 1,2,4 --anchor_queries 0   # several GPUs, each with its own copy
@@ -53,7 +53,7 @@ _MASK = -1e10
 
 @dataclass(frozen=True)
 class Job:
-    """What each replica makes for itself: model, tools and prompts."""
+    """Says what each replica makes for itself: model, tools and prompts."""
 
     shape: str
     prompt_tokens: int
@@ -97,7 +97,7 @@ def prompt_of(model: PreTrainedModel, job: Job, item_id: str) -> list[int]:
 
 @dataclass(frozen=True)
 class Row:
-    """Is a line of the table."""
+    """Holds a line of the table."""
 
     name: str
     replicas: int
@@ -105,7 +105,7 @@ class Row:
 
 
 def measure(job: Job, num_replicas: int, num_queries: int) -> float:
-    """Queries a second of `num_replicas` replicas, while all of them are at work."""
+    """Return the queries a second of `num_replicas` replicas, while all of them are at work."""
     num_warm = 4 * job.at_once * num_replicas
     total = num_warm + num_queries * num_replicas
     times: list[float] = []
@@ -137,7 +137,7 @@ def measure(job: Job, num_replicas: int, num_queries: int) -> float:
 
 
 def measure_anchor(job: Job, num_queries: int) -> float:
-    """Queries a second of ToolGen's way: one at a time, the prompt once for each of five beams, a mask from a list."""
+    """Return queries a second ToolGen's way: one at a time, the prompt once for each of 5 beams, a mask from a list."""
     device, dtype = _place()
     model = make_model(SHAPES[job.shape](), device, dtype, seed=job.seed)
     rules = rules_of(model)
@@ -241,7 +241,7 @@ def _place() -> tuple[torch.device, torch.dtype]:
 
 
 def _spec(number: int) -> ReplicaSpec:
-    """The replica on the GPU of that number, as this process counts; on the CPU where there is none."""
+    """Return the replica on the GPU of that number, as this process counts; on the CPU where there is none."""
     gpus = visible_gpus()
     if not gpus:
         return ReplicaSpec(number, visible_devices="", num_cpu_threads=1)

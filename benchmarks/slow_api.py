@@ -1,4 +1,4 @@
-"""The demo's API server, but slow and unreliable, as real APIs are: for the benchmarks of whole runs.
+"""Serves the demo's APIs, but slowly and unreliably, as real ones are: for the benchmarks of whole runs.
 
     python -m benchmarks.slow_api --ready_file FILE [--latency_s 0.2] [--failure_rate 0.01]
 
@@ -26,7 +26,7 @@ DEMO_CACHE = Path(__file__).resolve().parents[1] / "evaluation/toolbench/demo/as
 
 
 class Disturbed:
-    """An ASGI application around `app` that makes its callers wait, and some of them fail."""
+    """Wraps the ASGI application `app` so that callers wait, and some of them fail."""
 
     def __init__(self, app: Any, latency_s: float, failure_rate: float) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""A long run in which things go wrong: 4 replicas, failing APIs, a replica killed every 30 s. JSON last.
+"""Runs for long while things go wrong: 4 replicas, failing APIs, a replica killed every 30 s. JSON last.
 
     python -m benchmarks.soak [--num_queries 2000] [--num_replicas 4] [--num_thread 8] [--kill_every_s 30]
 
@@ -37,7 +37,7 @@ _PERIODS = 10  # of the run, for the memory over time
 
 @dataclass
 class Watched:
-    """What was seen of a run from outside. Samples are (seconds, parent's bytes, largest replica's bytes)."""
+    """Holds what was seen of a run from outside. Samples are (seconds, parent's bytes, largest replica's bytes)."""
 
     exit_code: int
     seconds: float
@@ -107,7 +107,7 @@ def watch(run: subprocess.Popen[str], kill_every_s: float, rng: random.Random) -
 
 
 def memory(samples: Sequence[tuple[float, int, int]]) -> dict[str, Any]:
-    """Median MiB of the parent, and of the largest replica, in each tenth of the run."""
+    """Return the median MiB of the parent, and of the largest replica, in each tenth of the run."""
     size = max(1, len(samples) // _PERIODS)
     periods = [samples[start : start + size] for start in range(0, len(samples), size)][:_PERIODS]
     return {

@@ -18,7 +18,7 @@ _LONGEST = 4096  # tokens that the plan keeps for a conversation: the workload's
 
 
 def plan(config: PreTrainedConfig, budgets: Sequence[GpuBudget], dtype: torch.dtype) -> PlannedReplica:
-    """Over all of `budgets`, with as many conversations as there is room for. PlacementError."""
+    """Plan over all of `budgets`, with as many conversations as there is room for. PlacementError."""
     workload = Workload(max_tokens=_LONGEST)
     footprint = footprint_of_config(config, dtype)
     replica = fit_replica(footprint, budgets, workload, conversations=workload.conversations)
@@ -28,7 +28,7 @@ def plan(config: PreTrainedConfig, budgets: Sequence[GpuBudget], dtype: torch.dt
 
 
 def spread(model: PreTrainedModel, replica: PlannedReplica) -> PreTrainedModel:
-    """`model`, which was made on the first GPU, where the plan puts it: as `from_pretrained` does with a map."""
+    """Lay `model`, made on the first GPU, where the plan puts it: as `from_pretrained` does with a map."""
     if len(replica.shards) == 1:
         return model
     model = dispatch_model(model, device_map=replica.device_map)

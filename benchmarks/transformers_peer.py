@@ -1,4 +1,4 @@
-"""transformers' own continuous batching behind our engine interface: the peer that needs nothing more than we do."""
+"""Puts transformers' own continuous batching behind our engine interface: the peer with no more needs than we."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POLL_S = 0.2  # how soon `close` is noticed; a result wakes its waiter at once
 
 
 class TransformersEngine(Engine):
-    """Greedy, without constraints or stop ids: what the benchmark asks of it. One thread hands results on.
+    """Generates greedily, without constraints or stop ids, as the benchmark asks. One thread hands results on.
 
     `attention` is an attention implementation of transformers, or None for the one that it takes by itself.
     """
@@ -51,7 +51,7 @@ class TransformersEngine(Engine):
         return self.submit(request).result()
 
     def end_conversation(self, conversation_id: str) -> None:
-        """It keeps pages by their content, not by conversation."""
+        """Do nothing: it keeps pages by their content, not by conversation."""
 
     def close(self) -> None:
         self._is_closed.set()

@@ -1,4 +1,4 @@
-"""Does this Python have what requirements files ask for? Exit code 0: yes; 1: no, and what is missing on stdout.
+"""Tells whether this Python has what requirements files ask for. Exit code 0: yes; 1: no, with what is missing.
 
 Standard library only, since it runs before anything is installed.
 
@@ -17,13 +17,13 @@ OLDEST_PYTHON = (3, 10)
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """The numeric release part: "2.13.0+cpu" and "2.13.0rc1" give (2, 13, 0)."""
+    """Return the numeric release part: "2.13.0+cpu" and "2.13.0rc1" give (2, 13, 0)."""
     match = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 
 
 def satisfies(version: str, bounds: str) -> bool:
-    """Whether `version` lies within `bounds`, a comma list of >=X and <X (all that our files use)."""
+    """Return whether `version` lies within `bounds`, a comma list of >=X and <X (all that our files use)."""
     for bound in filter(None, bounds.split(",")):
         operator, limit = (">=", bound[2:]) if bound.startswith(">=") else ("<", bound[1:])
         found, wanted = version_key(version), version_key(limit)
@@ -35,14 +35,14 @@ def satisfies(version: str, bounds: str) -> bool:
 
 
 def applies(marker: str) -> bool:
-    """Whether this machine is meant: name == "value", joined by `and` (all that our files use); "" means every one."""
+    """Return whether this machine is meant: name == "value", joined by `and` (all our files use); "" means any."""
     here = {"platform_system": platform.system(), "platform_machine": platform.machine()}
     conditions = [condition.split("==") for condition in marker.split(" and ") if condition.strip()]
     return all(here[name.strip()] == value.strip().strip("\"'") for name, value in conditions)
 
 
 def missing_from(path: Path) -> list[str]:
-    """Requirements of the file that this Python does not meet."""
+    """Return requirements of the file that this Python does not meet."""
     missing: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         requirement, _, marker = (part.strip() for part in line.split("#")[0].partition(";"))

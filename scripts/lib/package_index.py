@@ -1,4 +1,4 @@
-"""Can pip's package index be reached? Exit code 0: yes, or pip has other places to look; 1: no, and there are none.
+"""Tells whether pip's package index can be reached. Exit code 0: yes, or pip has other places; 1: neither.
 
 Without a network pip's resolver tries every version of everything and ends with "conflicting dependencies", which says
 nothing of the network. Standard library only, since it runs before anything is installed.
@@ -21,7 +21,7 @@ _ELSEWHERE = ("extra-index-url", "find-links")
 
 
 def settings_of(configuration: str) -> dict[str, str]:
-    """Setting -> value of what `pip config list` prints, whose lines are like global.index-url='https://...'.
+    """Return setting -> value of what `pip config list` prints, in lines like global.index-url='https://...'.
 
     >>> settings_of("global.index-url='https://mirror/simple'\\n:env:.find-links='/wheels'")
     {'index-url': 'https://mirror/simple', 'find-links': '/wheels'}
@@ -35,7 +35,7 @@ def settings_of(configuration: str) -> dict[str, str]:
 
 
 def problem_of(index: str) -> str | None:
-    """Why an index cannot be reached, None where it can. Any answer counts, a refusal too."""
+    """Return why an index cannot be reached, None where it can. Any answer counts, a refusal too."""
     try:
         urllib.request.urlopen(f"{index.rstrip('/')}/pip/", timeout=_REPLY_S).close()
     except urllib.error.HTTPError:
@@ -46,7 +46,7 @@ def problem_of(index: str) -> str | None:
 
 
 def message_for(settings: Mapping[str, str]) -> tuple[str, bool]:
-    """(what to say, "" for nothing; whether pip may find packages all the same)."""
+    """Return (what to say, "" for nothing; whether pip may find packages all the same)."""
     if settings.get("no-index", "false").lower() in ("true", "1", "yes", "on"):
         return "", True
     index = settings.get("index-url", _DEFAULT)

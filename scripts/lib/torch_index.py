@@ -1,4 +1,4 @@
-"""Which package index should torch come from? Prints its URL, or nothing where pip's own is right.
+"""Prints the URL of the package index that torch should come from, or nothing where pip's own is right.
 
     python torch_index.py requirements.txt
 
@@ -34,14 +34,14 @@ _REPLY_S = 5
 
 @dataclass(frozen=True)
 class Cards:
-    """What is known of this machine's NVIDIA cards; `driver` is "" where that cannot be read."""
+    """Holds what is known of this machine's NVIDIA cards; `driver` is "" where that cannot be read."""
 
     driver: str
     capabilities: tuple[tuple[int, int], ...] = ()
 
 
 def suitable_builds(cards: Cards | None, system: str) -> list[str]:
-    """The builds to try, the best first; none where the driver is too old for any.
+    """Return the builds to try, the best first; none where the driver is too old for any.
 
     >>> suitable_builds(None, "Linux"), suitable_builds(Cards("580.95.05", ((9, 0),)), "Linux")
     (['cpu'], [''])
@@ -64,7 +64,7 @@ def suitable_builds(cards: Cards | None, system: str) -> list[str]:
 
 
 def read_cards() -> Cards | None:
-    """What nvidia-smi and the driver's files say; None without a card."""
+    """Return what nvidia-smi and the driver's files say; None without a card."""
     tool = shutil.which("nvidia-smi")
     if tool is not None:
         for fields in ("driver_version,compute_cap", "driver_version"):  # old ones do not know the second
@@ -86,7 +86,7 @@ def read_cards() -> Cards | None:
 
 
 def index_of(cards: Cards | None, system: str, has_build: Callable[[str], bool]) -> str | None:
-    """The index to use, or None where there is none for this machine; `has_build` looks whether a build is offered.
+    """Return the index to use, or None where this machine has none; `has_build` looks whether a build is offered.
 
     Says on stderr what is taken and why, where it is not pip's own.
     """
@@ -121,7 +121,7 @@ def index_of(cards: Cards | None, system: str, has_build: Callable[[str], bool])
 
 
 def offers(page: str, python: str, machine: str, is_wanted: Callable[[str], bool]) -> bool:
-    """Whether an index's page of torch has a wanted version for this Python ("cp311") and machine ("x86_64")."""
+    """Return whether an index's page of torch has a wanted version for this Python ("cp311") and machine ("x86_64")."""
     wheels = re.findall(rf"torch-(\d+\.\d+\.\d+)(?:%2B|\+)?[a-z0-9.]*-{python}-{python}[^\s\"'<>]*{machine}", page)
     return any(map(is_wanted, wheels))
 

@@ -1,4 +1,4 @@
-"""How scripts/serve_vllm.sh lays a checkpoint over this machine's visible GPUs. Runs in the Python that has vLLM.
+"""Says how scripts/serve_vllm.sh lays a checkpoint over the visible GPUs. Runs in the Python that has vLLM.
 
     python vllm_layout.py MODEL_PATH MAX_MODEL_LEN
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def parallel_sizes(num_gpus: int, num_heads: int, num_kv_heads: int, num_layers: int) -> tuple[int, int]:
-    """(tensor, pipeline) parallel sizes whose product is the number of GPUs, as much tensor parallel as there can be.
+    """Return (tensor, pipeline) parallel sizes whose product is the number of GPUs, as much tensor parallel as can be.
 
     Tensor parallel parts get equal shares of the attention heads, and either equal shares of the key-value heads or
     copies of them; where that does not come out even, layers are shared out instead.
