@@ -1,4 +1,4 @@
-"""Finding known texts in the Python files of a ToolGen checkout, without running any of it."""
+"""Finds known texts in the Python files of a ToolGen checkout, without running any of it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SOURCE_FOLDERS = ("OpenAgent", "evaluation", "training", "scripts", "toolbench"
 
 
 def repository_root() -> Path:
-    """The folder this package was unpacked in: a ToolGen checkout, or our own tree."""
+    """Return the folder this package was unpacked in: a ToolGen checkout, or our own tree."""
     return Path(__file__).resolve().parents[2]
 
 
 def find_texts(root: Path, digests: set[str]) -> dict[str, str]:
-    """String constants below `root` by SHA-256 prefix (16 hex digits), for those of `digests` that occur.
+    """Find string constants below `root` by SHA-256 prefix (16 hex digits), for those of `digests` that occur.
 
     Files are parsed, never imported or executed. One that cannot be read or parsed is passed over.
     """
@@ -48,7 +48,7 @@ def _python_files(root: Path) -> Iterator[Path]:
 
 
 def string_constants(path: Path) -> list[str]:
-    """The texts in a Python file, which is parsed and never run; none where it cannot be read or parsed."""
+    """Return the texts in a Python file, which is parsed and never run; none where it cannot be read or parsed."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):

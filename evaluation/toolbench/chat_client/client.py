@@ -19,7 +19,7 @@ from evaluation.toolbench.inference.errors import ToolGenError
 
 @dataclass(frozen=True)
 class Part:
-    """What messages call a model behind servers, such as "the judge", how to get one, and the error without any."""
+    """Names a model behind servers in messages, such as "the judge", how to get one, and the error without any."""
 
     name: str
     remedy: str
@@ -27,7 +27,7 @@ class Part:
 
 
 class ChatClient:
-    """The servers of one model. A server that cannot serve us (its key is refused, say) is left out with a warning."""
+    """Asks the servers of one model. One that cannot serve us (its key is refused, say) is left out with a warning."""
 
     def __init__(self, settings: ChatSettings, part: Part, warn: Callable[[str], None]) -> None:
         self._settings = settings
@@ -44,7 +44,7 @@ class ChatClient:
         return ", ".join(dict.fromkeys(endpoint.server.shown_url for endpoint in self._all))
 
     async def open(self) -> list[str]:
-        """The models that are served, empty where no server tells. The part's error if there is no server to ask."""
+        """Return the models that are served, empty where no server tells. The part's error without a server to ask."""
         models: list[str] = []
         results = await asyncio.gather(*(each.models() for each in self._all), return_exceptions=True)
         for endpoint, result in zip(self._all, results, strict=True):
@@ -59,7 +59,7 @@ class ChatClient:
         return models
 
     async def ask(self, request: Mapping[str, Any]) -> Said:
-        """What the model says to `request`.
+        """Return what the model says to `request`.
 
         Failure for a request that no retry helps, the part's error where no server can be asked any more.
         """

@@ -1,4 +1,4 @@
-"""One chat server: HTTP in, a JSON object or a failure out. For one event loop."""
+"""Asks one chat server: HTTP in, a JSON object or a failure out. For one event loop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Endpoint:
             self._headers["authorization"] = f"Bearer {server.api_key}"
 
     async def models(self) -> list[str]:
-        """Names of the models that are served; empty where the server does not tell. Failure if it is not there."""
+        """Return the names of the served models; none where the server does not tell. Failure if it is not there."""
         reply = await self._exchange("GET", "/models", b"", self._settings.check_s)
         if reply.status in (401, 403, 502, 503, 504):
             self._raise_for_status(reply)
@@ -80,7 +80,7 @@ class Endpoint:
         return await connection.request(method, self._path + path, self._headers, content)  # over a new one
 
     async def _connection(self) -> Connection:
-        """The connection used last, which is the likeliest to be open still; a new one where all are too old."""
+        """Return the connection used last, which is the likeliest to be still open; a new one where all are too old."""
         while self._idle:
             used, connection = self._idle.pop()
             if time.monotonic() - used < _KEEP_ALIVE_S:

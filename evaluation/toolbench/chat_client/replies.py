@@ -15,7 +15,7 @@ _THOUGHTS = re.compile(r"^.*?</think>", re.DOTALL)  # of models that think aloud
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One reply of a chat server. `called` are the arguments of its function call, None without one."""
+    """Holds one reply of a chat server. `called` are the arguments of its function call, None without one."""
 
     text: str
     called: str | None
@@ -25,7 +25,7 @@ class Said:
 
     @property
     def conclusion(self) -> str:
-        """The text without what the model thought aloud before."""
+        """Return the text without what the model thought aloud before."""
         return _THOUGHTS.sub("", self.text).strip()
 
 
@@ -51,7 +51,7 @@ def read_chat_reply(reply: Mapping[str, Any]) -> Said:
 
 
 def _as_text(arguments: Any) -> str:
-    """Arguments are JSON text; some servers send the object itself."""
+    """Return arguments as text: they are JSON text, but some servers send the object itself."""
     return arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 

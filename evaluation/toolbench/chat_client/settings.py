@@ -13,7 +13,7 @@ from evaluation.toolbench.inference.errors import ConfigError
 
 @dataclass(frozen=True)
 class Server:
-    """One OpenAI-compatible server. `key_source` says, for messages, where its key comes from."""
+    """Names one OpenAI-compatible server. `key_source` says, for messages, where its key comes from."""
 
     url: httpx.URL
     api_key: str = field(repr=False)
@@ -34,7 +34,7 @@ class Server:
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """`servers` are used in turn. `model` None: whatever the caller's own is, or the only one that is served.
+    """Names the servers, used in turn. `model` None: whatever the caller's own is, or the only one that is served.
 
     `timeout_s` is the longest that one request may take, `patience_s` how long servers that answer nothing any more
     are waited for, `check_s` the same at the start.
@@ -50,14 +50,14 @@ class ChatSettings:
 
 
 def base_url(text: str, setting: str) -> httpx.URL:
-    """`text` as the URL below which `chat/completions` is; "/v1" where it names a host alone."""
+    """Return `text` as the URL below which `chat/completions` is; "/v1" where it names a host alone."""
     url = parse_http_url(text, setting)
     path = url.path.rstrip("/").removesuffix("/chat/completions")
     return url.copy_with(path=path or "/v1", query=None, fragment=None)
 
 
 def choose_model(default: str, served: list[str], *, whose: str, remedy: str) -> str:
-    """The model to ask where the user names none: the default if it is served, else the only one that is.
+    """Choose the model to ask where none is named: the default if it is served, else the only one that is.
 
     ConfigError where several others are served; it says `whose` server that is.
     """

@@ -32,7 +32,7 @@ def read_verdict(said: Said, check: Check) -> tuple[str | None, str]:
 
 
 def read_words(text: str, words: Sequence[str], *, label: str) -> str | None:
-    """The one word that `text` says: behind the label, else in its first line, else anywhere.
+    """Return the one word that `text` says: behind the label, else in its first line, else anywhere.
 
     >>> words = ("Unsure", "Unsolved", "Solved")
     >>> read_words("Answer Status: **Unsolved**. Solved only in part.", words, label="answer_status")
@@ -51,7 +51,7 @@ def read_words(text: str, words: Sequence[str], *, label: str) -> str | None:
 
 
 def _labelled(text: str, words: Sequence[str], label: str) -> str | None:
-    """The word behind the label, however that is written."""
+    """Return the word behind the label, however that is written."""
     spelled = r"[\W_]*".join(map(re.escape, re.split(r"[\W_]+", label)))
     found = re.search(rf"{spelled}[\W_]*?(?:\bis\b[\W_]*)?\b({_any_of(words)})\b", text, re.IGNORECASE)
     return _word_of(found[1], words) if found else None
@@ -80,7 +80,7 @@ def _objects(text: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _word_of(value: Any, words: Sequence[str]) -> str | None:
-    """The allowed word that `value` is, whatever its case; numbers may be written as 1, 1.0 or "1"."""
+    """Return the allowed word that `value` is, whatever its case; numbers may be written as 1, 1.0 or "1"."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float) and value.is_integer():

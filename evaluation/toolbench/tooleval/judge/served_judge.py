@@ -1,4 +1,4 @@
-"""What judges behind a server have in common: their model, their prompts, and how results describe them."""
+"""Holds what judges behind a server share: their model, their prompts, and how results describe them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JUDGE = Part(
 
 
 class ServedJudge:
-    """A model that OpenAI-compatible servers serve."""
+    """Asks a model that OpenAI-compatible servers serve."""
 
     default_model: str
     temperature: float
@@ -37,7 +37,7 @@ class ServedJudge:
 
     @property
     def constraint(self) -> str:
-        """How the judge is kept to the allowed words."""
+        """Say how the judge is kept to the allowed words."""
         return "text"
 
     def prompt_sha256(self, check: str) -> str:
@@ -54,7 +54,7 @@ class ServedJudge:
         await self.client.close()
 
     def reply(self, check: str, said: Said, verdict: str | None, reason: str) -> Reply:
-        """What was said, as it is kept."""
+        """Return what was said, as it is kept."""
         self._served_model = said.served_model or self._served_model
         return Reply(
             verdict,
