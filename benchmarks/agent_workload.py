@@ -79,8 +79,9 @@ class Measurement:
 
 
 def limit_of(costs: ModelCosts, ceilings: Ceilings, conversations: int, num_gpus: int = 1) -> Limit:
-    """Each decode step reads the weights once for all, and each row's keys and values; each new prompt token is
-    multiplied once. Nothing else takes time, and nothing overlaps.
+    """Return the limit where each decode step reads the weights once for all, and each row's keys and values.
+
+    Each new prompt token is multiplied once. Nothing else takes time, and nothing overlaps.
 
     GPUs that share a model work on as many batches at once, each of which reads all weights; nothing is lost between
     them.

@@ -32,7 +32,7 @@ class DfsLimits:
 
 
 class DFS_tree_search(base_search_method):
-    """Every node gets up to `tree_beam_size` children. Without a filter each is followed down at once; with
+    """Gives every node up to `tree_beam_size` children. Without a filter each is followed down at once; with
     it all children of a node are made first, ranked by the model, and followed best first."""
 
     def restart(self) -> None:

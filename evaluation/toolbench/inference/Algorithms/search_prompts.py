@@ -36,7 +36,7 @@ _OWN_RANK_USER = "Which attempt is better? Answer with one letter, A or B."
 
 @dataclass(frozen=True)
 class SearchPrompts:
-    """Field names are those of the constants in the checkout's `Prompts/*.py`, in lower case."""
+    """Names its fields as the constants in the checkout's `Prompts/*.py`, in lower case."""
 
     format_instructions_system_function: str = _OWN_SYSTEM
     format_instructions_user_function: str = "\n{input_description}\nBegin!\n"

@@ -166,7 +166,7 @@ class CountsTokens(Protocol):
 
 @runtime_checkable
 class CountsPromptTokens(Protocol):
-    """An engine that counts what it reads of prompts, without what its KV cache had."""
+    """Counts what an engine reads of prompts, without what its KV cache had."""
 
     def num_prompt_tokens(self) -> int:
         """Return the prompt tokens that the model has read so far."""

@@ -1,4 +1,4 @@
-"""How the replicas' GPUs are used at this moment, as the parent sees it, without a CUDA context."""
+"""Tells how the replicas' GPUs are used at this moment, as the parent sees it, without a CUDA context."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GpuUse:
         return tuple((gpu.used_bytes, gpu.total_bytes) for gpu in self._of(uuids))
 
     def busy_percents_of(self, uuids: Sequence[str]) -> tuple[int | None, ...]:
-        """How busy each of them is; None where NVML does not say, as for a MIG instance."""
+        """Return how busy each of them is; None where NVML does not say, as for a MIG instance."""
         return tuple(gpu.busy_percent for gpu in self._of(uuids))
 
     def _of(self, uuids: Sequence[str]) -> list[Gpu]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Ledger:
-    """Every item is in exactly one place. An item is tried at most `max_tries` times; a replica that is lost with
+    """Keeps every item in exactly one place. An item is tried at most `max_tries` times; a replica that is lost with
     it, or gives it back, for whatever reason, costs one."""
 
     max_tries: int = 3

@@ -15,7 +15,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
-    """While entered, a first signal asks to stop after the running steps and a second one ends the process.
+    """Asks, at a first signal while entered, to stop after the running steps; a second one ends the process.
 
     `requested` is set by either, and by `request`. Signals that were ignored before stay ignored: a shell
     does that for jobs in the background. Outside the main thread, which alone can take signals, nothing changes.

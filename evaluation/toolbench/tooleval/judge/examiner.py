@@ -18,7 +18,7 @@ _MOST_WARNINGS = 5  # about single queries; results name all of them
 
 @dataclass
 class Examiner:
-    """Any number of questions may be asked at once. `undecided` has why there is no verdict, by query and repeat."""
+    """Asks any number of questions at once. `undecided` has why there is no verdict, by query and repeat."""
 
     judge: Judge
     log: VerdictLog

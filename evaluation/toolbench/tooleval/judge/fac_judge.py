@@ -13,7 +13,7 @@ _RETRY_TEMPERATURE = 0.2  # at 0 another seed would get the same reply
 
 
 class FacJudge(ServedJudge):
-    """The evaluator gets its own prompt and, as in its training, no constraint."""
+    """Gives the evaluator its own prompt and, as in its training, no constraint."""
 
     status_checks: tuple[str, ...] = (FAC_CHECK,)
     select_check: str | None = None

@@ -32,7 +32,7 @@ class KvCache:
         ]
 
     def keys(self, layer: int) -> torch.Tensor:
-        """Return (num_pages, page_size, num_kv_heads, head_dim)"""
+        """Return (num_pages, page_size, num_kv_heads, head_dim)."""
         return self._layers[layer][0]
 
     def values(self, layer: int) -> torch.Tensor:

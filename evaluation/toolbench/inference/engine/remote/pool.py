@@ -35,7 +35,7 @@ class Member:
 
 
 class Pool:
-    """Conversations stay with the server that has read them while it is up; new ones go to the least loaded."""
+    """Keeps a conversation with the server that has read it while that is up; new ones go to the least loaded."""
 
     def __init__(self, num_servers: int) -> None:
         self.members = [Member(number) for number in range(num_servers)]
