@@ -10,6 +10,7 @@ import pytest
 from benchmarks import report_page
 from evaluation.toolbench.inference.run_report.comparison import write_comparison
 from tests.helpers.browser import CHROMIUM, Browser
+from tests.helpers.page_words import left_in_english
 from tests.helpers.run_report import GIVE_UP, Move, finish, replica_log, run_query
 from tests.report.test_comparison import verdict, write_log, write_statuses
 
@@ -250,3 +251,9 @@ def test_the_benchmark_measures_two_runs(tmp_path, capsys):
     [result] = json.loads(capsys.readouterr().out.splitlines()[-1])["results"]
     assert (result["queries"], result["runs"]) == (20, 2)
     assert min(result[key] for key in ("page_mb", "load_s", "open_longest_query_s", "first_deep_search_s")) > 0
+
+
+@pytest.mark.parametrize("address", ["", "#G1%2F4"])
+def test_in_chinese_only_what_the_runs_said_is_in_english(page, comparison, address):
+    page.open(f"{comparison}?lang=zh{address}")
+    assert left_in_english(page) == set()

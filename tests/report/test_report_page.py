@@ -16,7 +16,9 @@ from evaluation.toolbench.inference.records.run_record import (
 )
 from evaluation.toolbench.inference.run_report import html
 from evaluation.toolbench.inference.run_report.report import write_report
+from evaluation.toolbench.retrieval import report as retrieval_report
 from tests.helpers.browser import CHROMIUM, Browser
+from tests.helpers.page_words import left_in_english
 from tests.helpers.run_report import GIVE_UP, Move, finish, replica_log, run_query, search, write_answer
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium (chromium or google-chrome), found none")
@@ -382,17 +384,28 @@ def test_the_page_speaks_chinese_and_says_what_the_run_said_as_it_is(page):
     page.wait_for("document.querySelector('.answer h3').textContent === 'Final answer'")
 
 
+@pytest.mark.parametrize("address", ["", "#77", "#200", "#201"])
+def test_in_chinese_only_what_the_run_said_is_in_english(page, report, address):
+    page.open(f"{report}?lang=zh{address}")
+    page.js("[...document.querySelectorAll('details')].forEach((fold) => (fold.open = true))")
+    assert left_in_english(page) == set()
+    page.js("document.getElementById('language').click()")
+    page.wait_for("document.documentElement.lang === 'en'")
+    assert left_in_english(page) & {"Previous", "Answered"}
+
+
 def test_every_word_of_the_page_has_a_chinese_one():
     """Words that `t` is given as they stand."""
-    assets = Path(html.__file__).parent / "page"
-    words = (assets / "words.js").read_text(encoding="utf-8")
     text = r'"((?:[^"\\]|\\.)*)"'
-    known = set(re.findall(rf"{text}: \"", words))
-    asked = set(re.findall(r'data-t="([^"]*)"', (assets / "template.html").read_text(encoding="utf-8")))
-    for script in assets.glob("*.js"):
-        asked |= set(re.findall(rf"\bt\({text}", script.read_text(encoding="utf-8")))
-    assert len(asked) > 30
-    assert asked - known == set()
+    for shown in (html.RUN_PAGE, html.COMPARISON_PAGE, retrieval_report.PAGE):
+        scripts = "".join(path.read_text(encoding="utf-8") for path in shown.scripts)
+        known = set(re.findall(rf"{text}:\s+\"", scripts))
+        template = shown.template.read_text(encoding="utf-8")
+        asked = set(re.findall(r'data-(?:t|label|hint)="([^"]*)"', template)) | set(
+            re.findall(rf"\bt\(\s*{text}", scripts)
+        )
+        assert len(asked) > 20
+        assert asked - known == set()
 
 
 CONTRAST = """

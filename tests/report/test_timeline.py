@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.records.event_history import read_history
+from evaluation.toolbench.inference.records.event_log import QueryRecorder
 from evaluation.toolbench.inference.run_report import timeline as timeline_module
 from evaluation.toolbench.inference.run_report import totals as totals_module
 from evaluation.toolbench.inference.run_report.timeline import mean_concurrency, timelines
@@ -43,6 +44,39 @@ def test_a_replica_generates_waits_and_is_idle(tmp_path):
     assert replica.other == [0] * 10
     assert replica.busy == 0.4
     assert not replica.was_killed
+
+
+def test_loading_is_drawn_as_loading_and_is_no_part_of_what_rates_are_over(tmp_path):
+    with replica_log(tmp_path, load_s=4) as first:
+        run_query(tmp_path, first, "1", [finish()])
+        first.time += 5
+    late = SimulatedLog(tmp_path, 1, run_id="run-1", load_s=2)
+    with late:
+        late.write("memory", SimulatedLog.time + 3, gpu="GPU-a", used=1, total=10)
+    [run] = timelines(read_history(tmp_path), num_bins=10)
+    assert (run.start, run.seconds, run.serving_s) == (SimulatedLog.time - 4, 10, 6)
+    assert run.replicas[0].loading == [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert run.replicas[1].loading == [0, 0, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert run.replicas[0].generating == [0, 0, 0, 0, 1, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("doing", ["generation", "call"])
+def test_what_the_end_of_a_query_cut_off_is_drawn_as_what_it_was(tmp_path, doing):
+    with replica_log(tmp_path) as log:
+        recorder = QueryRecorder(log, "1")
+        if doing == "call":
+            recorder.on_tool_start(0, "forecast", "{}")
+        else:
+            recorder.on_llm_start(0, [])
+        log.time += 10
+        recorder.end("failed", TimeoutError("it took too long"))
+    history = read_history(tmp_path)
+    [replica] = timelines(history, num_bins=5)[0].replicas
+    ones, zeros = [1] * 5, [0] * 5
+    assert (replica.generating, replica.waiting) == ((ones, zeros) if doing == "generation" else (zeros, ones))
+    assert replica.other == zeros
+    [attempt] = history.sessions[0].attempts
+    assert (attempt.generations, attempt.calls) == ([], [])  # no step came of it
 
 
 def test_runs_are_apart_and_restarts_of_a_replica_together(tmp_path):

@@ -9,6 +9,7 @@ from evaluation.toolbench.retrieval.query_log import NOTHING, Outcome, Predictio
 from evaluation.toolbench.retrieval.report import report_page
 from evaluation.toolbench.retrieval.results import evaluate
 from tests.helpers.browser import CHROMIUM, Browser
+from tests.helpers.page_words import left_in_english
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium (chromium or google-chrome), found none")
 
@@ -92,3 +93,17 @@ def test_texts_of_queries_and_tools_are_text_and_never_markup(page):
     click(page, "#sets button:nth-of-type(2)")
     assert page.js("document.querySelector('#sets button:nth-of-type(2)').getAttribute('aria-pressed')") == "true"
     assert page.errors == []
+
+
+def test_the_page_speaks_chinese_and_keeps_what_was_chosen(page):
+    click(page, "#language")
+    page.js("byId('misses').click()")
+    click(page, "#theme")
+    page.js("[...document.querySelectorAll('details')].slice(0, 12).forEach((fold) => (fold.open = true))")
+    page.wait_for("document.querySelector('.query-body')")
+    assert left_in_english(page) == set()
+    assert "未命中" in texts(page, "#queries")[0]
+    shown, theme = texts(page, "#shown"), page.js("document.documentElement.dataset.theme")
+    page.open(page.js("location.href"))
+    assert (texts(page, "#shown"), page.js("document.documentElement.dataset.theme")) == (shown, theme)
+    assert texts(page, "#record-heading") == ["运行"]

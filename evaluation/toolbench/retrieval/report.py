@@ -13,10 +13,10 @@ from evaluation.toolbench.retrieval.query_log import Outcome
 from evaluation.toolbench.retrieval.results import SetResult, summary_of
 
 _OWN = Path(__file__).parent / "page"
-_PAGE = Page(
+PAGE = Page(
     _OWN / "template.html",
     [ASSETS / "report.css", _OWN / "retrieval.css"],
-    [ASSETS / "words.js", ASSETS / "dom.js", _OWN / "retrieval.js"],
+    [ASSETS / "words.js", _OWN / "words.js", ASSETS / "state.js", ASSETS / "dom.js", _OWN / "retrieval.js"],
 )
 
 
@@ -32,7 +32,7 @@ def report_page(
         "sets": [_set(result, texts) for result in results],
         "texts": texts.all,
     }
-    return build_page(data, title, _PAGE)
+    return build_page(data, title, PAGE)
 
 
 class _Texts:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -98,6 +99,7 @@ def query_work(replica: Replica, job: QueryJob) -> Iterator[Work]:
                     run_id=job.run_id,
                     gpus=spec.uuids,
                     num_conversations=num_threads,
+                    load_s=time.monotonic() - replica.began,
                     shard=config.shard_name,
                 )
             )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.records.event_log import Doing
 from evaluation.toolbench.json_input import JsonError, parse_json, read_file
 from evaluation.toolbench.virtual_api.replies import CacheMatch
 
@@ -43,6 +44,15 @@ class Call:
     cache: CacheMatch | None = None  # what the server's cache had for it
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """Records a generation or a call that did not come to its end, such as one that took too long."""
+
+    start: float
+    seconds: float
+    doing: Doing
+
+
 @dataclass
 class Attempt:
     """Records one try at a query. `outcome` is None while nothing says how it ended."""
@@ -58,6 +68,7 @@ class Attempt:
     generations: list[Generation] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     texts: dict[str, dict[str, str]] = field(default_factory=dict)  # of its steps, where it left no answer
+    under_way: UnderWay | None = None  # when it ended
 
     def last_sign_of_life(self) -> float:
         """Return the end of the try, or of the last thing it is known to have done."""
@@ -85,6 +96,7 @@ class ReplicaSession:
     end: float  # of the last event
     gpus: list[str] = field(default_factory=list)
     num_conversations: int = 1
+    load_s: float = 0.0  # before `start`
     has_ended: bool = False  # in good order
     attempts: list[Attempt] = field(default_factory=list)
     memory: list[MemorySample] = field(default_factory=list)
@@ -155,6 +167,7 @@ class _FileReader:
                     end=t,
                     gpus=[str(gpu) for gpu in record["gpus"]],
                     num_conversations=max(1, int(record["num_conversations"])),
+                    load_s=max(0.0, float(record.get("load_s", 0.0))),
                 )
             )
             return
@@ -175,6 +188,9 @@ class _FileReader:
             call = Call(t, seconds, str(record["step"]), int(record["code"]), str(record["name"]), cache)
             self._attempt(session, record, t).calls.append(call)
             t += call.seconds
+        elif event == "under_way":
+            doing: Doing = "call" if record["doing"] == "call" else "generation"
+            self._attempt(session, record, t).under_way = UnderWay(t, float(record["seconds"]), doing)
         elif event == "texts":
             by_step = {str(step): _strings(said) for step, said in record["texts"].items()}
             self._attempt(session, record, t).texts = by_step

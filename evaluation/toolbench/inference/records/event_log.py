@@ -4,7 +4,7 @@ A line is written whole by one system call, so that a killed process leaves at m
 `event_history.py` reads the files back. Times are seconds since the epoch, durations are seconds.
 
     event          further keys
-    replica_start  t, run, replica, pid, gpus, num_conversations
+    replica_start  t, run, replica, pid, gpus, num_conversations, load_s (what loading took until then)
     query_start    t, query, method, text
     generation     t (of its start), query, method, seconds, tokens, prompt_tokens, step, texts, cut (see
                    `cut_texts.py`; only if there were texts)
@@ -12,6 +12,7 @@ A line is written whole by one system call, so that a killed process leaves at m
                    server tells)
     texts          t, query, method, texts (of each step: thought, arguments, observation), where an error leaves no
                    answer file
+    under_way      t (of its start), query, method, seconds, doing (generation or call): what the end of the try cut off
     query_end      t, query, method, outcome, tokens, error
     memory         t, gpu, used, total (bytes)
     replica_end    t
@@ -30,7 +31,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evaluation.toolbench.inference.errors import OutputError
 from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, GAVE_UP
@@ -38,6 +39,8 @@ from evaluation.toolbench.inference.records.json_lines import JsonLines
 from evaluation.toolbench.virtual_api.replies import CacheMatch
 
 logger = logging.getLogger(__name__)
+
+Doing = Literal["generation", "call"]
 
 _LONGEST_TEXT = 4000  # characters of a thought, of arguments and of an observation
 _LONGEST_MESSAGE = 2000  # characters of an error's text that are kept
@@ -68,10 +71,12 @@ class EventLog:
         run_id: str,
         gpus: Sequence[str] = (),
         num_conversations: int = 1,
+        load_s: float = 0.0,
         shard: str = "",
     ) -> None:
         """`run_id` is the same for all replicas of one start of the program, `num_conversations` how many
-        this replica has in flight at most; runs of different `shard` may have the folder at once."""
+        this replica has in flight at most, `load_s` what its model took to load until now; runs of different `shard`
+        may have the folder at once."""
         self.path = event_file(folder, replica, shard)
         self._lock = threading.Lock()
         self._epoch = time.time() - time.perf_counter()  # so that a wall-clock adjustment cannot distort durations
@@ -88,6 +93,7 @@ class EventLog:
             pid=os.getpid(),
             gpus=list(gpus),
             num_conversations=num_conversations,
+            load_s=round(load_s, 3),
         )
 
     def now(self) -> float:
@@ -152,6 +158,7 @@ class QueryRecorder:
         self._method = method
         self._lock = threading.Lock()
         self._generation_start = self._call_start = log.now()
+        self._under_way: Doing | None = None
         self._call: tuple[str, str] = ("", "")  # function name, arguments
         self._cache: CacheMatch | None = None  # what the server's had for it
         self._generated_tokens: int | None = None  # all of this query's; None until some are counted
@@ -172,6 +179,7 @@ class QueryRecorder:
     def on_llm_start(self, depth: int, messages: Sequence[dict[str, Any]]) -> None:
         with self._lock:
             self._generation_start = self._log.now()
+            self._under_way = "generation"
             self._tokens_at_start = self._generated_tokens or 0
             self._prompt_tokens = None
             self._texts = self._cut = 0
@@ -181,6 +189,7 @@ class QueryRecorder:
             start, prompt_tokens = self._generation_start, self._prompt_tokens
             tokens = (self._generated_tokens or 0) - self._tokens_at_start if prompt_tokens is not None else None
             texts = {"texts": self._texts, "cut": self._cut} if self._texts else {}
+        self._under_way = None
         step = _fingerprint(response)
         self._said[step] = _texts(response)
         self._write_span("generation", start, tokens=tokens, prompt_tokens=prompt_tokens, step=step, **texts)
@@ -193,12 +202,14 @@ class QueryRecorder:
         self._call = (tool_name, tool_input)
         self._cache = None
         self._call_start = self._log.now()
+        self._under_way = "call"
 
     def on_tool_end(self, depth: int, output: str, status: int) -> None:
         if status == FINAL_ANSWER:
             self.outcome = "answered"
         elif status == GAVE_UP and self.outcome != "answered":
             self.outcome = "gave_up"
+        self._under_way = None
         cache = {"cache": self._cache} if self._cache else {}
         step = step_fingerprint(*self._call)
         self._said.setdefault(step, {})["observation"] = output[:_LONGEST_TEXT]
@@ -207,6 +218,9 @@ class QueryRecorder:
     def end(self, outcome: str, error: BaseException | None = None) -> None:
         with self._lock:
             tokens = self._generated_tokens
+        if self._under_way:
+            start = self._generation_start if self._under_way == "generation" else self._call_start
+            self._write_span("under_way", start, doing=self._under_way)
         if outcome == "failed" and self._said:
             self._write("texts", texts=self._said)
         problem = {"type": type(error).__name__, "message": str(error)[:_LONGEST_MESSAGE]} if error else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class Replica:
     spec: ReplicaSpec
     watch: Watch = field(default_factory=Watch)  # its `wrap` goes around the engine; its `meter` counts
     stop: threading.Event = field(default_factory=threading.Event)  # set: raise StopRequested before the next step
+    began: float = field(default_factory=time.monotonic)  # to load
 
     def keep_to_share(self) -> None:
         """Limit torch to this replica's share of a GPU that others use too, so that it alone runs out of memory.

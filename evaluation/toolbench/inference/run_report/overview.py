@@ -12,20 +12,33 @@ from evaluation.toolbench.inference.records.run_record import RunRecord
 from evaluation.toolbench.inference.run_report.html import still_page
 from evaluation.toolbench.inference.run_report.set_figures import SetFigures, total_of
 
-_NUMBERS = ("queries", "answered", "gave up", "no answer", "failed", "left", "tokens", "API calls", "not recorded")
+# Without a script the page cannot change its language, so its headings are in both.
+_NUMBERS = {
+    "queries": "查询",
+    "answered": "已答",
+    "gave up": "放弃",
+    "no answer": "无答案",
+    "failed": "失败",
+    "left": "剩余",
+    "tokens": "token",
+    "API calls": "API 调用",
+    "not recorded": "缓存中没有",
+    "time": "时间",
+}
 
 
 def overview_page(folder: Path, rows: Sequence[SetFigures], run: RunRecord | None, reports: dict[Path, Path]) -> str:
     """Build the page over `rows`, which lie below `folder`; `reports` are relative links to the reports of folders."""
-    headings = "".join(f'<th class="number">{name}</th>' for name in (*_NUMBERS, "time"))
+    headings = "".join(f'<th class="number">{name}<br>{chinese}</th>' for name, chinese in _NUMBERS.items())
     body = "".join(_row(_link(row.folder, folder, reports), row) for row in rows)
-    body += _row("<b>all</b>", total_of(rows, folder))
+    body += _row("<b>all 合计</b>", total_of(rows, folder))
     facts = " · ".join(_facts(run)) if run else ""
     table = (
-        f'<div class="table-frame"><table><thead><tr><th>set</th><th>method</th>{headings}</tr></thead>'
+        '<div class="table-frame"><table><thead><tr><th>set<br>查询集</th><th>method<br>方法</th>'
+        f"{headings}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
-    return still_page(title=folder.resolve().name, facts=facts, heading="Sets", body=table)
+    return still_page(title=folder.resolve().name, facts=facts, heading="Sets 查询集", body=table)
 
 
 def _row(name: str, row: SetFigures) -> str:
@@ -37,9 +50,8 @@ def _row(name: str, row: SetFigures) -> str:
     cells = [f"{count:,}" for count in counts]
     cells[1] += share
     cells.append(duration(row.seconds))
-    names = (*_NUMBERS, "time")
     numbers = "".join(
-        f'<td class="number" data-name="{name}">{cell}</td>' for name, cell in zip(names, cells, strict=True)
+        f'<td class="number" data-name="{name}">{cell}</td>' for name, cell in zip(_NUMBERS, cells, strict=True)
     )
     return f'<tr><td class="id">{name}</td><td>{html.escape(row.method)}</td>{numbers}</tr>'
 

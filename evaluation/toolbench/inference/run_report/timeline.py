@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from evaluation.toolbench.inference.records.event_history import History, MemorySample, ReplicaSession
+from evaluation.toolbench.inference.records.event_history import (
+    Call,
+    Generation,
+    History,
+    MemorySample,
+    ReplicaSession,
+    UnderWay,
+)
 
 NUM_BINS = 360
 
@@ -27,6 +34,7 @@ class ReplicaTimeline:
     generating: list[float]
     waiting: list[float]  # for an API
     other: list[float]  # in flight, and doing neither
+    loading: list[float]  # the share of the bin in which its model was being loaded
     busy: float  # fraction of the replica's time with at least one conversation generating
     was_killed: bool
 
@@ -42,11 +50,15 @@ class MemoryCurve:
 
 @dataclass(frozen=True)
 class RunTimeline:
-    """Covers one start of the program, from its first event to its last. `start` in seconds since the epoch."""
+    """Covers one start of the program, from when its first model began to load to its last event.
+
+    `start` is in seconds since the epoch; `serving_s` is the part after the first replica was ready.
+    """
 
     run_id: str
     start: float
     seconds: float
+    serving_s: float
     replicas: list[ReplicaTimeline]
     memory: list[MemoryCurve]
 
@@ -93,13 +105,15 @@ def covered_seconds(spans: Iterable[Span]) -> float:
 
 
 def _run_timeline(run_id: str, sessions: list[ReplicaSession], num_bins: int) -> RunTimeline:
-    start = min(session.start for session in sessions)
-    seconds = max(session.end for session in sessions) - start
+    start = min(session.start - session.load_s for session in sessions)
+    end = max(session.end for session in sessions)
+    seconds = end - start
     by_replica = groupby(sorted(sessions, key=lambda session: session.replica), key=lambda session: session.replica)
     return RunTimeline(
         run_id,
         start,
         round(seconds, 3),
+        round(end - min(session.start for session in sessions), 3),
         [_replica_timeline(replica, list(group), start, seconds, num_bins) for replica, group in by_replica],
         _memory_curves([sample for session in sessions for sample in session.memory], start, seconds, num_bins),
     )
@@ -111,8 +125,12 @@ def _replica_timeline(
     """Draw one replica; several sessions are its restarts."""
     attempts = [attempt for session in sessions for attempt in session.attempts]
     in_flight = [(attempt.start, attempt.last_sign_of_life()) for attempt in attempts]
-    generating = [(span.start, span.start + span.seconds) for attempt in attempts for span in attempt.generations]
-    waiting = [(span.start, span.start + span.seconds) for attempt in attempts for span in attempt.calls]
+    cut_off = [attempt.under_way for attempt in attempts if attempt.under_way]
+    generating = _spans(span for attempt in attempts for span in attempt.generations)
+    generating += _spans(span for span in cut_off if span.doing == "generation")
+    waiting = _spans(span for attempt in attempts for span in attempt.calls)
+    waiting += _spans(span for span in cut_off if span.doing == "call")
+    loading = [(session.start - session.load_s, session.start) for session in sessions]
     curves = [mean_concurrency(spans, start, seconds, num_bins) for spans in (in_flight, generating, waiting)]
     alive = sum(session.end - session.start for session in sessions)
     return ReplicaTimeline(
@@ -121,10 +139,15 @@ def _replica_timeline(
         num_conversations=max(session.num_conversations for session in sessions),
         generating=curves[1],
         waiting=curves[2],
+        loading=mean_concurrency(loading, start, seconds, num_bins),
         other=[round(max(0.0, n - g - w), 3) for n, g, w in zip(*curves, strict=True)],
         busy=round(covered_seconds(generating) / alive, 4) if alive > 0 else 0.0,
         was_killed=not all(session.has_ended for session in sessions),
     )
+
+
+def _spans(events: Iterable[Generation | Call | UnderWay]) -> list[Span]:
+    return [(event.start, event.start + event.seconds) for event in events]
 
 
 def _memory_curves(samples: list[MemorySample], start: float, seconds: float, num_bins: int) -> list[MemoryCurve]:

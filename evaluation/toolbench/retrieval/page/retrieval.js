@@ -13,9 +13,9 @@ function showNumbers() {
   const heading = (text) => h("th", { scope: "col", class: "number" }, text);
   const number = (...children) => h("td", { class: "number" }, ...children);
   const table = byId("numbers");
-  table.append(h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Set"), heading("queries"),
-    UPSTREAM.map((name) => heading(name.replace("ndcg", "upstream"))), CORRECTED.map(heading), heading("no tool"))));
-  table.append(h("tbody", {}, report.sets.map((set) => h("tr", {},
+  const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("Set")), heading(t("queries")),
+    UPSTREAM.map((name) => heading(t("upstream@{n}", { n: name.split("@")[1] }))), CORRECTED.map(heading), heading(t("no tool"))));
+  table.replaceChildren(head, h("tbody", {}, report.sets.map((set) => h("tr", {},
     h("td", {}, set.name),
     number(NUMBER.format(set.counts.queries)),
     UPSTREAM.map((name) => number(percent(set.upstream[name]))),
@@ -32,14 +32,14 @@ function facts(entries) {
 function showRecord() {
   const run = report.run;
   const fold = (name, entries) => entries.length && h("details", {}, h("summary", {}, h("b", {}, name)), facts(entries));
-  byId("record").append(...[
-    fold("Model and search", Object.entries(report.described)),
-    ...report.sets.map((set) => fold(`Counts of ${set.name}`, Object.entries(set.counts))),
-    run && fold("Flags", Object.entries(run.configuration)),
-    run && fold("Machine", [...Object.entries(run.versions), ...run.gpus.map((gpu) => [gpu.uuid, gpu.name])]),
-    run && fold("Failures", run.failures.map((failure) => [failure.query_id, `${failure.type}: ${failure.message}`])),
+  byId("record").replaceChildren(...[
+    fold(t("Model and search"), Object.entries(report.described)),
+    ...report.sets.map((set) => fold(t("Counts of {name}", { name: set.name }), Object.entries(set.counts))),
+    run && fold(t("Flags"), Object.entries(run.configuration)),
+    run && fold(t("Machine"), [...Object.entries(run.versions), ...run.gpus.map((gpu) => [gpu.uuid, gpu.name])]),
+    run && fold(t("Failures"), run.failures.map((failure) => [failure.query_id, `${failure.type}: ${failure.message}`])),
   ].filter(Boolean));
-  byId("facts").textContent = [run && `${run.status}`, run && dateTime(run.started),
+  byId("facts").textContent = [run && t(run.status), run && dateTime(run.started),
     count(report.sets.reduce((sum, set) => sum + set.counts.queries, 0), "search").replace(/searchs$/, "searches")]
     .filter(Boolean).join(" · ");
 }
@@ -53,7 +53,7 @@ function firstHit(query) {
 function queryElement(set, query) {
   const place = firstHit(query);
   const tone = query.problem ? "unfinished" : place ? "answered" : "failed";
-  const words = query.problem ? "not searched for" : place ? `hit at ${place}` : "no hit";
+  const words = query.problem ? t("not searched for") : place ? t("hit at {n}", { n: place }) : t("no hit");
   const element = h("details", { class: "query" },
     h("summary", {}, h("span", { class: "id" }, String(query.id)), h("span", { class: "text" }, query.text), badge(tone, words)));
   element.addEventListener("toggle", () => {
@@ -70,19 +70,19 @@ function bodyElement(set, query) {
   const relevant = [...labels].map((text) => {
     const place = placeAmong(wider, text);
     return h("li", {}, h("span", { class: place ? "name hit" : "name" }, report.texts[text]),
-      h("span", { class: "rank" }, place ? `at ${place}` : "–"));
+      h("span", { class: "rank" }, place ? t("at {n}", { n: place }) : "–"));
   });
   const predicted = query.wider.map(([text, probability], index) => {
     const five = placeAmong(query.five, text);
     return h("li", { class: candidates.has(text) ? "off" : null },
       h("span", { class: "rank" }, `${index + 1}${five ? ` [${five}]` : ""}`),
-      h("span", { class: labels.has(text) ? "name hit" : "name" }, (labels.has(text) ? "✓ " : "") + (report.texts[text] || "(empty)")),
+      h("span", { class: labels.has(text) ? "name hit" : "name" }, (labels.has(text) ? "✓ " : "") + (report.texts[text] || t("(empty)"))),
       h("span", { class: "probability" }, probability >= 0.0005 ? `${(100 * probability).toFixed(1)} %` : probability.toExponential(0)));
   });
   return h("div", { class: "query-body" },
     query.problem && h("p", { class: "problem" }, query.problem),
-    h("div", {}, h("h3", {}, "Relevant tools"), h("ul", { class: "tools" }, relevant.length ? relevant : h("li", {}, "none"))),
-    h("div", {}, h("h3", {}, "First ten, with their probabilities"), h("ol", { class: "tools" }, predicted)));
+    h("div", {}, h("h3", {}, t("Relevant tools")), h("ul", { class: "tools" }, relevant.length ? relevant : h("li", {}, t("none")))),
+    h("div", {}, h("h3", {}, t("First ten, with their probabilities")), h("ol", { class: "tools" }, predicted)));
 }
 
 const list = {
@@ -90,6 +90,9 @@ const list = {
   update() {
     const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
     const misses = byId("misses").checked;
+    keepState({
+      q: byId("search").value, show: misses ? "misses" : "", set: this.set && this.set !== report.sets[0] ? this.set.name : "",
+    });
     this.found = !this.set ? [] : this.set.queries.filter((query) => {
       if (misses && firstHit(query)) return false;
       if (!words.length) return true;
@@ -106,7 +109,7 @@ const list = {
     const next = this.found.slice(this.drawn, this.drawn + QUERIES_AT_ONCE);
     byId("queries").append(...next.map((query) => queryElement(this.set, query)));
     this.drawn += next.length;
-    if (!this.found.length) byId("queries").replaceChildren(h("p", { class: "empty" }, "No query matches."));
+    if (!this.found.length) byId("queries").replaceChildren(h("p", { class: "empty" }, t("No query matches.")));
   },
 };
 
@@ -118,17 +121,25 @@ function showSets() {
 }
 
 byId("title").textContent = report.title;
-byId("theme").addEventListener("click", () => {
-  const isDark = getComputedStyle(document.documentElement).colorScheme === "dark";
-  document.documentElement.dataset.theme = isDark ? "light" : "dark";
-});
+function draw() {
+  translatePage();
+  showNumbers();
+  showRecord();
+  showSets();
+  list.update();
+}
+
+const asked = readState();
+readTheme(asked);
+readLanguage(asked);
+list.set = report.sets.find((set) => set.name === asked.set) || list.set;
+byId("search").value = asked.q || "";
+byId("misses").checked = asked.show === "misses";
+listenToChoices(draw);
 byId("search").addEventListener("input", () => list.update());
 byId("misses").addEventListener("change", () => list.update());
 new IntersectionObserver((entries) => {
   if (entries.some((entry) => entry.isIntersecting)) list.more();
 }, { rootMargin: "600px" }).observe(byId("sentinel"));
-showNumbers();
-showRecord();
-showSets();
-list.update();
+draw();
 document.documentElement.dataset.readyMs = Math.round(performance.now());

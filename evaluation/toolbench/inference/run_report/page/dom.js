@@ -39,9 +39,15 @@ function badge(outcome, text) {
   return h("span", { class: `badge tone-${outcome}` }, text || t(OUTCOMES[outcome] || outcome));
 }
 
+/** What a query has instead of an answer: the run's own words, but for one that it did not come to. */
+function reasonOf(row, words) {
+  return row.outcome === "unfinished" ? t(words) : words;
+}
+
 const NUMBER = new Intl.NumberFormat("en");
 
 function count(value, noun) {
+  if (language === "zh") return `${NUMBER.format(value)} ${COUNTED[noun]}`;
   return `${NUMBER.format(value)} ${noun}${value === 1 ? "" : "s"}`;
 }
 
@@ -100,5 +106,5 @@ function shortNumber(value) {
 }
 
 function dateTime(epochSeconds) {
-  return new Date(epochSeconds * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  return new Date(epochSeconds * 1000).toLocaleString(language === "zh" ? "zh-CN" : undefined, { dateStyle: "medium", timeStyle: "short" });
 }

@@ -3,8 +3,8 @@
 const report = JSON.parse(byId("report-data").textContent);
 const trajectories = new Trajectories(report);
 const asked = readState();
-if (asked.theme === "dark" || asked.theme === "light") document.documentElement.dataset.theme = asked.theme;
-language = (asked.lang || navigator.language || "").startsWith("zh") ? "zh" : "en";
+readTheme(asked);
+readLanguage(asked);
 const table = makeTable(report, trajectories);
 let overviewScroll = 0;
 draw();
@@ -98,14 +98,7 @@ function onKey(event) {
   }
 }
 
-byId("theme").addEventListener("click", () => {
-  const isDark = getComputedStyle(document.documentElement).colorScheme === "dark";
-  document.documentElement.dataset.theme = isDark ? "light" : "dark";
-  keepState({ theme: document.documentElement.dataset.theme });
-});
-byId("language").addEventListener("click", () => {
-  language = language === "zh" ? "en" : "zh";
-  keepState({ lang: language });
+listenToChoices(() => {
   draw();
   table.translate();
   table.update();

@@ -12,10 +12,11 @@ function showTimelines(report) {
   const timelines = report.timelines.filter((timeline) => timeline.seconds > 0);
   if (!timelines.length) return;
   byId("timeline-section").hidden = false;
-  byId("timeline-legend").replaceChildren(
+  byId("timeline-legend").replaceChildren(...[
     ...STATES.map(([state, label]) => h("span", {}, h("i", { class: `swatch fill-${state}` }), t(label))),
+    timelines.some(hasLoading) && h("span", {}, h("i", { class: "swatch fill-loading" }), t("loading")),
     h("span", {}, h("i", { class: "swatch fill-idle" }), t("idle")),
-  );
+  ].filter(Boolean));
   const buttons = timelines.map((timeline, position) =>
     h("button", { type: "button", onclick: () => choose(position) }, `${position + 1} · ${dateTime(timeline.start)}`),
   );
@@ -28,6 +29,10 @@ function showTimelines(report) {
   choose(timelines.length - 1);
 }
 
+function hasLoading(timeline) {
+  return timeline.replicas.some((replica) => replica.loading.some(Boolean));
+}
+
 function drawTimeline(container, timeline, names) {
   const lanes = [
     ...timeline.replicas.map(replicaLane),
@@ -35,9 +40,9 @@ function drawTimeline(container, timeline, names) {
   ];
   const axis = h("div", { class: "axis" });
   const step = TICK_STEPS.find((each) => timeline.seconds / each <= MOST_TICKS) || timeline.seconds / MOST_TICKS;
-  for (let t = 0; t <= timeline.seconds * 0.97; t += step) {
-    const tick = h("span", {}, clock(t));
-    tick.style.left = `${(100 * t) / timeline.seconds}%`;
+  for (let at = 0; at <= timeline.seconds * 0.97; at += step) {
+    const tick = h("span", {}, clock(at));
+    tick.style.left = `${(100 * at) / timeline.seconds}%`;
     axis.append(tick);
   }
   const time = h("div", { class: "lane-value" });
@@ -51,7 +56,7 @@ function drawTimeline(container, timeline, names) {
   const cursors = lanes.map((lane) => lane.plot.appendChild(h("i", { class: "cursor", hidden: true })));
 
   function point(fraction) {
-    time.textContent = fraction === null ? "" : `at ${clock(fraction * timeline.seconds)}`;
+    time.textContent = fraction === null ? "" : t("at {time}", { time: clock(fraction * timeline.seconds) });
     lanes.forEach((lane, position) => {
       lane.value.textContent = lane.read(fraction);
       cursors[position].hidden = fraction === null;
@@ -76,15 +81,17 @@ function replicaLane(replica) {
     replica[state].forEach((value, i) => (base[i] += value));
     return svg("path", { d: areaPath(lower, base, peak), class: `fill-${state}` });
   });
+  areas.push(svg("path", { d: areaPath(new Array(numBins).fill(0), replica.loading, 1), class: "fill-loading" }));
   const plot = h("div", { class: "lane-plot" }, plotFrame(numBins, areas), h("span", { class: "lane-top" }, peak.toFixed(0)));
   const gpus = replica.gpus.length ? count(replica.gpus.length, "GPU") : "CPU";
   return lane(
     plot,
-    [`Replica ${replica.replica}`, h("small", {}, gpus + (replica.was_killed ? " · ended early" : ""))],
+    [t("Replica {n}", { n: replica.replica }), h("small", {}, gpus + (replica.was_killed ? ` · ${t("ended early")}` : ""))],
     (fraction) => {
-      if (fraction === null) return `${(100 * replica.busy).toFixed(0)}% of its time generating`;
+      if (fraction === null) return t("{share} of its time generating", { share: `${(100 * replica.busy).toFixed(0)}%` });
       const bin = Math.floor(fraction * numBins);
-      return `${replica.generating[bin].toFixed(1)} generating\n${replica.waiting[bin].toFixed(1)} waiting for an API`;
+      if (replica.loading[bin] > 0.5) return t("loading");
+      return `${replica.generating[bin].toFixed(1)} ${t("generating")}\n${replica.waiting[bin].toFixed(1)} ${t("waiting for an API")}`;
     },
   );
 }
@@ -97,7 +104,7 @@ function memoryLane(curve, names) {
     h("span", { class: "lane-top" }, gib(curve.total_bytes)));
   const highest = Math.max(...values);
   return lane(plot, [names.get(curve.gpu) || curve.gpu.slice(0, 12)], (fraction) =>
-    fraction === null ? `at most ${gib(highest)}` : gib(values[Math.floor(fraction * numBins)]),
+    fraction === null ? t("{n} at most", { n: gib(highest) }) : gib(values[Math.floor(fraction * numBins)]),
   );
 }
 

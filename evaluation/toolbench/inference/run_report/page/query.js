@@ -7,7 +7,7 @@ function drawQuery(container, row, detail, neighbours) {
   const hasForks = detail.trajectories.some((trajectory) => trajectory.branches);
   const parts = detail.trajectories.map((trajectory, position) => {
     const body = drawTrajectory(trajectory, numbered);
-    const title = `Try ${position + 1} of ${detail.trajectories.length}`;
+    const title = t("Try {n} of {all}", { n: position + 1, all: detail.trajectories.length });
     return several ? drawFold(title, trajectory, body, "is-try", true) : body;
   });
   const content = [
@@ -27,12 +27,12 @@ function drawQuery(container, row, detail, neighbours) {
 function meta(row) {
   const facts = [
     row.method,
-    row.tries > 1 && `${row.tries} tries`,
+    row.tries > 1 && t("{n} tries", { n: row.tries }),
     count(row.steps, "step"),
     count(row.calls, "API call"),
     row.tokens !== null && count(row.tokens, "token"),
     row.seconds !== null && duration(row.seconds),
-    row.attempts > 1 && `begun ${row.attempts} times`,
+    row.attempts > 1 && t("begun {n} times", { n: row.attempts }),
   ];
   return h("div", { class: "meta" }, h("span", { class: "mono" }, row.key), badge(row.outcome),
     facts.filter(Boolean).map((fact) => h("span", {}, fact)));
@@ -55,7 +55,9 @@ function timeStrip(row, detail) {
   const plot = h("div", { class: "strip-plot" }, spans.map((span) => {
     const link = h("a", {
       href: `#${encodeURIComponent(row.key)}/${span.number}`, class: `fill-${span.state}`,
-      title: `step ${span.number}: ${STATES.find(([state]) => state === span.state)[1]}, ${duration(span.seconds)}`,
+      title: t("step {n}: {state}, {time}", {
+        n: span.number, state: t(STATES.find(([state]) => state === span.state)[1]), time: duration(span.seconds),
+      }),
     });
     link.style.left = `${(100 * span.at) / total}%`;
     link.style.width = `${(100 * span.seconds) / total}%`;
@@ -81,6 +83,6 @@ function outline(row, detail) {
     for (const branch of trajectory.branches || []) add(branch, depth + 1);
   };
   detail.trajectories.forEach((trajectory) => add(trajectory, 0));
-  return h("details", { class: "fold", open: true }, h("summary", {}, `Outline · ${count(lines.length, "step")}`),
+  return h("details", { class: "fold", open: true }, h("summary", {}, `${t("Outline")} · ${count(lines.length, "step")}`),
     h("nav", { class: "outline" }, lines));
 }

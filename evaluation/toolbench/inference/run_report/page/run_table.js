@@ -65,7 +65,7 @@ class RunTable extends QueryTable {
     return h("tr", { onclick: open },
       h("td", { class: "id" }, row.key),
       h("td", {}, badge(row.outcome)),
-      h("td", { class: "text" }, h("a", { href: address }, row.query || t("(text of the query not recorded)")), row.answer && h("p", {}, row.answer)),
+      h("td", { class: "text" }, h("a", { href: address }, row.query || t("(text of the query not recorded)")), row.answer && h("p", {}, reasonOf(row, row.answer))),
       number("steps", NUMBER.format(row.steps)),
       number("API calls", NUMBER.format(row.calls)),
       number("errors", row.errors + row.missed ? NUMBER.format(row.errors + row.missed) : "–", row.errors + row.missed > 0),

@@ -17,3 +17,21 @@ function keepState(changes) {
     // A browser that allows no such address for a file: the choice holds until the page is left.
   }
 }
+
+function readTheme(state) {
+  if (state.theme === "dark" || state.theme === "light") document.documentElement.dataset.theme = state.theme;
+}
+
+/** The two buttons of every page: `draw` draws it anew in the other language. */
+function listenToChoices(draw) {
+  byId("theme").addEventListener("click", () => {
+    const isDark = getComputedStyle(document.documentElement).colorScheme === "dark";
+    document.documentElement.dataset.theme = isDark ? "light" : "dark";
+    keepState({ theme: document.documentElement.dataset.theme });
+  });
+  byId("language").addEventListener("click", () => {
+    language = language === "zh" ? "en" : "zh";
+    keepState({ lang: language });
+    draw();
+  });
+}

@@ -7,10 +7,10 @@ function showOverview(report) {
 }
 
 function showSummary(report) {
-  const { summary, run, timelines } = report;
+  const { summary } = report;
   const notBegun = Math.max(0, summary.left - (summary.outcomes.unfinished || 0)); // these have no row
   const total = report.rows.length + notBegun;
-  const wall = timelines.reduce((sum, timeline) => sum + timeline.seconds, 0);
+  const wall = summary.serving_s; // what the rates are over
   byId("run-title").textContent = report.title;
   byId("run-facts").textContent = runFacts(report, wall);
   drawOutcomeBar([...outcomesOf(report), ...(notBegun ? [["not_begun", notBegun]] : [])], total);
@@ -65,7 +65,7 @@ function runFacts(report, wall) {
   return [
     configuration.model_path || null,
     configuration.method || null,
-    run ? run.status : null,
+    run ? t(run.status) : null,
     run ? dateTime(run.started) : null,
     wall ? duration(wall) : null,
   ].filter(Boolean).join(" · ");
@@ -75,10 +75,17 @@ function showNotice(report) {
   const notes = [];
   if (!report.summary.has_events) notes.push(t("No event log beside these answers, so there are no timings and no timeline."));
   if (report.summary.skipped_lines) {
-    notes.push(`${count(report.summary.skipped_lines, "line")} of the event log could not be read and were left out.`);
+    notes.push(t("{lines} of the event log could not be read and were left out.", { lines: count(report.summary.skipped_lines, "line") }));
   }
-  if (report.summary.cut_texts) notes.push(report.summary.cut_texts);
-  if (report.summary.misses) notes.push(report.summary.misses);
+  const { api, cut_texts: cut, misses } = report.summary;
+  if (cut) {
+    const { num_cut: n, num_texts: texts } = report.summary;
+    notes.push(sentence(cut, "texts cut off", { n: NUMBER.format(n), texts: NUMBER.format(texts), share: percent(n, texts) }));
+  }
+  if (misses) {
+    const [n, calls] = [NUMBER.format(api.not_recorded), NUMBER.format(api.calls)];
+    notes.push(sentence(misses, "calls without a reply", { n, calls, share: percent(api.not_recorded, api.calls) }));
+  }
   byId("notice").hidden = !notes.length;
   byId("notice").textContent = notes.join(" ");
 }
@@ -93,14 +100,14 @@ function showRecord(report) {
     parts.push(fold("Settings that differ from the defaults", settings.filter(([name]) => changed.has(name)), true));
     parts.push(fold("All settings", settings));
     parts.push(fold("GPUs and layout", [
-      ...run.gpus.map((gpu) => [gpu.cuda_index === null ? "unused" : `cuda:${gpu.cuda_index}`, `${gpu.name}, ${gib(gpu.total_bytes)}, ${gpu.uuid}`]),
-      ...run.layout.map((replica) => [`replica ${replica.replica}`, layoutText(replica, run)]),
-      ...(run.layout_reason ? [["reason", run.layout_reason]] : []),
+      ...run.gpus.map((gpu) => [gpu.cuda_index === null ? t("unused") : `cuda:${gpu.cuda_index}`, `${gpu.name}, ${gib(gpu.total_bytes)}, ${gpu.uuid}`]),
+      ...run.layout.map((replica) => [t("replica {n}", { n: replica.replica }), layoutText(replica, run)]),
+      ...(run.layout_reason ? [[t("reason"), run.layout_reason]] : []),
     ]));
     parts.push(fold("Versions, seeds and times", [
       ...Object.entries(run.versions),
-      ...Object.entries(run.seeds).map(([name, value]) => [`seed ${name}`, value]),
-      ...Object.entries(run.timings_s).map(([name, value]) => [name, duration(value)]),
+      ...Object.entries(run.seeds).map(([name, value]) => [t("seed {name}", { name }), value]),
+      ...Object.entries(run.timings_s).map(([name, value]) => [t(name), duration(value)]),
     ]));
     parts.push(fold("Failed queries", run.failures.map((each) => [queryLink(each.query_id, report), `${each.type}: ${each.message}`])));
   }
@@ -118,7 +125,9 @@ function showRecord(report) {
         })],
         [t("not recorded"), `${NUMBER.format(api.not_recorded)} (${percent(api.not_recorded, api.calls)})`],
       ] : []),
-      ["time", `median ${duration(api.median_s)}, 95% within ${duration(api.p95_s)}, longest ${duration(api.max_s)}`],
+      [t("time"), t("median {median}, 95% within {p95}, longest {max}", {
+        median: duration(api.median_s), p95: duration(api.p95_s), max: duration(api.max_s),
+      })],
     ]));
   }
   const shown = parts.filter(Boolean);
@@ -143,7 +152,7 @@ function queryLink(id, report) {
 function layoutText(replica, run) {
   const index = new Map(run.gpus.filter((gpu) => gpu.cuda_index !== null).map((gpu) => [gpu.uuid, `cuda:${gpu.cuda_index}`]));
   const where = replica.gpus.map((uuid) => index.get(uuid) || uuid).join(", ") || "CPU";
-  return `${where}; ${count(replica.num_conversations, "conversation")} at once`;
+  return `${where}; ${t("{what} at once", { what: count(replica.num_conversations, "conversation") })}`;
 }
 
 function percent(part, whole) {

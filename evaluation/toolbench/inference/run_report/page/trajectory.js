@@ -52,7 +52,7 @@ function crumbs(row, { before, after, position, total }) {
   const link = (target, label) => h("a", {
     class: "ghost", href: target ? `#${encodeURIComponent(target.key)}` : null, "aria-disabled": target ? null : "true",
   }, label);
-  const where = position === null ? "" : `${NUMBER.format(position + 1)} of ${NUMBER.format(total)}`;
+  const where = position === null ? "" : t("{n} of {all}", { n: NUMBER.format(position + 1), all: NUMBER.format(total) });
   return h("nav", { class: "crumbs" },
     h("a", { class: "ghost", href: "#" }, t("← All queries")), h("span", { class: "where" }, where),
     link(before, t("Previous")), link(after, t("Next")),
@@ -68,11 +68,11 @@ function codeBadge(step, withNumber) {
   const isComplaint = code === 0 && step.observation !== undefined && Boolean(parsed(step.observation)?.error);
   const tone = code === 4 || isComplaint ? "up" : code === 0 || code === 3 ? "ok" : "bad";
   const label = t(isMissed ? "not recorded" : isComplaint ? "reply with an error" : CODES[code] || "status");
-  return h("span", { class: `badge code-${tone}`, title: `status code ${code}` }, withNumber ? `${code} · ${label}` : label);
+  return h("span", { class: `badge code-${tone}`, title: t("status code {n}", { n: code }) }, withNumber ? `${code} · ${label}` : label);
 }
 
 function problemPanel(detail, row) {
-  return h("div", { class: "panel problem" }, h("h3", {}, t("Why there is no answer")), h("p", { class: "prose" }, detail.error),
+  return h("div", { class: "panel problem" }, h("h3", {}, t("Why there is no answer")), h("p", { class: "prose" }, reasonOf(row, detail.error)),
     detail.traceback && h("details", {}, h("summary", {}, t("Traceback")), h("pre", { class: "block" }, detail.traceback)),
     row.steps > 0 && h("p", { class: "hint" }, t("The steps below are what its last try had done."),
       hasTexts(detail) ? "" : ` ${t("Their texts are not kept when a process is killed.")}`));
@@ -88,7 +88,7 @@ function drawTrajectory(trajectory, numbered) {
   const someAnswer = branches.some(hasAnswer);
   return h("div", { class: "steps" }, steps, branches.map((branch, position) => {
     const body = drawTrajectory(branch, numbered);
-    return drawFold(`Branch ${position + 1} of ${branches.length}`, branch, body, "is-branch", someAnswer ? hasAnswer(branch) : position === 0);
+    return drawFold(t("Branch {n} of {all}", { n: position + 1, all: branches.length }), branch, body, "is-branch", someAnswer ? hasAnswer(branch) : position === 0);
   }));
 }
 
@@ -119,7 +119,7 @@ function drawStep(step, number) {
         codeBadge(step, true),
         step.pruned && code !== 4 && h("span", { class: "badge code-cut" }, t("stopped here")),
         h("span", { class: "step-cost" },
-          generation && h("span", { title: generation.prompt_tokens ? `${NUMBER.format(generation.prompt_tokens)} tokens in the longest prompt` : null },
+          generation && h("span", { title: generation.prompt_tokens ? t("{n} tokens in the longest prompt", { n: NUMBER.format(generation.prompt_tokens) }) : null },
             h("i", { class: "fill-generating" }), duration(generation.seconds), generation.tokens === null ? null : ` · ${count(generation.tokens, "token")}`),
           step.call && step.action !== "Finish" && h("span", {}, h("i", { class: "fill-waiting" }), duration(step.call.seconds)))),
       step.arguments !== undefined && said("Arguments", step.arguments),

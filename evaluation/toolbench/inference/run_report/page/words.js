@@ -9,8 +9,11 @@ const CHINESE = {
   "Time": "时间", "Per query": "每个查询", "median · p90 {p90}": "中位数 · p90 {p90}",
   "API calls": "API 调用", "{errors} errors · {missed} not recorded": "{errors} 错误 · {missed} 缓存中没有",
   "Tokens generated": "生成的 token", "{n} read": "读取 {n}", "queries/min": "查询/分钟", "tokens/s": "tokens/s",
+  "loading": "加载中", "Replica {n}": "副本 {n}", "ended early": "提前结束", "{share} of its time generating": "{share} 的时间在生成", "at {time}": "{time} 时",
   "generating": "生成中", "waiting for an API": "等待 API", "between steps": "步骤之间", "idle": "空闲",
   "Conversations, mean per moment": "对话数（每一时刻的平均）", "GPU memory in use": "已用显存",
+  "calls without a reply": "{calls} 次 API 调用中有 {n} 次（{share}）在返回缓存里没有记录，得到的是错误：次数多时，答案与缓存完整时的不同。",
+  "texts cut off": "模型的 {texts} 段文字中有 {n} 段（{share}）没有自行结束，而是到了最大长度（--max_new_tokens）：模型没有给出结束 token。--template 是训练时用的那个吗？",
   "No event log beside these answers, so there are no timings and no timeline.": "答案旁没有事件日志，因此没有耗时和时间线。",
   "Settings that differ from the defaults": "与默认值不同的设置", "All settings": "全部设置", "GPUs and layout": "GPU 与布局",
   "Versions, seeds and times": "版本、种子与时间", "Failed queries": "失败的查询", "Status of API calls": "API 调用的状态",
@@ -30,22 +33,44 @@ const CHINESE = {
   "reply": "返回", "reply with an error": "返回了错误", "not recorded": "缓存中没有", "in the cache": "缓存中有",
   "{hits} ({share}), {fuzzy} of them fuzzy": "{hits}（{share}），其中 {fuzzy} 次为近似匹配", "no such function": "没有此函数", "bad arguments for Finish": "Finish 参数有误",
   "final answer": "最终答案", "gave up": "放弃", "timeout": "超时", "API not working": "API 不可用", "unauthorized": "未授权",
+  "finished": "已完成", "interrupted": "已中断", "failed": "失败", "running": "运行中", "unused": "未使用", "reason": "理由", "replica {n}": "副本 {n}",
+  "seed {name}": "随机种子 {name}", "load": "加载", "run": "运行", "{what} at once": "同时 {what}",
+  "median {median}, 95% within {p95}, longest {max}": "中位数 {median}，95% 在 {p95} 以内，最长 {max}",
+  "{lines} of the event log could not be read and were left out.": "事件日志中有 {lines} 无法读取，已略去。",
+  "Try {n} of {all}": "第 {n} 次尝试，共 {all} 次", "Branch {n} of {all}": "第 {n} 个分支，共 {all} 个", "Outline": "大纲", "{n} tries": "{n} 次尝试",
+  "begun {n} times": "开始过 {n} 次", "step {n}: {state}, {time}": "第 {n} 步：{state}，{time}", "status code {n}": "状态码 {n}", "status": "状态",
+  "{n} tokens in the longest prompt": "最长的提示词有 {n} 个 token", "The run ended before this query did.": "这个查询还没结束，运行就结束了。",
+  "Search queries": "搜索查询",
   "not subscribed": "未订阅", "too many requests": "请求过多", "rate limit": "频率限制", "error message": "错误信息", "request invalid": "请求无效",
+};
+
+// What is counted, with its Chinese measure word.
+const COUNTED = {
+  step: "步", "API call": "次 API 调用", token: "个 token", line: "行", conversation: "个对话", GPU: "块 GPU", search: "次搜索",
 };
 
 let language = "en";
 
 /** The words in the reader's language, with `values` in the places of their names. */
 function t(words, values) {
-  const found = (language === "zh" && CHINESE[words]) || words;
+  const found = language === "zh" && Object.hasOwn(CHINESE, words) ? CHINESE[words] : words;
   return values ? found.replace(/\{(\w+)\}/g, (_, name) => values[name]) : found;
+}
+
+function readLanguage(state) {
+  language = (state.lang || navigator.language || "").startsWith("zh") ? "zh" : "en";
+}
+
+/** A sentence that the run wrote about itself; in Chinese the page's own for `name`. */
+function sentence(words, name, values) {
+  return language === "zh" ? t(name, values) : words;
 }
 
 /** The texts that stand in the page itself. */
 function translatePage() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
-  const search = byId("search");
-  search.placeholder = t("Search ids, queries, tools, answers  ( / )");
+  for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", t(element.dataset.label));
+  for (const element of document.querySelectorAll("[data-hint]")) element.placeholder = t(element.dataset.hint);
   byId("language").textContent = language === "zh" ? "English" : "中文";
 }

@@ -37,7 +37,7 @@ function runColumn(run, row, detail) {
   const several = detail.trajectories.length > 1;
   const tools = [...new Set(toolsOf(row, cell))];
   const facts = [count(cell.steps, "step"), count(cell.calls, "API call"), cell.tokens !== null && count(cell.tokens, "token"),
-    cell.seconds !== null && duration(cell.seconds), cell.tries > 1 && `${cell.tries} tries`];
+    cell.seconds !== null && duration(cell.seconds), cell.tries > 1 && t("{n} tries", { n: cell.tries })];
   return h("section", { class: "column" }, head,
     h("div", { class: "meta" }, badgesOf(cell), facts.filter(Boolean).map((fact) => h("span", {}, fact))),
     tools.length > 0 && h("p", { class: "mono tools" }, tools.join(", ")),
@@ -46,7 +46,7 @@ function runColumn(run, row, detail) {
     verdictPanel(cell, detail),
     detail.trajectories.map((trajectory, i) => {
       const body = drawTrajectory(trajectory, numbered);
-      return several ? drawFold(`Try ${i + 1} of ${detail.trajectories.length}`, trajectory, body, "is-try", true) : body;
+      return several ? drawFold(t("Try {n} of {all}", { n: i + 1, all: detail.trajectories.length }), trajectory, body, "is-try", true) : body;
     }));
 }
 
