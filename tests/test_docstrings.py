@@ -1,14 +1,17 @@
-"""Docstrings begin with what the thing does: a verb, or a name in backticks that has one (CONTRIBUTING.md, Style)."""
+"""Docstrings begin with what the thing does, and reading orders are whole (CONTRIBUTING.md, Style)."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+TOOLBENCH = ROOT / "evaluation/toolbench"
+FOLDERS = sorted({path.parent for path in TOOLBENCH.rglob("*.py")} - {TOOLBENCH})
 SOURCES = [path for folder in ("evaluation", "benchmarks", "scripts") for path in (ROOT / folder).rglob("*.py")]
 
 # Articles, determiners, pronouns, prepositions, question words and conjunctions. English has few of them and makes no
@@ -59,3 +62,11 @@ def test_a_phrase_without_a_verb_in_front_is_found(phrase):
 def test_a_first_paragraph_without_an_end_is_found():
     assert not ends_its_first_paragraph("Return (num_pages, page_size)\n\nThe rest ends.")
     assert ends_its_first_paragraph("Return the pages, from\nfirst to last.")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(TOOLBENCH)))
+def test_a_reading_order_names_every_module_of_its_folder(folder):
+    """It stands in the folder's `__init__.py`, or in docs/architecture.md for folders that must not have one."""
+    own = folder / "__init__.py"
+    text = (own if own.exists() else ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert [path.stem for path in folder.glob("[!_]*.py") if not re.search(rf"\b{path.stem}\b", text)] == []

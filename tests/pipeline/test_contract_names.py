@@ -161,7 +161,7 @@ def test_parse_takes_what_it_took_and_what_a_ranking_gives(module, name):
     assert list(found)[14:] == ["functions", "function_call"]
 
 
-@pytest.mark.parametrize("folder", [".", "LLM", "Algorithms", "Tree", "Downstream_tasks"])
+@pytest.mark.parametrize("folder", [".", "LLM", "Algorithms", "Tree", "Downstream_tasks", "..", "../tooleval"])
 def test_folders_that_a_checkout_has_stay_namespace_packages(folder):
     assert not (FOLDER / folder / "__init__.py").exists()
 

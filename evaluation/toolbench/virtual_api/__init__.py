@@ -3,10 +3,10 @@
 Both speak the HTTP contract of StableToolBench's virtual API server, so either works with that
 project's own counterpart. Nothing here knows of models, prompts or GPUs. Reading order:
 
-    names, keys          where a request's answers are recorded, and under which key (pure)
-    answers, replies     what the server answers when it has none; what an answer means to the caller (pure)
-    cache                the folder of recorded answers
-    exchange, forwarder  one bounded HTTP POST; asking another server
-    app, serving         the HTTP server and its process
-    client               ApiClient
+    cache_names, keys        where a request's answers are recorded, and under which key (pure)
+    own_answers, replies     what the server answers when it has none; what an answer means to the caller (pure)
+    cache                    the folder of recorded answers
+    forwarder                asking another server
+    config, app, body_limit, serving    settings, the HTTP server and its process
+    client                   ApiClient
 """

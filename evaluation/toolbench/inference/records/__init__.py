@@ -7,5 +7,5 @@ Reading order:
     answers, failures                 what came of each query: a file, or an entry in failures.json
     finish, statuses, cut_texts       what codes and arguments of Finish mean; verdicts; texts without an end
     event_log, event_history          what happened, written line by line and read back
-    rates, run_record                 how fast it was, by one definition; run.json
+    rates, cache_use, run_record      how fast it was, by one definition; hits of the server's cache; run.json
 """

@@ -1,4 +1,4 @@
-"""Asks a judge about answers. Each module imports only from those above it in this list.
+"""Asks a judge about answers. Reading order:
 
 interface      what is asked, what comes back, and what a judge can do
 checks         ToolEval's four questions: their functions, words and inserted texts (pure)
@@ -6,6 +6,7 @@ replies        reads a verdict from whatever a judge said (pure)
 requests       builds the request of a question in each way of constraining a judge (pure)
 prompts        finds the prompts' texts in the user's checkout, or has our own
 settings       where the judge is, from flags, the environment and the pool file
+served_judge   what judges behind a server share
 chat_judge     asks a chat model ToolEval's questions
 fac_judge      asks StableToolBench's FAC evaluator
 demo_judge     knows what is right for the bundled demo, without a server
