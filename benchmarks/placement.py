@@ -39,6 +39,7 @@ from evaluation.toolbench.inference.engine.request import GenerationRequest
 from evaluation.toolbench.inference.multi_gpu.gpu_config import GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
 from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_replica
+from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
 from evaluation.toolbench.inference.multi_gpu.planning import plan_run
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.multi_gpu.tables import align
@@ -248,7 +249,7 @@ def offloading_row(folder: Path) -> Row:
     expected = generate(load_model(str(folder), dtype="float32"), "generate")
     workload = Workload(conversations=2, max_tokens=512)
     config = GpuConfig(num_gpus=1, num_replicas=1, max_gpu_memory="800MiB", cpu_offloading=True)
-    layout = plan_run(str(folder), config, workload, "float32")
+    layout = plan_run(str(folder), config, workload, NumberFormats("float32"))
     assert layout is not None
     [replica] = layout.replicas
     model = load_replica(str(folder), replica, dtype="float32")

@@ -12,6 +12,7 @@ from evaluation.toolbench.inference.Downstream_tasks.options import server_setti
 from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
+from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
 from evaluation.toolbench.inference.replicas.layout import RunLayout, one_replica
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def layout_for(config: RunConfig, num_queries: int) -> RunLayout:
             num_items=num_queries,
             num_conversations=MAX_RUNNING if config.num_thread == AUTO else int(config.num_thread),
             max_tokens=model.max_sequence_length,
-            dtype=model.dtype,
+            formats=NumberFormats(model.dtype, model.weights),
         )
     if wanted not in (AUTO, 1):
         reason = "the server has" if model.engine == "server" else f"--backbone_model {model.backbone_model} loads"
@@ -173,6 +174,7 @@ def _toolgen_settings(config: RunConfig, num_gpus: int, serving: Serving | None)
         "data_dir": config.tools.data_dir,
         "engine": model.engine,
         "dtype": model.dtype,
+        "weights": model.weights,
         "system_prompt_file": model.system_prompt_file,
         "prompt_layout": model.prompt_layout,
         "restrict_actions": model.restrict_actions,

@@ -16,6 +16,7 @@ from evaluation.toolbench.inference.Downstream_tasks.methods import parse_method
 from evaluation.toolbench.inference.engine import ENGINES, SERVER_WAIT_S
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, AutoOr, GpuConfig
+from evaluation.toolbench.inference.multi_gpu.number_formats import check_weights
 from evaluation.toolbench.inference.records.queries import Shard
 from evaluation.toolbench.inference.replicas.limits import Patience, TimeLimits
 from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, GenerationSettings, Restriction
@@ -43,6 +44,7 @@ class ModelConfig:
     indexing: str = ""
     indexing_file: str | None = None
     dtype: str = AUTO
+    weights: str = AUTO  # of the decoder's linear layers: as `dtype`, or "int8" or "fp8"
     max_new_tokens: int = AgentOptions.max_new_tokens
     max_sequence_length: int = AgentOptions.max_sequence_length
     restrict_actions: Restriction = AgentOptions.restrict_actions
@@ -59,6 +61,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ConfigError(f"unknown --engine {self.engine}: use {', '.join(ENGINES)}")
+        check_weights(self.weights)
 
     @property
     def is_toolgen(self) -> bool:

@@ -26,6 +26,7 @@ from evaluation.toolbench.inference.Downstream_tasks.query_sets import set_place
 from evaluation.toolbench.inference.engine import ENGINES, MAX_RUNNING
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
+from evaluation.toolbench.inference.multi_gpu.number_formats import WEIGHTS
 from evaluation.toolbench.inference.replicas.layout import CPU_CONVERSATIONS
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS
 from evaluation.toolbench.inference.toolgen.chat_format import check_template
@@ -62,6 +63,11 @@ def check(config: RunConfig) -> None:
         from evaluation.toolbench.inference.multi_gpu.model_files import local_folder  # httpx: not for --help
 
         local_folder(model.model_path)
+    if model.weights != AUTO and not model.is_toolgen:
+        raise ConfigError(
+            f"--weights {model.weights} with --backbone_model {model.backbone_model}: only toolgen_atomic and toolgen "
+            "are loaded by this package; leave it out"
+        )
     if model.is_toolgen:
         _check_toolgen(model)
         _check_engine(config)
@@ -88,6 +94,11 @@ def _check_toolgen(model: ModelConfig) -> None:
 
 def _check_engine(config: RunConfig) -> None:
     model = config.model
+    if model.weights != AUTO and model.engine == "server":
+        raise ConfigError(
+            f"--weights {model.weights} with --engine server: the server holds the weights, and its own options say in "
+            "which format (vLLM: --quantization fp8)"
+        )
     if model.engine != "server":
         if model.engine_url:
             raise ConfigError(
@@ -181,6 +192,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "apply and that cannot crash it")
     add("--dtype", choices=("auto", "bfloat16", "float16", "float32"),
         help="auto: bfloat16 on GPUs, float32 on the CPU")
+    add("--weights", choices=WEIGHTS,
+        help="of the decoder's linear layers, quantised while loading: auto: as --dtype; int8: any card; fp8: cards of "
+        "compute capability 8.9 and above, and faster there. Half the memory, and answers that may differ")
     add("--max_new_tokens", type=positive, metavar="N",
         help="longest thought, action or input, in tokens")
     add("--max_sequence_length", type=positive, metavar="N",

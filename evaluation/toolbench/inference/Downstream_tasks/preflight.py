@@ -18,6 +18,7 @@ from evaluation.toolbench.inference.Downstream_tasks.recorded_apis import record
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
 from evaluation.toolbench.inference.errors import DataError, ToolGenError
 from evaluation.toolbench.inference.finding import Finding, exit_code
+from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
 from evaluation.toolbench.inference.records.answers import AnswerFolder
 from evaluation.toolbench.inference.records.lock import RunLock
 from evaluation.toolbench.inference.records.queries import Query, read_replacements
@@ -117,14 +118,13 @@ class Preflight:
         model = self._config.model
         if model.backbone_model not in LOCAL_BACKBONES or model.engine == "server":
             return Finding("checkpoint", "skip", "no weights are loaded here")
-        from evaluation.toolbench.inference.multi_gpu.dtypes import resolve_dtype
-        from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
         from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
+        from evaluation.toolbench.inference.multi_gpu.planning import footprint_on
         from evaluation.toolbench.inference.multi_gpu.units import gib
 
-        dtype = resolve_dtype(model.dtype, visible_gpus() or None)
-        footprint = footprint_of_checkpoint(model.model_path, dtype)
-        return Finding("checkpoint", "ok", f"{model.model_path}: {gib(footprint.weight_bytes)} as {footprint.dtype}")
+        formats = NumberFormats(model.dtype, model.weights)
+        footprint = footprint_on(visible_gpus() or None, model.model_path, formats)
+        return Finding("checkpoint", "ok", f"{model.model_path}: {gib(footprint.weight_bytes)} as {footprint.formats}")
 
     def _check_language(self) -> Finding:
         """Check that the tokenizer knows the tool tokens, the catalog their documentation, and whose prompt it is."""

@@ -30,6 +30,7 @@ from evaluation.toolbench.inference.doctor.peer_copies import check_peer_copies
 from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.inference.finding import Finding, exit_code
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
+from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
 from evaluation.toolbench.inference.multi_gpu.placement import Placement
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.multi_gpu.simulated import simulated_gpus
@@ -181,6 +182,6 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str | None, bool]:
             max_tokens=parsed.max_sequence_length,
             queries=parsed.num_queries or Workload.queries,
         ),
-        parsed.dtype,
+        NumberFormats(parsed.dtype, parsed.weights),
     )
     return options, parsed.simulate, parsed.json

@@ -13,20 +13,16 @@ import torch
 
 from evaluation.toolbench.demo import MODEL_DIR
 from evaluation.toolbench.inference.errors import ToolGenError
-from evaluation.toolbench.inference.multi_gpu.dtypes import keep_fp8, resolve_dtype
-from evaluation.toolbench.inference.multi_gpu.footprint import (
-    Footprint,
-    footprint_of_checkpoint,
-    footprint_of_config,
-    toolgen_8b_config,
-)
-from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
+from evaluation.toolbench.inference.multi_gpu.dtypes import resolve_dtype
+from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
+from evaluation.toolbench.inference.multi_gpu.gpu_config import GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus, torch_cuda_uuids
 from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_replica
 from evaluation.toolbench.inference.multi_gpu.memory_map import check_amounts
+from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import Placement, budgets_of
-from evaluation.toolbench.inference.multi_gpu.planning import PLANNED, plan_for
+from evaluation.toolbench.inference.multi_gpu.planning import AS_STORED, PLANNED, footprint_on, plan_for
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 
 if TYPE_CHECKING:
@@ -40,7 +36,7 @@ class Options:
     model_path: str | None = None
     gpus: GpuConfig = PLANNED
     workload: Workload = field(default_factory=Workload)
-    dtype: str = AUTO
+    formats: NumberFormats = AS_STORED
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class Machine:
 
     def check_options(self) -> None:
         """Raise ConfigError or PlacementError for options that are wrong, or ask for more than this machine has."""
-        resolve_dtype(self.options.dtype, ())
+        resolve_dtype(self.options.formats.dtype, ())
         if isinstance(self.options.gpus.max_gpu_memory, str):
             check_amounts(self.options.gpus.max_gpu_memory)
         is_usable = bool(self.gpus) or not self.found.visible  # otherwise a check tells what to do about the driver
@@ -83,10 +79,7 @@ class Machine:
     @cached_property
     def footprint(self) -> Footprint:
         """Return what the model to plan for needs: the user's, or the shape of ToolGen-Llama-3-8B."""
-        if self.options.model_path:
-            return self._footprint_of(self.options.model_path)
-        dtype = resolve_dtype(self.options.dtype, self.gpus)
-        return footprint_of_config(toolgen_8b_config(), dtype, name="ToolGen-Llama-3-8B")
+        return footprint_on(self.gpus, self.options.model_path, self.options.formats)
 
     @cached_property
     def layout(self) -> Placement:
@@ -123,26 +116,23 @@ class Machine:
             return error
 
     def _load(self, path: str) -> LoadedModel:
+        formats = self.options.formats
         start = time.perf_counter()
         if not self.gpus:
-            model = load_model(path, device="cpu", dtype=self.options.dtype)
+            model = load_model(path, device="cpu", dtype=formats.dtype, weights=formats.weights)
             return LoadedModel(model, path, None, time.perf_counter() - start, {})
         is_planned = path == self.options.model_path
-        layout = self.layout if is_planned else self.plan(self._footprint_of(path), self.gpus)
+        layout = self.layout if is_planned else self.plan(footprint_on(self.gpus, path, formats), self.gpus)
         replica = layout.replicas[0]
         before = {index: _free_bytes(index) for index in replica.gpus}
         start = time.perf_counter()
-        model = load_replica(path, replica, dtype=self.options.dtype)
+        model = load_replica(path, replica, dtype=formats.dtype)
         for index in replica.gpus:
             torch.cuda.synchronize(index)
         seconds = time.perf_counter() - start
         torch.cuda.empty_cache()  # what loading needed for a moment
         taken = {index: before[index] - _free_bytes(index) for index in before}
         return LoadedModel(model, path, layout, seconds, taken)
-
-    def _footprint_of(self, path: str) -> Footprint:
-        dtype = resolve_dtype(self.options.dtype, self.gpus)
-        return footprint_of_checkpoint(path, dtype, fp8=keep_fp8(self.gpus))
 
 
 def _free_bytes(index: int) -> int:

@@ -12,11 +12,13 @@ from evaluation.toolbench.inference.command_line import (
     text_or_none,
 )
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, LONGEST_CONVERSATION
+from evaluation.toolbench.inference.multi_gpu.number_formats import WEIGHTS
 
 _EXAMPLES = """
 toolgen doctor                                       # every check, a line for each, and a verdict
 toolgen doctor --model_path /models/ToolGen-Llama-3-8B
 toolgen doctor --simulate 3xRTX4090                  # the plan for GPUs that are not here, by name or by memory
+toolgen doctor --simulate 3x24GiB --weights fp8      # with weights in 8 bits, beside what others would give
 toolgen doctor --simulate 8x80GiB --num_thread 64    # with 64 conversations in each replica
 toolgen doctor --json > doctor.json                  # the same facts for an issue report
 """
@@ -47,6 +49,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="longest conversation, in tokens")
     add("--num_queries", type=positive, metavar="N", help="queries to predict the time for (default: 765)")
     add("--dtype", default=AUTO, help="auto, bfloat16, float16, float32")
+    add("--weights", default=AUTO, choices=WEIGHTS,
+        help="of the decoder's linear layers: auto, as --dtype; int8; fp8, on cards that have it")
     add("--cpu_offloading", action="store_true",
         help="let layers that do not fit on the GPUs lie in main memory, which makes every token slow")
     add("--json", action="store_true", help="print the same facts as JSON, errors too")

@@ -4,6 +4,7 @@
     constraint, checks       what a generation may produce; what is refused, and where a generation ends (pure)
     sampling, scoring,
     device_constraint        the next token, the best tokens and constraints on a device, the same in every engine
+    quantized_linear         a layer whose weight is held in 8 bits
     device                   where tensors belong, and how they get there
     factory                  an engine by the name that `--engine` gives
 
@@ -15,6 +16,12 @@ and the three engines, which give the same tokens in float32:
 
 `attention/` has the kernels of the paged engine: in Triton, and in plain PyTorch.
 """
+
+import logging
+
+# At each import torchao tells which of its kernels this machine cannot load. None of them is used here.
+for _name in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 # Here, because the command line is read before torch is imported.
 MAX_RUNNING = 128  # sequences in the paged engine's largest step, and conversations of a replica, unless told

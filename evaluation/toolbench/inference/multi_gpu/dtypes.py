@@ -36,6 +36,28 @@ def keep_fp8(gpus: Iterable[Gpu]) -> bool:
     return bool(cards) and _all_have(_FIRST_WITH_FP8, cards)
 
 
+def require_fp8(dtype: torch.dtype, gpus: Iterable[Gpu]) -> None:
+    """Raise ConfigError where `--weights fp8` does not work: on a card without float8, or in another dtype.
+
+    No cards: on the CPU, where the weights are unpacked for every product, anything does.
+    """
+    cards = list(gpus)
+    old = [gpu for gpu in cards if not keep_fp8([gpu])]
+    if old:
+        capability = ".".join(map(str, old[0].compute_capability or "?"))
+        raise ConfigError(
+            f"--weights fp8: {old[0].name} (compute capability {capability}) has no float8, which begins with 8.9 "
+            "(RTX 4090, L4, H100): use --weights int8",
+            compute_capability=old[0].compute_capability,
+        )
+    if cards and dtype != torch.bfloat16:
+        said = str(dtype).removeprefix("torch.")
+        raise ConfigError(
+            f"--weights fp8 with --dtype {said}: products of float8 come out in bfloat16; leave --dtype out, or use "
+            "--weights int8"
+        )
+
+
 def _all_have(capability: tuple[int, int], gpus: Iterable[Gpu]) -> bool:
     """Return whether all cards are of this capability or newer; one that does not tell its own counts as new."""
     return all((gpu.compute_capability or capability) >= capability for gpu in gpus)

@@ -17,6 +17,7 @@ from evaluation.toolbench.inference.multi_gpu.replica_plan import (
     stage_costs,
 )
 from evaluation.toolbench.inference.multi_gpu.splits import evenly_in_order, fill_in_order, has_room, over_all_in_order
+from evaluation.toolbench.inference.multi_gpu.throughput import product_costs
 
 # Of the KV cache that fills the GPUs: less of it lets layers lie where they are fast, not only where there is room.
 _KV_SHARES = (1.0, 0.95, 0.9, 0.8, 0.65, 0.5)
@@ -50,7 +51,8 @@ def fit_replica(
 def working_bytes(footprint: Footprint, workload: Workload, num_running: int, num_gpus: int) -> int:
     """Return the bytes that computing needs on each GPU beside weights and KV cache, as the engine reckons them."""
     limits = _limits(workload, num_running, num_gpus)
-    return working_memory.working_bytes(footprint.activation_bytes_per_token, limits, num_gpus)
+    activations = working_memory.working_bytes(footprint.activation_bytes_per_token, limits, num_gpus)
+    return activations + footprint.unpacked_bytes
 
 
 def logits_bytes(footprint: Footprint, workload: Workload, num_running: int, num_gpus: int) -> int:
@@ -77,6 +79,7 @@ class _Fit:
         offloaded: Sequence[Block],
     ) -> None:
         self._footprint, self._budgets, self._workload = footprint, budgets, workload
+        self._products = product_costs(footprint.weights, footprint.item_bytes)
         self._most_running = conversations
         self._offloaded = tuple(offloaded)
         self._blocks = footprint.blocks[: len(footprint.blocks) - len(offloaded)]
@@ -140,7 +143,7 @@ class _Fit:
 
     def _seconds(self, block: Block, budget: GpuBudget, count: int) -> float:
         """Return the seconds that a step of one of as many batches as there are GPUs takes for `block`."""
-        costs = stage_costs(budget, (block,), self._footprint.item_bytes)
+        costs = stage_costs(budget, (block,), self._products)
         expected = self._workload.expected
         return costs.seconds(count / len(self._budgets), expected.read_per_drawn, self._workload.mean_tokens)
 
@@ -165,9 +168,10 @@ class _Fit:
             running,
             kv_tokens,
             self._workload,
-            footprint.item_bytes,
             self._offloaded,
             footprint.dtype,
+            footprint.weights,
+            self._products,
         )
 
 

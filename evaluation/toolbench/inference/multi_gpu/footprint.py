@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from evaluation.toolbench.inference.engine.paged.working_memory import activation_bytes_per_token
-from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import (
     Checkpoint,
     Tensor,
@@ -23,7 +23,10 @@ from evaluation.toolbench.inference.multi_gpu.checkpoint import (
     read_checkpoint,
     read_config,
 )
+from evaluation.toolbench.inference.multi_gpu.eight_bit import quantized_bytes, quantized_linears, unpacked_bytes
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.multi_gpu.model_files import find_model
+from evaluation.toolbench.inference.multi_gpu.number_formats import EIGHT_BIT
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -54,6 +57,8 @@ class Footprint:
     vocab_size: int
     activation_bytes_per_token: int  # at the widest point of a layer during prefill
     max_length: int  # tokens, from the config
+    weights: str = AUTO  # of the decoder's linear layers: as `dtype`, or "int8" or "fp8"
+    unpacked_bytes: int = 0  # what a step takes for weights that are unpacked for their product
 
     @property
     def weight_bytes(self) -> int:
@@ -69,8 +74,13 @@ class Footprint:
 
     @property
     def item_bytes(self) -> int:
-        """Return the bytes of a weight."""
-        return int(getattr(torch, self.dtype).itemsize)
+        """Return the bytes of a weight of the decoder."""
+        return 1 if self.weights in EIGHT_BIT else int(getattr(torch, self.dtype).itemsize)
+
+    @property
+    def formats(self) -> str:
+        """Say in which formats the model is: "bfloat16", or "bfloat16, weights in fp8"."""
+        return f"{self.dtype}, weights in {self.weights}" if self.weights in EIGHT_BIT else self.dtype
 
 
 def toolgen_8b_config() -> PretrainedConfig:
@@ -99,10 +109,12 @@ def footprint_of_checkpoint(
     *,
     fp8: bool = False,
     config: PretrainedConfig | None = None,
+    weights: str = AUTO,
 ) -> Footprint:
     """Return the footprint of the model at `model_path` when it is loaded in `dtype` (None: as it is stored).
 
-    `fp8` says that weights stored as FP8 stay so (`dtypes.keep_fp8`). `config` is the model's, where it has been
+    `fp8` says that weights stored as FP8 stay so (`dtypes.keep_fp8`), `weights` in which format those of linear layers
+    are held that are stored in another. `config` is the model's, where it has been
     read: it is changed where the weights say otherwise (see `footprint_of_config`). An adapter's own weights are
     not counted: it is merged into the model's. DataError for a checkpoint that cannot be used.
     """
@@ -111,7 +123,7 @@ def footprint_of_checkpoint(
     checkpoint = read_checkpoint(files.folder, getattr(config, "transformers_weights", None))
     if files.adapter:  # which may bring an embedding of other rows
         checkpoint = replace(checkpoint, tensors={})
-    return footprint_of_config(config, dtype, name=files.name, checkpoint=checkpoint, fp8=fp8)
+    return footprint_of_config(config, dtype, name=files.name, checkpoint=checkpoint, fp8=fp8, weights=weights)
 
 
 def footprint_of_config(
@@ -121,13 +133,14 @@ def footprint_of_config(
     name: str = "model",
     checkpoint: Checkpoint | None = None,
     fp8: bool = False,
+    weights: str = AUTO,
 ) -> Footprint:
     """Return the footprint of the model that `config` describes; sizes from `checkpoint` where it has the tensor.
 
     `dtype` None means the dtype in the headers, else the config's, else float32. Where the config ties the head to
     the embedding and the checkpoint holds different ones, `config` is changed to say so, as transformers loads
     them. DataError when no model can be built from the config, or the checkpoint's tensors have other shapes than
-    that model's.
+    that model's; ConfigError where `weights` names a format of 8 bits that this model cannot have.
     """
     from transformers import AutoModelForCausalLM
 
@@ -150,18 +163,29 @@ def footprint_of_config(
     if checkpoint and text.tie_word_embeddings and _is_untied(model, checkpoint):
         for part in (config, text):
             part.tie_word_embeddings = False
-        return footprint_of_config(config, dtype, name=name, checkpoint=checkpoint, fp8=fp8)
+        return footprint_of_config(config, dtype, name=name, checkpoint=checkpoint, fp8=fp8, weights=weights)
     intermediate_size = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
     stored = checkpoint.tensors if checkpoint else {}
     is_fp8 = _method_of(quantization) == "fp8"
     is_packed = bool(quantization) and (fp8 or not is_fp8) and bool(stored)
+    linears: dict[str, nn.Linear] = {}
+    if weights in EIGHT_BIT:
+        if quantization:
+            raise ConfigError(
+                f"--weights {weights}: the weights of {name} are quantised already ({_method_of(quantization)}): leave "
+                "--weights out to use them as they are"
+            )
+        units = _units(model, text.num_hidden_layers)
+        linears = quantized_linears(name, weights, ((path, unit) for path, unit, is_layer in units if is_layer))
     return Footprint(
         model=name,
         dtype=str(meta_dtype).removeprefix("torch."),
-        blocks=_blocks(model, 2 * kv_heads * head_dim * meta_dtype.itemsize, dtype, stored, is_packed),
+        blocks=_blocks(model, 2 * kv_heads * head_dim * meta_dtype.itemsize, dtype, stored, linears, is_packed),
         vocab_size=text.vocab_size,
         activation_bytes_per_token=activation_bytes_per_token(text.hidden_size, intermediate_size, meta_dtype.itemsize),
         max_length=max_length,
+        weights=weights,
+        unpacked_bytes=unpacked_bytes(weights, linears.values(), meta_dtype.itemsize),
     )
 
 
@@ -208,20 +232,25 @@ def _blocks(
     layer_kv_bytes: int,
     dtype: torch.dtype | None,
     stored: Mapping[str, Tensor],
+    quantized: Mapping[str, nn.Linear],
     is_packed: bool = False,
 ) -> tuple[Block, ...]:
     """Return the model's units of placement in execution order, tied ones merged into the first of them.
 
-    What `is_packed` stays as it is stored, under names that the plain model does not have (scales, packed weights).
+    The linear layers `quantized` are held in 8 bits. What `is_packed` stays as it is stored, under names that the plain
+    model does not have (scales, packed weights).
     """
     head = model.get_output_embeddings()
+    in_eight_bits = {f"{path}.weight": quantized_bytes(linear) for path, linear in quantized.items()}
     blocks: list[Block] = []
     owner: dict[int, int] = {}  # id of a parameter -> position of the block that holds it
     for name, module, is_layer in _units(model, model.config.get_text_config().num_hidden_layers):
         parameters = dict(module.named_parameters(prefix=name))
         shared = next((owner[id(tensor)] for tensor in parameters.values() if id(tensor) in owner), None)
         own = {key: tensor for key, tensor in parameters.items() if id(tensor) not in owner}
-        num_bytes = sum(_loaded_bytes(tensor, stored.get(key), dtype) for key, tensor in own.items())
+        num_bytes = sum(
+            in_eight_bits.get(key) or _loaded_bytes(tensor, stored.get(key), dtype) for key, tensor in own.items()
+        )
         if is_packed and own:
             num_bytes = sum(tensor.num_bytes for key, tensor in stored.items() if key.startswith(f"{name}."))
         num_bytes += sum(buffer.nbytes for buffer in module.buffers())

@@ -14,20 +14,28 @@ from evaluation.toolbench.inference.host_memory import available_bytes
 from evaluation.toolbench.inference.memory_shares import HOST_SHARE
 from evaluation.toolbench.inference.multi_gpu.checkpoint import read_checkpoint, read_config
 from evaluation.toolbench.inference.multi_gpu.device_maps import auto_device_map, unevenness, weights_by_place
-from evaluation.toolbench.inference.multi_gpu.dtypes import keep_fp8, resolve_dtype
+from evaluation.toolbench.inference.multi_gpu.dtypes import keep_fp8, require_fp8, resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.fitting import fit_replica
 from evaluation.toolbench.inference.multi_gpu.footprint import (
     Footprint,
     footprint_of_checkpoint,
     footprint_of_config,
 )
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, visible_gpus
-from evaluation.toolbench.inference.multi_gpu.lora import merged_model
+from evaluation.toolbench.inference.multi_gpu.lora import merged_model, moved
 from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
 from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
 from evaluation.toolbench.inference.multi_gpu.model_files import find_model
+from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import capped_budgets
+from evaluation.toolbench.inference.multi_gpu.quantized_loading import (
+    quantization,
+    quantize,
+    require_torchao,
+    use_plain_tensors,
+)
 from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Workload
 from evaluation.toolbench.inference.multi_gpu.units import format_exact, gib
 from evaluation.toolbench.inference.multi_gpu.usability import refuse_closed, refuse_large_on_cpu, require_usable
@@ -46,6 +54,7 @@ def load_model(
     device: str = "cuda",
     cpu_offloading: bool = False,
     dtype: str = "auto",
+    weights: str = AUTO,
 ) -> PreTrainedModel:
     """Load the model in eval mode, with `hf_device_map` saying which module lies where.
 
@@ -54,13 +63,14 @@ def load_model(
     one, without a GPU to the CPU.
     `device` may name another place ("cpu", "mps", "cuda:1"). `cpu_offloading` lets layers that do not
     fit the GPUs lie on the CPU. dtype "auto" is bfloat16 on GPUs that have it, float16 on others, and float32 on
-    the CPU.
+    the CPU. `weights` "int8" or "fp8" quantises the decoder's linear layers one after another while they are loaded.
 
-    Raises DataError for a checkpoint that cannot be used, ConfigError for an unknown device or dtype,
-    PlacementError for GPUs that are not there or too small.
+    Raises DataError for a checkpoint that cannot be used, ConfigError for an unknown device or dtype, or a format of
+    weights that the card or the model cannot have, PlacementError for GPUs that are not there or too small.
     """
-    arguments, resolved = _device_arguments(model_path, num_gpus, max_gpu_memory, device, cpu_offloading, dtype)
-    return load_with(model_path, arguments, dtype=resolved, cpu_offloading=cpu_offloading)
+    formats = NumberFormats(dtype, weights)
+    arguments, resolved = _device_arguments(model_path, num_gpus, max_gpu_memory, device, cpu_offloading, formats)
+    return load_with(model_path, arguments, dtype=resolved, cpu_offloading=cpu_offloading, weights=weights)
 
 
 def gpu_budgets(num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None) -> dict[int, int]:
@@ -74,12 +84,18 @@ def load_replica(
     """Load the model where the plan puts it, in any process that sees the replica's GPUs, however it numbers them.
 
     `visible` are the GPUs of this process, by default as they are now; dtype "auto" is the plan's, which knows
-    the cards of all replicas. Raises as `load_model`, and PlacementError when a GPU has disappeared or filled up
-    since the plan was made.
+    the cards of all replicas, and the format of the weights is always the plan's. Raises as `load_model`, and
+    PlacementError when a GPU has disappeared or filled up since the plan was made.
     """
     device_map = place_now(replica, visible_gpus() if visible is None else visible)
     resolved = resolve_dtype(replica.dtype if dtype == "auto" else dtype, ())
-    return load_with(model_path, {"device_map": device_map}, dtype=resolved, cpu_offloading=bool(replica.offloaded))
+    return load_with(
+        model_path,
+        {"device_map": device_map},
+        dtype=resolved,
+        cpu_offloading=bool(replica.offloaded),
+        weights=replica.weights,
+    )
 
 
 def place_now(replica: PlannedReplica, visible: Sequence[Gpu]) -> dict[str, int | str]:
@@ -145,15 +161,19 @@ def spread(
         return {"device_map": replica.device_map}
     if len(budgets) == 1:
         return {"device_map": {"": budgets[0].index}}
-    max_memory = {budget.index: format_exact(budget.num_bytes) for budget in budgets}
-    auto = auto_device_map(config, getattr(torch, footprint.dtype), max_memory)
-    fault = unevenness(auto, footprint, max_memory)
-    if fault is None:
-        return {"device_map": "auto", "max_memory": max_memory}
+    fault = None
+    if footprint.weights == AUTO:  # "auto" would lay out the model that there is before it is quantised
+        max_memory = {budget.index: format_exact(budget.num_bytes) for budget in budgets}
+        auto = auto_device_map(config, getattr(torch, footprint.dtype), max_memory)
+        fault = unevenness(auto, footprint, max_memory)
+        if fault is None:
+            return {"device_map": "auto", "max_memory": max_memory}
     usual = Workload(max_tokens=min(Workload.max_tokens, footprint.max_length))
     planned = fit_replica(footprint, budgets, usual, conversations=usual.conversations, uses_all=True)
     if planned is None or len(planned.gpus) < len(budgets):
         planned = replica
+    if fault is None:
+        return {"device_map": planned.device_map}
     weights = weights_by_place(planned.device_map, footprint).values()
     logger.warning(
         'device_map="auto" %s; the planner\'s map is used instead, with %s to %s of weights on each of %d GPUs',
@@ -166,17 +186,36 @@ def spread(
 
 
 def load_with(
-    model_path: str, arguments: Mapping[str, Any], *, dtype: torch.dtype, cpu_offloading: bool = False
+    model_path: str,
+    arguments: Mapping[str, Any],
+    *,
+    dtype: torch.dtype,
+    cpu_offloading: bool = False,
+    weights: str = AUTO,
 ) -> PreTrainedModel:
     """Load the checked model in eval mode; `arguments` are `from_pretrained`'s on placement, with `device_map`."""
+    if weights != AUTO:
+        require_torchao(weights)
+        if cpu_offloading:
+            raise ConfigError(
+                f"--weights {weights} with --cpu_offloading: layers on the CPU are not quantised; in 8 bits the model "
+                "may fit without it, otherwise leave --weights out"
+            )
     files = find_model(model_path)
     config = read_config(model_path)
     if not files.adapter:  # refused before a byte is loaded; an adapter may change shapes
         checkpoint = read_checkpoint(files.folder, getattr(config, "transformers_weights", None))
-        footprint_of_config(config, name=files.name, checkpoint=checkpoint)
-        model = _from_pretrained(files.folder, config=config, dtype=dtype, **arguments)
-    else:
+        footprint = footprint_of_config(config, name=files.name, checkpoint=checkpoint, weights=weights)
+        quantized = {} if weights == AUTO else {"quantization_config": quantization(weights, footprint)}
+        model = _from_pretrained(files.folder, config=config, dtype=dtype, **arguments, **quantized)
+        if quantized:
+            use_plain_tensors(model)
+    elif weights == AUTO:
         model = merged_model(files, config, dtype=dtype, **arguments)
+    else:
+        footprint = footprint_of_config(config, name=files.name, weights=weights)
+        merged = merged_model(files, config, dtype=dtype, device_map={"": "cpu"})
+        model = moved(quantize(merged, weights, footprint), **arguments)
     if not hasattr(model, "hf_device_map"):  # accelerate sets it for several devices only
         model.hf_device_map = dict(arguments["device_map"])
     check_placement(model, cpu_offloading=cpu_offloading)
@@ -189,7 +228,7 @@ def _device_arguments(
     max_gpu_memory: str | Mapping[int, str] | None,
     device: str,
     cpu_offloading: bool,
-    dtype: str,
+    formats: NumberFormats,
 ) -> tuple[dict[str, Any], torch.dtype]:
     """Return `from_pretrained`'s arguments on placement, and the dtype for the place."""
     try:
@@ -197,7 +236,7 @@ def _device_arguments(
     except RuntimeError as error:
         raise ConfigError(f"device={device!r} is none that torch knows; use cuda, cuda:N, mps or cpu") from error
     if wanted.type != "cuda":
-        return {"device_map": {"": str(wanted)}}, resolve_dtype(dtype, None if wanted.type == "cpu" else ())
+        return {"device_map": {"": str(wanted)}}, resolve_dtype(formats.dtype, None if wanted.type == "cpu" else ())
     found = inspect_gpus()
     require_usable(found)
     if wanted.index is not None:
@@ -206,9 +245,9 @@ def _device_arguments(
                 f"device={device!r}, but CUDA sees {len(found.visible)} GPUs", visible=len(found.visible)
             )
         gpus = found.visible[wanted.index : wanted.index + 1]
-        return {"device_map": {"": wanted.index}}, resolve_dtype(dtype, gpus)
+        return {"device_map": {"": wanted.index}}, _dtype_on(gpus, formats)
     if not torch.cuda.is_available() and num_gpus <= 1:
-        on_cpu = resolve_dtype(dtype, None)
+        on_cpu = resolve_dtype(formats.dtype, None)
         if found.problem is not None:
             footprint = footprint_of_checkpoint(model_path, on_cpu)
             refuse_large_on_cpu(found, footprint.model, footprint.weight_bytes)
@@ -221,11 +260,20 @@ def _device_arguments(
         budgets = _budgets(gpus, num_gpus, max_gpu_memory)
     cards = [budget.gpu for budget in budgets]
     refuse_closed(cards)
-    on_gpus = resolve_dtype(dtype, cards)
+    on_gpus = _dtype_on(cards, formats)
     cpu_bytes = int(available_bytes() * HOST_SHARE) if cpu_offloading else 0
     config = read_config(model_path)
-    footprint = footprint_of_checkpoint(model_path, on_gpus, fp8=keep_fp8(cards), config=config)
+    footprint = footprint_of_checkpoint(
+        model_path, on_gpus, fp8=keep_fp8(cards), config=config, weights=formats.weights
+    )
     return spread(config, footprint, budgets, cpu_bytes), on_gpus
+
+
+def _dtype_on(gpus: Sequence[Gpu], formats: NumberFormats) -> torch.dtype:
+    dtype = resolve_dtype(formats.dtype, gpus)
+    if formats.weights == "fp8":
+        require_fp8(dtype, gpus)
+    return dtype
 
 
 def _budgets(gpus: Sequence[Gpu], num_gpus: int, max_gpu_memory: str | Mapping[int, str] | None) -> list[GpuBudget]:

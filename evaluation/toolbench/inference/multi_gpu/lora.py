@@ -28,7 +28,6 @@ def merged_model(
             f"{files.adapter} is a LoRA adapter for {files.folder}, and merging it needs a package: pip install peft, "
             "or merge it yourself and give the merged model"
         ) from None
-    from accelerate import dispatch_model, infer_auto_device_map
     from transformers import AutoModelForCausalLM
 
     try:
@@ -40,6 +39,13 @@ def merged_model(
     except Exception as error:  # transformers and peft raise what they like over a broken adapter
         what = " ".join(str(error).split())[:300]
         raise DataError(f"cannot merge {files.adapter} into {files.folder}: {type(error).__name__}: {what}") from error
+    return moved(model, device_map, max_memory)
+
+
+def moved(model: PreTrainedModel, device_map: Any, max_memory: Any = None) -> PreTrainedModel:
+    """Return a model from main memory on the devices of `device_map`."""
+    from accelerate import dispatch_model, infer_auto_device_map
+
     if device_map == "auto":
         device_map = infer_auto_device_map(
             model, max_memory=max_memory, no_split_module_classes=sorted(model._no_split_modules or ())

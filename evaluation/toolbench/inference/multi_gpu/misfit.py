@@ -50,7 +50,7 @@ def describe_misfit(
     remedies = _remedies(footprint, budgets, workload, num_replicas, fits)
     last = "a larger GPU or more free main memory" if offloads else "layers on the CPU, slowly (--cpu_offloading)"
     return (
-        f"{who} ({footprint.dtype}) {'does' if num_replicas == 1 else 'do'} not fit: weights "
+        f"{who} ({footprint.formats}) {'does' if num_replicas == 1 else 'do'} not fit: weights "
         f"{gib(footprint.weight_bytes)}, KV cache {gib(kv_bytes)} ({_conversation(workload.max_tokens)}) "
         f"and working room {gib(working)} make {gib(needed)}{' in all' if num_replicas > 1 else ''}; "
         f"{'; '.join(map(_offer, budgets))}; {shortage}. "

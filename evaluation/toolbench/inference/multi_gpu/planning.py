@@ -8,20 +8,30 @@ from dataclasses import replace
 
 from evaluation.toolbench.inference.host_memory import available_bytes
 from evaluation.toolbench.inference.memory_shares import HOST_SHARE
-from evaluation.toolbench.inference.multi_gpu.dtypes import keep_fp8, resolve_dtype
-from evaluation.toolbench.inference.multi_gpu.footprint import Footprint, footprint_of_checkpoint
+from evaluation.toolbench.inference.multi_gpu.dtypes import keep_fp8, require_fp8, resolve_dtype
+from evaluation.toolbench.inference.multi_gpu.footprint import (
+    Footprint,
+    footprint_of_checkpoint,
+    footprint_of_config,
+    toolgen_8b_config,
+)
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, visible_gpus
+from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import Placement, budgets_of, plan_placement
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.multi_gpu.usability import refuse_closed, require_usable
 
 PLANNED = GpuConfig(num_replicas=AUTO)  # everything is left to the planner
+AS_STORED = NumberFormats()
 
 
 def plan_run(
-    model_path: str, config: GpuConfig = PLANNED, workload: Workload | None = None, dtype: str = AUTO
+    model_path: str,
+    config: GpuConfig = PLANNED,
+    workload: Workload | None = None,
+    formats: NumberFormats = AS_STORED,
 ) -> Placement | None:
     """Return where the model at `model_path` goes on the GPUs as they are now; None on a machine without one.
 
@@ -31,8 +41,21 @@ def plan_run(
     require_usable(inspect_gpus())
     gpus = visible_gpus()
     used = gpus[: config.num_gpus]
-    footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, used), fp8=keep_fp8(used))
+    footprint = footprint_on(used, model_path, formats)
     return plan_for(footprint, gpus, config, workload) if gpus else None
+
+
+def footprint_on(gpus: Sequence[Gpu] | None, model_path: str | None, formats: NumberFormats) -> Footprint:
+    """Return the footprint in these formats on these GPUs (None: on the CPU); without a path, of the 8B shape.
+
+    Raises as `footprint_of_checkpoint`, and ConfigError for formats that a card does not have.
+    """
+    dtype, cards = resolve_dtype(formats.dtype, gpus), gpus or ()
+    if formats.weights == "fp8":
+        require_fp8(dtype, cards)
+    if model_path is None:
+        return footprint_of_config(toolgen_8b_config(), dtype, name="ToolGen-Llama-3-8B", weights=formats.weights)
+    return footprint_of_checkpoint(model_path, dtype, fp8=keep_fp8(cards), weights=formats.weights)
 
 
 def plan_for(

@@ -29,7 +29,7 @@ def describe_choice(
     """
     replicas, tokens_per_s = chosen
     sentences = [
-        f"{footprint.model} ({footprint.dtype}) has {gib(footprint.weight_bytes)} of weights and needs "
+        f"{footprint.model} ({footprint.formats}) has {gib(footprint.weight_bytes)} of weights and needs "
         f"{gib(footprint.kv_bytes_per_token * workload.max_tokens)} of KV cache for a conversation of "
         f"{workload.max_tokens:,} tokens, the longest that there may be; those that run are expected to hold "
         f"{workload.mean_tokens:,} on average.",

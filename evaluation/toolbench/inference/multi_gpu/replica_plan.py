@@ -12,9 +12,9 @@ from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.multi_gpu.cards import Card, card_named, typical_card
 from evaluation.toolbench.inference.multi_gpu.expectation import Expectation
 from evaluation.toolbench.inference.multi_gpu.footprint import Block
-from evaluation.toolbench.inference.multi_gpu.gpu_config import LONGEST_CONVERSATION
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, LONGEST_CONVERSATION
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
-from evaluation.toolbench.inference.multi_gpu.throughput import StageCosts, tokens_per_s
+from evaluation.toolbench.inference.multi_gpu.throughput import ProductCosts, StageCosts, tokens_per_s
 
 _BUSY_SHARE = 0.5  # of a GPU's memory in others' hands
 _HOST_BANDWIDTH = 2.0e10  # bytes per second from main memory to a GPU: what PCIe 4.0 x16 gives in practice
@@ -120,9 +120,10 @@ class PlannedReplica:
     max_running: int  # sequences in the engine's steps, for whose logits there is memory: short ones may be more
     kv_tokens: int  # that the KV cache holds, over all conversations
     workload: Workload
-    item_bytes: int = 2  # of a weight
     offloaded: tuple[Block, ...] = ()  # on the CPU; their KV cache lies on the first GPU
     dtype: str = "bfloat16"  # that the plan counts with
+    weights: str = AUTO  # likewise, of the decoder's linear layers
+    products: ProductCosts = field(default_factory=ProductCosts)
 
     @property
     def gpus(self) -> tuple[int, ...]:
@@ -170,15 +171,15 @@ class PlannedReplica:
 
     @cached_property
     def _stages(self) -> list[StageCosts]:
-        stages = [stage_costs(shard.budget, shard.blocks, self.item_bytes) for shard in self.shards]
+        stages = [stage_costs(shard.budget, shard.blocks, self.products) for shard in self.shards]
         if self.offloaded:  # they are computed where the model begins, and come over the bus for every step
-            first = stage_costs(self.shards[0].budget, (*self.shards[0].blocks, *self.offloaded), self.item_bytes)
+            first = stage_costs(self.shards[0].budget, (*self.shards[0].blocks, *self.offloaded), self.products)
             moved_s = sum(block.weight_bytes for block in self.offloaded) / _HOST_BANDWIDTH
             stages[0] = StageCosts(**{**vars(first), "streamed_s": moved_s})
         return stages
 
 
-def stage_costs(budget: GpuBudget, blocks: tuple[Block, ...], item_bytes: int) -> StageCosts:
+def stage_costs(budget: GpuBudget, blocks: tuple[Block, ...], products: ProductCosts) -> StageCosts:
     """Return what `blocks` cost in a step on this GPU. The input embedding is a look-up, and costs nothing."""
     return StageCosts(
         bandwidth=budget.bandwidth,
@@ -187,5 +188,5 @@ def stage_costs(budget: GpuBudget, blocks: tuple[Block, ...], item_bytes: int) -
         head_bytes=sum(block.weight_bytes for block in blocks if block.makes_logits),
         kv_bytes_per_token=sum(block.kv_bytes_per_token for block in blocks),
         num_layers=sum(block.is_layer for block in blocks),
-        item_bytes=item_bytes,
+        products=products,
     )

@@ -9,12 +9,11 @@ from dataclasses import replace
 from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.host_memory import available_bytes
-from evaluation.toolbench.inference.multi_gpu.dtypes import resolve_dtype
-from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, LONGEST_CONVERSATION, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, visible_gpus
+from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
 from evaluation.toolbench.inference.multi_gpu.placement import Placement
-from evaluation.toolbench.inference.multi_gpu.planning import plan_run
+from evaluation.toolbench.inference.multi_gpu.planning import AS_STORED, footprint_on, plan_run
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.multi_gpu.usability import refuse_large_on_cpu
 from evaluation.toolbench.inference.replicas.layout import RunLayout, cpu_layout, one_replica, planned_layout
@@ -27,7 +26,7 @@ def choose_layout(
     num_items: int,
     num_conversations: int = MAX_RUNNING,
     max_tokens: int = LONGEST_CONVERSATION,
-    dtype: str = AUTO,
+    formats: NumberFormats = AS_STORED,
 ) -> RunLayout:
     """Return the layout that `gpus.num_replicas` asks for, for `num_items` items; the GPUs as they are now.
 
@@ -43,21 +42,21 @@ def choose_layout(
         return here
     host_bytes = available_bytes()
     if not visible:
-        return _on_cpu(model_path, dtype, num_replicas or 1, host_bytes)
+        return _on_cpu(model_path, formats, num_replicas or 1, host_bytes)
 
     def plan(count: int | None) -> Placement:
         workload = Workload(num_conversations, max_tokens, max(num_items, 1))
-        found = plan_run(model_path, replace(gpus, num_replicas=count or AUTO), workload, dtype)
+        found = plan_run(model_path, replace(gpus, num_replicas=count or AUTO), workload, formats)
         assert found is not None  # there are GPUs
         return found
 
     return planned_layout(_plan_or_say_how_many_fit(plan, num_replicas), host_bytes)
 
 
-def _on_cpu(model_path: str, dtype: str, num_replicas: int, host_bytes: int) -> RunLayout:
+def _on_cpu(model_path: str, formats: NumberFormats, num_replicas: int, host_bytes: int) -> RunLayout:
     if num_replicas == 1:
         return one_replica()
-    footprint = footprint_of_checkpoint(model_path, resolve_dtype(dtype, None))
+    footprint = footprint_on(None, model_path, formats)
     refuse_large_on_cpu(inspect_gpus(), footprint.model, footprint.weight_bytes)  # replicas see no GPU to complain of
     return cpu_layout(num_replicas, footprint.weight_bytes, host_bytes, len(os.sched_getaffinity(0)))
 

@@ -50,6 +50,7 @@ class MoreOptions(TypedDict, total=False):
     generation_config: GenerationSettings
     engine: str  # "auto", "paged", "generate" or "server"
     dtype: str  # "auto": bfloat16 on a GPU, float32 on the CPU
+    weights: str  # of the decoder's linear layers: "auto", as `dtype`; "int8"; "fp8"
     serving: Serving | None
 
 
@@ -63,6 +64,7 @@ def load_agent_parts(
     max_gpu_memory: str | Mapping[int, str] | None,
     engine: str = "auto",
     dtype: str = "auto",
+    weights: str = "auto",
     serving: Serving | None = None,
     **agent_options: Any,
 ) -> tuple[ToolLanguage, PreTrainedModel | None, Engine, Sampling]:
@@ -85,6 +87,7 @@ def load_agent_parts(
         lambda: needs_of(model_path, config, language),
         engine=engine,
         dtype=dtype,
+        weights=weights,
         device=device,
         cpu_offloading=cpu_offloading,
         num_gpus=num_gpus,
@@ -100,6 +103,7 @@ def load_engine(
     *,
     engine: str,
     dtype: str,
+    weights: str = "auto",
     device: str,
     cpu_offloading: bool,
     num_gpus: int,
@@ -108,12 +112,14 @@ def load_engine(
 ) -> tuple[PreTrainedModel | None, Engine]:
     """Load the model where `serving` or `load_model` puts it, and the engine of that name over it.
 
-    With the engine "server" no weights are read and the model is None; its options are the `settings`, and the
-    servers have to meet `needs`.
+    A placement of `serving` says itself for which format of `weights` it was planned. With the engine "server" no
+    weights are read and the model is None; its options are the `settings`, and the servers have to meet `needs`.
     """
     model: PreTrainedModel | None = None
     engine_options = dict(serving.engine_options)
     if engine == "server":
+        if weights != "auto":
+            raise ConfigError(f"weights={weights!r}: with the engine 'server', the server's own options say that")
         if "settings" not in engine_options:
             raise ConfigError("the engine 'server' needs the URL of one: --engine_url, or its option `settings`")
         engine_options["needs"] = needs()
@@ -130,6 +136,7 @@ def load_engine(
             device=device,
             cpu_offloading=cpu_offloading,
             dtype=dtype,
+            weights=weights,
         )
     made = make_engine(engine, model, **engine_options)
     return model, serving.wrap_engine(made) if serving.wrap_engine else made

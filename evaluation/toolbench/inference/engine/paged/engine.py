@@ -43,6 +43,7 @@ from evaluation.toolbench.inference.engine.paged.working_memory import (
     rows_of_a_step,
     working_bytes,
 )
+from evaluation.toolbench.inference.engine.quantized_linear import unpacked_bytes
 from evaluation.toolbench.inference.engine.request import (
     Engine,
     GenerationRequest,
@@ -427,7 +428,7 @@ def _working_bytes(
     config = model.config.get_text_config()
     intermediate_size = int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
     activation_bytes = activation_bytes_per_token(int(config.hidden_size), intermediate_size, model.dtype.itemsize)
-    everywhere = working_bytes(activation_bytes, limits, len(stages))
+    everywhere = working_bytes(activation_bytes, limits, len(stages)) + unpacked_bytes(model, model.dtype.itemsize)
     at_head = logits_bytes(rows_of_a_step(limits.max_running, len(stages), limits), vocab_size)
     head_device = stages[-1].device if len(stages) == 1 else model.get_output_embeddings().weight.device
     return lambda device: everywhere + (at_head if device == head_device else 0)

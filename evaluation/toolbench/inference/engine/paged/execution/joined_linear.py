@@ -18,22 +18,28 @@ import torch
 from torch import nn
 
 from evaluation.toolbench.inference.engine.paged.execution.stages import Stage, try_out
+from evaluation.toolbench.inference.engine.quantized_linear import QuantizedLinear, quantized_product
+
+_Linear = nn.Linear | QuantizedLinear
 
 
 class JoinedLinear(nn.Module):
     """Multiplies an input (..., K) by several weights (N_i, K) at once: results (..., N_i).
 
-    `weight` (sum of N_i, K) and `bias` hold those of `layers`, which from here on are views of them: the
-    layers go on working and no memory is taken twice.
+    `weight` (sum of N_i, K), `bias` and, of weights in 8 bits, `scale` hold those of `layers`, which from here on are
+    views of them: the layers go on working and no memory is taken twice.
     """
 
     weight: torch.Tensor
+    scale: torch.Tensor | None
     bias: torch.Tensor | None
 
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+    def __init__(self, layers: Sequence[_Linear]) -> None:
         super().__init__()
         self.sizes = [layer.out_features for layer in layers]
         self.register_buffer("weight", _join([layer.weight for layer in layers]))
+        scales = [layer.scale for layer in layers if isinstance(layer, QuantizedLinear)]
+        self.register_buffer("scale", _join(scales) if scales else None)
         biases = [layer.bias for layer in layers if layer.bias is not None]
         self.register_buffer("bias", _join(biases) if biases else None)
         self._results: tuple[torch.Tensor, ...] = ()
@@ -45,7 +51,11 @@ class JoinedLinear(nn.Module):
     def result(self, index: int, inputs: torch.Tensor) -> torch.Tensor:
         """Return the result of layer `index`; all are computed for the first one, and forgotten after the last."""
         if index == 0:
-            self._results = nn.functional.linear(inputs, self.weight, self.bias).split(self.sizes, dim=-1)
+            if self.scale is None:
+                product = nn.functional.linear(inputs, self.weight, self.bias)
+            else:
+                product = quantized_product(inputs, self.weight, self.scale, self.bias)
+            self._results = product.split(self.sizes, dim=-1)
         result = self._results[index]
         if index == len(self.sizes) - 1:
             self._results = ()
@@ -89,7 +99,7 @@ class _Call:
 
     parent: nn.Module
     name: str
-    layer: nn.Linear
+    layer: _Linear
     given: torch.Tensor
 
 
@@ -102,13 +112,13 @@ def _calls(stages: Sequence[Stage]) -> list[list[_Call]]:
                 calls.append([])
                 for parent in decoder_layer.modules():
                     for name, layer in parent.named_children():
-                        if type(layer) is nn.Linear:
+                        if type(layer) in (nn.Linear, QuantizedLinear):
                             stack.enter_context(_noting(calls[-1], parent, name, layer))
         try_out(stages)
     return calls
 
 
-def _noting(calls: list[_Call], parent: nn.Module, name: str, layer: nn.Linear) -> Any:
+def _noting(calls: list[_Call], parent: nn.Module, name: str, layer: Any) -> Any:
     def note(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         calls.append(_Call(parent, name, layer, inputs[0]))
 

@@ -1,0 +1,32 @@
+"""Names the number formats in which a model is held and computed, as flags do. Light: imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
+
+EIGHT_BIT = ("int8", "fp8")
+WEIGHTS = (AUTO, *EIGHT_BIT)  # as `--weights` gives them
+
+
+@dataclass(frozen=True)
+class NumberFormats:
+    """Keep what --dtype and --weights say. ConfigError for formats of weights that nobody knows.
+
+    `weights` are those of the decoder's linear layers; embedding, head and norms are in `dtype`. "auto" is `dtype`
+    there too, or what a checkpoint holds that is quantised already.
+    """
+
+    dtype: str = AUTO
+    weights: str = AUTO
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
+
+
+def check_weights(weights: str) -> None:
+    """Raise ConfigError for a name that is none of WEIGHTS."""
+    if weights not in WEIGHTS:
+        raise ConfigError(f"weights={weights!r} is not one of {', '.join(WEIGHTS)}")
