@@ -96,7 +96,7 @@ def limit_of(costs: ModelCosts, ceilings: Ceilings, conversations: int, num_gpus
 def measure(
     engine: Engine, conversations: Sequence[Conversation], in_flight: int, actions: TokenSet | None
 ) -> Measurement:
-    """Run the conversations, so many at once; `actions` limits what the actions may be."""
+    """Run the conversations, `in_flight` at once; `actions` limits what the actions may be."""
     measurement = Measurement(len(conversations))
 
     def run(conversation: Conversation) -> None:

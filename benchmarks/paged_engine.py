@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _within(variant: Variant, budget_bytes: int, num_gpus: int) -> Variant:
-    """Return the variant with so much of each GPU, weights included."""
+    """Return the variant with this much of each GPU, weights included."""
     if variant.engine != "paged":
         return variant
     limits = dict.fromkeys(range(num_gpus), budget_bytes)

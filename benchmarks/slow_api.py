@@ -2,8 +2,8 @@
 
     python -m benchmarks.slow_api --ready_file FILE [--latency_s 0.2] [--failure_rate 0.01]
 
-Every request waits `latency_s` and then is answered from the demo's recorded responses, or, so many of them,
-with status 500. It ends with the process that started it.
+Every request waits `latency_s` and then is answered from the demo's recorded responses, or, as many of them as
+`failure_rate` says, with status 500. It ends with the process that started it.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 The whole command line over the bundled demo on the CPU, with an API server of which 1% of the requests fail. At the
 end every query must have an answer, and none may have been answered twice (event logs against answer files); the
 memory of the parent and of the largest replica is sampled all along and reported for each tenth of the run. Queries
-that lost their replica three times are no losses if the same command, started once more, answers them. Exit code 0
-when nothing was lost or answered twice and no process is left.
+that lost their replica three times do not count as lost if the same command, started once more, answers them. Exit
+code 0 when nothing was lost or answered twice and no process is left.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads JSON and text that somebody else wrote: a reply, a cache, a query file, the records of an earlier run.
 
-Whatever is in it, the outcome is data or one error that says what is wrong: bytes that are no text, texts that
-are no JSON, nesting that Python cannot walk, pipes that never end.
+Whatever is in it, the outcome is data or one error that says what is wrong: bytes that are not text, texts
+that are not JSON, nesting that Python cannot walk, pipes that never end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class JsonError(ValueError):
 def parse_json(
     content: bytes | str, *, strict: bool = True, finite: bool = False, max_depth: int | None = MAX_DEPTH
 ) -> Any:
-    """Return the data in `content`, of any JSON type. JsonError for what is no JSON or is nested too deep.
+    """Return the data in `content`, of any JSON type. JsonError for what is not JSON or is nested too deep.
 
     Bytes are UTF-8, or what their byte order mark says. `strict` False allows control characters in strings;
     `finite` refuses NaN, infinities and what float makes of 1e999. Without `max_depth` data may be as deep as this
@@ -43,7 +43,7 @@ def parse_json(
         raise JsonError(f"nested deeper than {limit}") from None
     except json.JSONDecodeError as error:
         raise JsonError(f"not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except ValueError as error:  # bytes that are no text, a number of more digits than Python converts
+    except ValueError as error:  # bytes that are not text, a number of more digits than Python converts
         raise JsonError(f"not JSON: {' '.join(str(error).split())[:200]}") from error
     if max_depth is not None and _is_deeper(data, max_depth):
         raise JsonError(f"nested deeper than {max_depth} levels")

@@ -1,4 +1,4 @@
-"""Runs what may never end, and waits for it only so long."""
+"""Runs what may never end, and waits for it until a time limit."""
 
 from __future__ import annotations
 

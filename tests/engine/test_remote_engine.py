@@ -455,9 +455,9 @@ UNFIT = {
     "no tokenizer": ({"tokenize": error_answer(404, "Not Found")}, {}, "has no /tokenize beside /v1"),
     "a wrong key": ({"api_key": "secret"}, {}, "refuses the key .*set ENGINE_API_KEY"),
     "no OpenAI server": ({"models": error_answer(404, "Not Found")}, {}, "has no /v1/models.*--engine_url is like"),
-    "another list": ({"models": json_answer([])}, {}, "no JSON object"),
+    "another list": ({"models": json_answer([])}, {}, "not a JSON object"),
     "a list of something": ({"models": json_answer({"models": []})}, {}, "does not list its models"),
-    "a login page": ({"models": HTML}, {}, r"no JSON object \(text/html"),
+    "a login page": ({"models": HTML}, {}, r"not a JSON object \(text/html"),
     "no token ids": ({"ignored_fields": frozenset({"return_token_ids"})}, {}, "does not return token ids"),
     "no stop tokens": ({"ignored_fields": frozenset({"stop_token_ids"})}, {}, "does not end a generation"),
     "no constraints": ({"ignored_fields": frozenset({"allowed_token_ids"})}, {}, "ignores allowed_token_ids"),
@@ -567,7 +567,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_until_it_is_trusted(tm
         with pytest.raises(ServerError, match=r"its TLS certificate is not trusted .*SSL_CERT_FILE"):
             engine_over(fake).__enter__()
         plain = FakeServer(url=fake.url.replace("https", "http"))
-        with pytest.raises(ServerError, match="is it https://, or gone"):
+        with pytest.raises(ServerError, match="does the URL need https://, or"):
             engine_over(plain).__enter__()
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         with engine_over(fake) as engine:

@@ -63,7 +63,7 @@ def test_without_a_gpu_one_means_the_cpu_and_two_is_an_error(tmp_path):
 
 
 def test_an_unknown_device(tmp_path):
-    with pytest.raises(ConfigError, match="device='abacus' is none that torch knows"):
+    with pytest.raises(ConfigError, match="torch does not know device='abacus'"):
         load_model(str(save_tiny_llama(tmp_path)), device="abacus")
 
 

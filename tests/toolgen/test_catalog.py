@@ -160,7 +160,7 @@ BAD_FILES = {
         r"tool 0 \(A\), API 0 has no text under 'name'",
     ),
     "a line is no token": ("Atomic", "virtual_tokens.txt", "<<Finish>>\nSky Watch\n", "line 2: 'Sky Watch' is not of"),
-    "a token is there twice": ("Atomic", "virtual_tokens.txt", "<<A&&b>>\n<<A&&b>>\n", "line 2: .* is there twice"),
+    "a token appears twice": ("Atomic", "virtual_tokens.txt", "<<A&&b>>\n<<A&&b>>\n", "line 2: .* appears twice"),
     "an index is no object": ("Numeric", "toolenv/Tool2NumericId.json", "[]", "holds a list, not an object"),
     "an index has an empty text": ("Numeric", "toolenv/Tool2NumericId.json", '{"a": " "}', "the entry 'a' is ' '"),
     "an index uses Finish's text": ("Semantic", "toolenv/Tool2SemanticId.json", '{"a": "Finish"}', "Finish's own"),

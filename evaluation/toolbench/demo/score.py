@@ -134,7 +134,7 @@ def report(verdicts: Sequence[Verdict]) -> str:
 
 
 def final_answer_of(finish_arguments: str) -> str | None:
-    """Return the answer in the arguments of Finish; None for a give-up or for what is no answer."""
+    """Return the answer in the arguments of Finish; None for a give-up or for what is not an answer."""
     values = _parsed(finish_arguments)
     if not isinstance(values, dict) or values.get("return_type") != "give_answer":
         return None
@@ -161,7 +161,7 @@ def _calls(messages: Sequence[Mapping[str, Any]]) -> list[Call]:
 
 
 def _parsed(text: str) -> Any:
-    """Return the arguments as a value; the text itself where it is no JSON."""
+    """Return the arguments as a value; the text itself where it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:

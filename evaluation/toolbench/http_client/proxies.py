@@ -17,7 +17,7 @@ _SCHEMES = ("http", "https", *_SOCKS)
 
 
 def proxy_for(url: httpx.URL) -> str | None:
-    """Return the proxy for requests to `url`, by the variables that curl knows too; None for none.
+    """Return the proxy for requests to `url`, by the variables that curl knows too; None without one.
 
     What stays on this machine never goes through one. ConfigError, in one line with the variable and the remedy,
     for a proxy that httpx cannot use.

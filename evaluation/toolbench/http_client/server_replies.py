@@ -54,7 +54,7 @@ def read_object(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
         return parse_object(body)
     except JsonError:
         kind = headers.get("content-type", "").partition(";")[0] or "no content type"
-        raise Failure("failed", f"answered with something that is no JSON object ({kind}, {len(body)} bytes)") from None
+        raise Failure("failed", f"answered with what is not a JSON object ({kind}, {len(body)} bytes)") from None
 
 
 def error_words(reply: Any) -> str:
@@ -84,7 +84,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, httpx.ConnectTimeout):
         return "no connection within the time limit"
     if isinstance(error, httpx.RemoteProtocolError):
-        return "it closed it without an answer in HTTP: is it https://, or gone?"
+        return "it was closed without an HTTP reply (does the URL need https://, or has the server stopped?)"
     return " ".join(str(error).split()) or type(error).__name__
 
 

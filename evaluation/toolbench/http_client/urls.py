@@ -18,7 +18,7 @@ def parse_http_url(text: str, setting: str) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise ConfigError(f"{setting} must start with http:// or https:// and name a host, not {text!r}")
     if url.port is not None and not 0 < url.port < 2**16:
-        raise ConfigError(f"{setting}: {url.port} is no port, in {text!r}")
+        raise ConfigError(f"{setting}: {url.port} is not a port, in {text!r}")
     return url
 
 

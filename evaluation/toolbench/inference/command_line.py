@@ -134,7 +134,7 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             print(self.format(record), file=sys.stderr)
-        except Exception:  # a terminal that was closed is no reason to end a run
+        except Exception:  # a terminal that was closed does not have to end a run
             self.handleError(record)
 
 

@@ -18,7 +18,7 @@ VARIABLES = """
   MODEL_PATH        folder or hub name of the checkpoint   (reasonwang/ToolGen-Llama-3-8B; the demo's)
                     several, separated by commas, are run one after another
   INDEXING          Atomic, Semantic, Numeric, Hierarchical   (Atomic); of several checkpoints one for all or one each
-  TEMPLATE          llama-3, qwen-7b-chat   (llama-3); likewise
+  TEMPLATE          llama-3, qwen-7b-chat   (llama-3); as INDEXING
   DATA_DIR          folder laid out like ToolGen's data/   (data/ of this tree; the demo's)
   STAGE, GROUP      which set of queries: solvable_queries/test_instruction/${STAGE}_${GROUP}.json   (G3, instruction)
                     several, as in STAGE="G1 G2" GROUP="instruction category", or STAGE=all for the six of the paper,

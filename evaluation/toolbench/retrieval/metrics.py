@@ -72,7 +72,7 @@ class Mean:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Mean:
-        """Average `values`; NaN for none.
+        """Average `values`; NaN without any.
 
         >>> Mean.of([0.0, 1.0])
         Mean(mean=0.5, standard_error=0.5)

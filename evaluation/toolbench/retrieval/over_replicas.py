@@ -54,7 +54,7 @@ class Searches:
         """Choose the layout. ConfigError, DataError or PlacementError for what cannot be."""
         self.layout = layout_for(self.config, len(self.job.items))
         if self.layout.reasons:
-            with contextlib.suppress(OSError):  # a terminal that was closed is no reason to end a run
+            with contextlib.suppress(OSError):  # a terminal that was closed does not have to end a run
                 print(self.layout.reasons, file=sys.stderr)
         hooks = RunHooks(
             start=self._start,

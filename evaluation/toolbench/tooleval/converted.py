@@ -27,7 +27,7 @@ class ConvertedAnswer:
 
     @property
     def final_answer(self) -> str:
-        """Return the raw arguments of Finish, "" for none."""
+        """Return the raw arguments of Finish, "" without a call of it."""
         return str(self.answer["final_answer"])
 
     @property

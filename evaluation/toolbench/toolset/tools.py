@@ -56,7 +56,7 @@ class ToolSet:
 
 def read_tool_set(folder: Path) -> ToolSet:
     """Read the tools in `<category>/<tool>.json` below `folder`; their categories are those in the files, else the
-    folders' names. DataError for a file that is no tool, or no tool at all.
+    folders' names. DataError for a file that is not a tool, or when there are no tools.
     """
     paths = sorted(folder.glob("*/*.json"))
     tools = [_read_tool(path) for path in paths]

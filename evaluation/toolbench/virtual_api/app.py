@@ -71,7 +71,7 @@ class VirtualApi:
             arguments = parse_tool_input(request.tool_input)
             # Disk reads belong in a thread, so that no request waits for another one's file.
             found: Found | None = await run_in_threadpool(self.cache.find, name, arguments)
-        except (ValueError, RecursionError):  # text that is no JSON, or nested beyond what Python can print
+        except (ValueError, RecursionError):  # text that is not JSON, or nested beyond what Python can print
             return INPUT_NOT_JSON, "bad_input"
         if found:
             return found.answer, found.match

@@ -32,7 +32,7 @@ class RecordName:
         return cls(category, tool, api)
 
     def relative_path(self) -> PurePosixPath | None:
-        """Return the record's path below the cache folder; None where the names are no plain file names.
+        """Return the record's path below the cache folder; None where the names are not plain file names.
 
         A category, and a tool name that brings its own suffix, come from outside as they are: "..",
         separators, NUL and over-long names must not reach the file system.

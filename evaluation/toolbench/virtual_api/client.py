@@ -1,7 +1,7 @@
 """Calls an API server: arguments in, observation and status code out, whatever a server says.
 
 A server that says nothing to anybody gives no observation: the call raises, because what a model would make of
-that is no answer to its query.
+that is not an answer to its query.
 
 One client serves all conversations of a process. `call` waits in the caller's thread; the HTTP work
 runs on the client's own event loop, because only there can a whole call be given a time limit: a
@@ -367,7 +367,7 @@ class ApiClient:
         """Probe once: GET /health beside the service (StableToolBench's server has none), then the service URL."""
         try:
             await asyncio.wait_for(self._get_status(self._health_url), timeout_s)
-            # A service that only takes POST answers 405; a server that is no API server, or a wrong path, 404.
+            # A service that only takes POST answers 405; a server that is not an API server, or a wrong path, 404.
             status = await asyncio.wait_for(self._get_status(self._url), timeout_s)
         except (asyncio.TimeoutError, httpx.TimeoutException):
             return f"no answer within {timeout_s:g} s"

@@ -126,7 +126,7 @@ class DFS_tree_search(base_search_method):
         return 1
 
     def _follow(self, child: tree_node, limits: DfsLimits) -> int:
-        """Search below `child`; how many levels its father goes back, 0 for none."""
+        """Search below `child`; how many levels its father goes back, which may be 0."""
         go_back = self._search(child, limits)
         if len(self.terminal_node) >= limits.answer:
             return _ENOUGH_ANSWERS

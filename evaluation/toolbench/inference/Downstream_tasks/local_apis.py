@@ -127,7 +127,7 @@ def get_rapidapi_response(
 
 
 def error_in(response: str) -> str:
-    """Find the error that a response tells of, in ToolBench's words; "" for none."""
+    """Find the error that a response tells of, in ToolBench's words; "" without one."""
     return next((error for phrase, error in _ERROR_OF_PHRASE.items() if phrase in response), "")
 
 

@@ -80,7 +80,7 @@ class pipeline_runner:
         self.replace_queries = read_replacements(self.config.replace_file)
         self._check_first = check_first
         self._progress: list[RunProgress] = []  # of each set of queries
-        self._query_files: list[str] = []  # likewise
+        self._query_files: list[str] = []  # of each set of queries
         self._summary = RunSummary([])
         self._locks = RunLocks([])
         self._tool_files = ToolFiles(self.config.tools.tool_root_dir)
@@ -201,7 +201,7 @@ class pipeline_runner:
         """Run one query and write its answer; return the search's result, None where there is an answer already.
 
         The first seven arguments are a `Task`; for the others see `one_query.run_query`. `tool_package` is what
-        provider `all` may call. `server` is taken for ToolBench's callers.
+        provider `all` may call. `server` is there for ToolBench's callers and not used.
         """
         data_dict = {**data_dict, "query": self.replace_queries.get(str(query_id), data_dict["query"])}
         return run_query(
@@ -326,5 +326,5 @@ class pipeline_runner:
 
 def _say(line: str) -> None:
     if line:
-        with contextlib.suppress(OSError):  # a terminal that was closed is no reason to end a run
+        with contextlib.suppress(OSError):  # a terminal that was closed does not have to end a run
             print(line, file=sys.stderr, flush=True)

@@ -104,7 +104,7 @@ def read_tools_json(path: Path) -> list[dict[str, Any]]:
     for position, tool in enumerate(tools):
         if not is_tool(tool) or not isinstance(tool.get("category_name"), str):
             raise DataError(
-                f"{path}: entry {position} is no tool with tool_name, category_name and an api_list of named APIs. "
+                f"{path}: entry {position} is not a tool with tool_name, category_name and an api_list of named APIs. "
                 "Restore the file from ToolGen's data",
                 position=position,
             )

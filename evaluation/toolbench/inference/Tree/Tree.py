@@ -50,7 +50,7 @@ class tree_node:
         self.is_terminal = False  # a final answer was given here
         self.pruned = False  # nothing may follow here
         self.finished = False
-        self.expand_num = 0  # DFS: the how manieth node to be expanded
+        self.expand_num = 0  # order in which DFS expanded this node
         self.Elo = 1000.0
 
     def add_child(self, node_type: str, description: str) -> tree_node:

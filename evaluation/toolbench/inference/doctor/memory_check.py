@@ -26,7 +26,7 @@ _ADVICE = "a smaller --max_gpu_memory, such as 75%; and please report it with --
 
 def longest_conversation(name: str, model: PreTrainedModel, replica: PlannedReplica) -> Finding:
     """Run the engine of a run: does what the plan promised hold, and what do the cards show at the peak?"""
-    torch.cuda.empty_cache()  # what earlier checks used and freed is no part of this one
+    torch.cuda.empty_cache()  # what earlier checks used and freed is not part of this one
     for index in replica.gpus:
         torch.cuda.reset_peak_memory_stats(index)
     failures = sum(_num_ooms(index) for index in replica.gpus)
@@ -88,6 +88,6 @@ def _num_ooms(index: int) -> int:
 
 
 def _used_bytes(index: int) -> int:
-    """Return the bytes in use on the card by anybody, with the context and libraries, which torch does not count."""
+    """Return the bytes in use on the card by all processes, with contexts and libraries, which torch does not count."""
     free_bytes, total_bytes = torch.cuda.mem_get_info(index)
     return total_bytes - free_bytes

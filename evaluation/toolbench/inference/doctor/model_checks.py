@@ -149,8 +149,8 @@ def compare_tokens(
         tokens = chain.from_iterable(_generate(spread, _NEW_TOKENS, engine=engine, prompts=prompts, **options))
         equal[engine] = sum(a == b for a, b in zip(tokens, expected, strict=True))
     over = ", ".join(f"cuda:{place}" if isinstance(place, int) else place for place in places)
-    said = ", ".join(f"{engine} {number}" for engine, number in equal.items())
-    measured = f"over {over}: of {len(expected)} tokens those of one device are {said}"
+    said = ", ".join(f"{engine} {number}/{len(expected)}" for engine, number in equal.items())
+    measured = f"over {over}: tokens that match one device: {said}"
     facts = {"tokens": len(expected), "equal": equal}
     if set(equal.values()) == {len(expected)}:
         return Finding(name, "ok", measured, facts=facts)

@@ -16,7 +16,7 @@ LONGEST_CONVERSATION = 8192  # tokens, prompt included, within the model's own l
 
 @dataclass(frozen=True, kw_only=True)
 class GpuConfig:
-    """Says where the model may go. ConfigError for numbers that cannot be meant."""
+    """Says where the model may go. ConfigError for invalid numbers."""
 
     num_gpus: int | None = None  # None: all that CUDA sees
     max_gpu_memory: str | Mapping[int, str] | None = None  # "20GiB", "80%", "20GiB,10GiB"; None: 85% of what is free

@@ -234,7 +234,7 @@ def _device_arguments(
     try:
         wanted = torch.device(device)
     except RuntimeError as error:
-        raise ConfigError(f"device={device!r} is none that torch knows; use cuda, cuda:N, mps or cpu") from error
+        raise ConfigError(f"torch does not know device={device!r}; use cuda, cuda:N, mps or cpu") from error
     if wanted.type != "cuda":
         return {"device_map": {"": str(wanted)}}, resolve_dtype(formats.dtype, None if wanted.type == "cpu" else ())
     found = inspect_gpus()

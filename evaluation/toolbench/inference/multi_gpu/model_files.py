@@ -53,7 +53,7 @@ def local_folder(model_path: str) -> Path | None:
 def find_model(model_path: str, *, weights: bool = True) -> ModelFiles:
     """Find the files of the model that `model_path` names; of one of the Hub, in the cache or by downloading them.
 
-    Without `weights` only what describes the model is looked for. DataError in one line for what is no model.
+    Without `weights` only what describes the model is looked for. DataError in one line for what is not a model.
     """
     own = local_folder(model_path)
     folder = own or snapshot_of(model_path, weights=weights)

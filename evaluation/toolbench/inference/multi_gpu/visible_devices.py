@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _INDEX = re.compile(r"\+?([0-9]+)")  # like strtoul: what follows the digits does not count
-_BLANKS = " \t\n\r\v\f"  # C's; digits and blanks of other scripts are none to CUDA
+_BLANKS = " \t\n\r\v\f"  # C's; CUDA does not take digits and blanks of other scripts for such
 
 
 @dataclass(frozen=True)

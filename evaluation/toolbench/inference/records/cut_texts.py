@@ -9,7 +9,7 @@ _MOST = 0.5  # of them that may run to the longest length
 def warning_of(num_texts: int, num_cut: int) -> str | None:
     """Return one line with the share where most texts were cut at the longest length; else None.
 
-    Texts are thoughts, free actions and inputs; a constrained action ends by itself and is none.
+    Texts are thoughts, free actions and inputs; a constrained action ends by itself and does not count.
     """
     if num_texts < _FEWEST or num_cut <= _MOST * num_texts:
         return None

@@ -125,7 +125,7 @@ class EventLog:
         except Exception as error:
             recorder.end("failed", error)
             raise
-        except BaseException as error:  # the run is being stopped, which is no fault of the query
+        except BaseException as error:  # the run is being stopped, which is not the query's fault
             recorder.end("interrupted", error)
             raise
         else:

@@ -92,7 +92,7 @@ def read_queries(path: Path, replacements: Mapping[str, str], *, needs_api_list:
     is kept. `needs_api_list` is for providers that have no other source of functions.
 
     An entry that cannot be run stands among the others as a query that fails (`refuse_unusable`), under its own
-    id or as "entry-<position>". DataError where the file is no list, or no entry of it can be run.
+    id or as "entry-<position>". DataError where the file is not a list, or no entry of it can be run.
     """
     records = _read_list(path, "queries")
     queries: dict[str, Query] = {}

@@ -58,7 +58,7 @@ def _open_part(path: Path) -> tuple[int, Path]:
         lock(descriptor, part, wait=True)
         if os.fstat(descriptor).st_nlink:
             return descriptor, part
-        os.close(descriptor)  # taken for abandoned in the moment before it was locked
+        os.close(descriptor)  # considered abandoned, and removed, in the moment before it was locked
 
 
 def _remove_if_abandoned(part: Path) -> bool:

@@ -92,7 +92,7 @@ class Meter:
         self.is_compiling = False
 
     def generation_ended(self, num_tokens: int, was_cut: bool | None = None) -> None:
-        """Count one; `was_cut` says whether a text ended at the longest length, None that it was no text."""
+        """Count one; `was_cut` says whether a text ended at the longest length, None that it was not a text."""
         with self._lock:
             self._events += 1
             self._num_tokens += num_tokens

@@ -71,7 +71,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def in_words(query_ids: Sequence[str]) -> list[str]:
-    """Say that these queries were answered with another text than they have now; nothing for none."""
+    """Say that these queries were answered with another text than they have now; nothing without any."""
     if not query_ids:
         return []
     shown = sorted(query_ids, key=lambda query_id: (len(query_id), query_id))[:_SHOWN_IDS]

@@ -21,7 +21,7 @@ _TOLD_AT = {10**power for power in range(7)}
 class RunProgress:
     """Keeps the answers of one method in `folder`, the failures beside them, and the run's counts.
 
-    `causes` counts what fails; sets of one run share it, so that what ails all of them is told once.
+    `causes` counts what fails; sets of one run share it, so that what is wrong with all of them is told once.
     """
 
     def __init__(self, folder: str | Path, method: str, *, name: str = "", causes: FailureCauses | None = None) -> None:

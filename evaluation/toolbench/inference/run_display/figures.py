@@ -19,7 +19,7 @@ class Figures:
 
     status: RunStatus
     replica_tokens_per_s: Mapping[str, float] = field(default_factory=dict)  # by the replica's name
-    replica_prompt_tokens_per_s: Mapping[str, float] = field(default_factory=dict)  # likewise
+    replica_prompt_tokens_per_s: Mapping[str, float] = field(default_factory=dict)  # by the replica's name
 
     @property
     def rates(self) -> Rates:

@@ -49,12 +49,12 @@ class Failure:
 
 
 def read_answers(folder: Path) -> list[Answer]:
-    """Read all answers in `folder`, by file name. DataError if that is no folder that can be listed."""
+    """Read all answers in `folder`, by file name. DataError if it cannot be listed."""
     return [_read_answer(folder / match.string, match["id"], match["method"]) for match in _matches(folder)]
 
 
 def has_answers(folder: Path) -> bool:
-    """Say whether an answer file lies in `folder`. DataError if that is no folder that can be listed."""
+    """Say whether an answer file lies in `folder`. DataError if it cannot be listed."""
     return bool(_matches(folder))
 
 
@@ -71,7 +71,7 @@ def read_failures(folder: Path) -> list[Failure]:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path} is no list of failed queries ({reason}): move it away") from error
+        raise DataError(f"{path} is not a list of failed queries ({reason}): move it away") from error
 
 
 def _matches(folder: Path) -> list[re.Match[str]]:

@@ -154,7 +154,7 @@ class ToolGenAgent(AgentSession):
     ) -> tuple[str, Conversation]:
         """Return the action, without blanks around it that are not its own, and the conversation with it.
 
-        A text that is no action even so stays as the model wrote it.
+        A text that is not an action even so stays as the model wrote it.
         """
         restriction = self._restriction(restrict_actions, restrict_to_ground_truth_tools)
         allowed = self.language.allowed(restriction, tools)

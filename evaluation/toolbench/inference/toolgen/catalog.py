@@ -83,7 +83,7 @@ class ToolCatalog:
         return self._by_name.get(name, ())
 
     def name_of(self, action: str) -> str:
-        """Return the name to call for a generated action: the text itself where it is no action."""
+        """Return the name to call for a generated action: the text itself where it is not an action."""
         return self.token_to_toolbench_name.get(action, action)
 
 
@@ -215,7 +215,7 @@ def _read_tokens(path: Path, finish: str) -> list[tuple[str, ActionName]]:
             raise DataError(f"{path}, line {number}: {token!r} is not of the form <<tool&&API>>. Restore the file")
         ascii_token = ascii_folded(token)
         if ascii_token in names:
-            raise DataError(f"{path}, line {number}: the token {ascii_token!r} is there twice. Remove one of the lines")
+            raise DataError(f"{path}, line {number}: the token {ascii_token!r} appears twice. Remove one of the lines")
         names[ascii_token] = ActionName.of(tool_name, api_name)
     return list(names.items())
 

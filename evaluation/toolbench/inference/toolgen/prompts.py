@@ -133,8 +133,8 @@ def load_prompt_texts(
     return PromptTexts(own=tuple(own), **{key: text for key, text in chosen.items() if text is not None})
 
 
-# The prompt that lists allowed actions is an option of `parse` that nothing asks for by default, so its
-# absence is no news.
+# The prompt that lists allowed actions is an option of `parse` that nothing asks for by default, so nobody is
+# told of its absence.
 _NAMED_TEXTS = (("the system prompt", "system"), ("the documentation of Finish", "finish_description"))
 
 

@@ -44,7 +44,7 @@ function showRecord() {
     .filter(Boolean).join(" · ");
 }
 
-/** The first place, from 1, of a relevant tool among the ten; 0 for none. */
+/** The first place, from 1, of a relevant tool among the ten; 0 without one. */
 function firstHit(query) {
   const labels = new Set(query.labels);
   return query.wider.findIndex(([text]) => labels.has(text)) + 1;

@@ -1,7 +1,7 @@
 """Reads a verdict from whatever a judge said. Pure.
 
 A call of the function is read first, then JSON anywhere in the text, then the text's words. Words are read
-only where they say one thing: "not solved" or "Solved or Unsolved" is no verdict.
+only where they say one thing: "not solved" or "Solved or Unsolved" is not a verdict.
 """
 
 from __future__ import annotations

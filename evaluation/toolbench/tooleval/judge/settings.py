@@ -34,7 +34,7 @@ class JudgeSettings(ChatSettings):
         constraint: Constraint | None = None,
         timeout_s: float = 600.0,
     ) -> JudgeSettings:
-        """Return the settings of command line and environment. ConfigError for what cannot be meant.
+        """Return the settings of command line and environment. ConfigError for invalid ones.
 
         A key goes only to the server that it was given for: JUDGE_API_KEY to --judge_url or JUDGE_URL, OPENAI_KEY
         to OPENAI_BASE_URL or OpenAI's own, and a pool entry's to its own.

@@ -33,7 +33,7 @@ def paged_attention(
     q             (T, Hq, D), the sequences' new tokens one after another; T is cu_seqlens_q[B], or more:
                   what is past that is padding, and its result means nothing
     k_cache       (num_pages, page_size, Hkv, D), with the new tokens already written; Hkv divides Hq
-    v_cache       likewise
+    v_cache       as `k_cache`
     block_tables  (B, max_pages) int32: page of a sequence's tokens [i * page_size, (i + 1) * page_size);
                   entries past its last page are not read
     context_lens  (B,) int32: tokens of each sequence, the new ones included

@@ -3,7 +3,7 @@
 What it costs. Each K and V of the context is read once: context * Hkv * D * 2 elements a row; q, the
 output and the partial results (float32, one vector of D per query head and split) are under 2% of
 that at 1,800 tokens. 64 rows of 1,800 tokens with 8 KV heads of 128 bfloat16: 472 MB a layer, 110 us
-at 4.3 TB/s. A byte takes part in one operation for each query head of its group: arithmetic is no limit.
+at 4.3 TB/s. A byte takes part in one operation for each query head of its group: arithmetic does not limit it.
 
 How it is laid out. One program takes one row, one KV head and one part of the context. The group of
 query heads that share the KV head is one tile of `tl.dot`, padded to 16 rows, so K and V are loaded
@@ -52,7 +52,7 @@ def paged_decode(
     num_splits: int | None = None,
     tile: Tile | None = None,
 ) -> None:
-    """Compute the attention of one new token a row: q (B, Hq, D) to `out`, likewise; see `attention.paged_attention`.
+    """Compute the attention of one new token a row: q (B, Hq, D) to `out`, as `attention.paged_attention` does.
 
     `num_splits` and `tile` override what is chosen from the shapes, for benchmarks.
     """

@@ -49,7 +49,7 @@ def paged_prefill(
     *,
     tile: Tile | None = None,
 ) -> None:
-    """Compute causal attention of T new tokens, q (T, Hq, D) to `out`, likewise; see `attention.paged_attention`.
+    """Compute causal attention of T new tokens, q (T, Hq, D) to `out`, as `attention.paged_attention` does.
 
     `tile` overrides what is chosen from the shapes, for benchmarks.
     """

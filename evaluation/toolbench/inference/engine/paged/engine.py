@@ -70,7 +70,7 @@ class PagedEngine(Engine):
     """Serves many requests at once; the oldest first where memory or the step's size sets a limit.
 
     num_pages          pages of the KV cache; None: what fits beside the weights
-    max_kv_bytes       limits those to so many bytes on each device, for a GPU that is not ours alone
+    max_kv_bytes       limits those to this many bytes on each device, for a GPU that is not ours alone
     max_gpu_bytes      limits weights and pages together, by CUDA index: what --max_gpu_memory allows
     page_size          tokens a page; a power of two on a GPU
     max_running        sequences in a step at most
@@ -80,7 +80,8 @@ class PagedEngine(Engine):
     compile_layers     torch.compile of the decoder's layers (half a minute for a large model): see `compilation`.
                        None: of large models on GPUs
     before_compiling   called once when that begins
-    join_linears       layers that are given the same tensor run as one product: see `joined_linear`. None: likewise
+    join_linears       layers that are given the same tensor run as one product: see `joined_linear`.
+                       None: as for compile_layers
     overlap            launch a step before reading the last one's tokens; None: on a GPU
 
     While the engine lives it owns the model's attention; `close` gives that back. A future can be

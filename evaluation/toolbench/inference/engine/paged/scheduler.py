@@ -147,7 +147,7 @@ class Scheduler:
         ended: list[Sequence] = []
         for row, token in zip(plan.drawing, tokens, strict=True):
             sequence = row.sequence
-            if sequence.is_over:  # noticed one step late: what was drawn behind the end is nobody's
+            if sequence.is_over:  # the end was noticed one step late: discard the extra token
                 continue
             self.counts.generated_tokens += not sequence.num_best  # scores make no tokens
             if sequence.add_token(token):

@@ -1,8 +1,7 @@
 """Asks what a server must show before a conversation is trusted to it, at the start and when it comes back.
 
-Servers ignore fields that they do not know, and answer all the same: unconstrained. So nothing is believed that
-has not been seen: its model, its context, its tokens, and that sets which the model would not choose by itself
-are kept to.
+Servers ignore fields that they do not know, and answer all the same: unconstrained. So nothing is taken on trust:
+we check its model, its context and its tokens, and that it keeps to sets that the model would not choose by itself.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# So many failures without a success between them, whatever kind they are, and a server counts as down.
+# After this many failures of any kind without a success between them, a server counts as down.
 _FAILURES_TO_DOWN = 3
-# So often down by what it did to generations, without one that succeeded between, and it is not asked again: its
-# handshake proves nothing any more.
+# A server that went down this often by what it did to generations, without a success between, is not asked again:
+# its handshake proves nothing any more.
 _FALLS_TO_OUT = 5
 
 

@@ -23,7 +23,7 @@ LONGEST_LIST = 1024
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Says where the servers are and how much patience they get. ConfigError for what cannot be meant.
+    """Says where the servers are and how much patience they get. ConfigError for invalid values.
 
     `urls` end in "/v1". `model` is the model's name on the servers, None: the checkpoint's. `constraints` says how
     sets of more than 1,024 ids are written, None: whatever proves safe. `wait_s` is how long a run without any
@@ -81,6 +81,6 @@ def _parse(text: str) -> httpx.URL:
         shown = without_secrets(url)
         raise ConfigError(f"--engine_url must be like http://localhost:8000/v1, with scheme and host, not {shown!r}")
     if url.port is not None and not 0 < url.port < 2**16:
-        raise ConfigError(f"--engine_url: {url.port} is no port")
+        raise ConfigError(f"--engine_url: {url.port} is not a port")
     path = url.path.rstrip("/")
     return url.copy_with(path=path if path.endswith("/v1") else f"{path}/v1", query=None, fragment=None)

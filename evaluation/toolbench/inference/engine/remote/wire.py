@@ -101,7 +101,7 @@ def read_token_ids(value: Any) -> list[int] | None:
 
 
 def read_completion(status: int, headers: Mapping[str, str], body: bytes, max_tokens: int) -> list[int]:
-    """Return the generated ids, the stop token included. Failure for everything that is no complete answer."""
+    """Return the generated ids, the stop token included. Failure for everything that is not a complete answer."""
     raise_for_status(status, headers, body, key_variable=KEY_VARIABLE)
     reply = read_object(headers, body)
     if "error" in reply:  # a server that dies after it has sent its status says so in the body

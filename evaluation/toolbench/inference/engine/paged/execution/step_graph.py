@@ -41,7 +41,7 @@ class StepGraph:
         # Once as usual: kernels are compiled and libraries set up at their first use, which cannot be captured.
         forward(layout, self._input, self._hidden)
         torch.cuda.synchronize(device)
-        # thread_local: what other threads do with the GPU meanwhile is no error.
+        # thread_local: what other threads do with the GPU meanwhile is not an error.
         with (
             torch.cuda.device(device),
             torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
