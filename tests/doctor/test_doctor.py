@@ -398,3 +398,23 @@ def test_replicas_on_one_card_each_need_no_map_and_the_reasons_come_last(capsys)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 25
     assert any("queries/min" in line for line in lines[-8:])
+
+
+def test_what_weights_in_8_bits_buy_stands_beside_what_there_is(capsys):
+    assert main(["--simulate", "3xRTX4090", "--weights", "fp8"]) == 0
+    rows = {flags: row for row in capsys.readouterr().out.splitlines() for flags in [row[3:17]] if "--weights" in flags}
+    assert [row[:2] for row in rows.values()] == ["  ", "  ", "->"]
+    assert "15.7 GiB" in rows["--weights auto"]
+    assert "9.2 GiB" in rows["--weights fp8 "]
+    assert "over 1+1+1 GPUs" in rows["--weights fp8 "]
+    assert main(["--simulate", "2xRTX3090", "--json"]) == 0
+    auto, int8, fp8 = json.loads(capsys.readouterr().out)["formats"]
+    assert int8["weight_bytes"] < 0.6 * auto["weight_bytes"]
+    assert int8["kv_tokens"] > auto["kv_tokens"]
+    assert "has no float8" in fp8["why_not"]
+
+
+def test_a_model_that_fits_in_8_bits_alone_is_told_so(capsys):
+    assert main(["--simulate", "1x16GiB"]) == 2
+    assert "weights in 8 bits (--weights fp8)" in capsys.readouterr().err
+    assert main(["--simulate", "1x16GiB", "--weights", "fp8"]) == 0

@@ -301,7 +301,10 @@ def test_a_misfit_says_what_is_needed_what_each_gpu_offers_and_what_would_help()
         "GPU 0 (Card) offers 6.8 GiB of its 8.0 GiB (8.0 GiB free); "
         "GPU 1 (Card) offers 5.1 GiB of its 24.0 GiB (6.0 GiB free, 18.0 GiB by pid 977, python); 5.8 GiB are missing."
     )
-    assert "What would help: ending what holds GPU 1, or one more GPU like GPU 0, or layers on the CPU" in message
+    assert (
+        "What would help: ending what holds GPU 1, or weights in 8 bits (--weights fp8), or one more GPU like GPU 0, "
+        "or layers on the CPU"
+    ) in message
     assert "\n" not in message
 
 

@@ -29,9 +29,11 @@ from evaluation.toolbench.inference.doctor.options import make_parser
 from evaluation.toolbench.inference.doctor.peer_copies import check_peer_copies
 from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.inference.finding import Finding, exit_code
+from evaluation.toolbench.inference.multi_gpu.format_table import format_facts, format_table
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
 from evaluation.toolbench.inference.multi_gpu.placement import Placement
+from evaluation.toolbench.inference.multi_gpu.planning import footprint_on
 from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.multi_gpu.simulated import simulated_gpus
 from evaluation.toolbench.inference.multi_gpu.tables import WIDTH, device_map_lines, layout_table
@@ -134,13 +136,16 @@ def run_check(name: str, check: Callable[[Machine], list[Finding]], machine: Mac
 
 
 def _simulation(machine: Machine, text: str, as_json: bool) -> list[str]:
-    layout = machine.plan(machine.footprint, simulated_gpus(text))
+    gpus, options = simulated_gpus(text), machine.options
+    layout = machine.plan(footprint_on(gpus, options.model_path, options.formats), gpus)
+    plans = machine.plans_by_formats(gpus)
     if as_json:
-        return [json.dumps(_layout_facts(text, layout), indent=2)]
+        return [json.dumps({**_layout_facts(text, layout), "formats": format_facts(plans)}, indent=2)]
     lines = layout_table(layout)
     for number, replica in enumerate(layout.replicas):
         if len(replica.shards) > 1 or replica.offloaded:  # otherwise the table has said it
             lines += ["", f"replica {number}:", *(f"  {line}" for line in device_map_lines(replica.device_map))]
+    lines += ["", *format_table(plans, options.formats)]
     return [*lines, "", *textwrap.wrap(layout.reasons, WIDTH)]  # the verdict comes last, where it is seen
 
 

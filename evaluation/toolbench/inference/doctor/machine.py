@@ -15,6 +15,7 @@ from evaluation.toolbench.demo import MODEL_DIR
 from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.inference.multi_gpu.dtypes import resolve_dtype
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
+from evaluation.toolbench.inference.multi_gpu.format_table import plans_by_formats
 from evaluation.toolbench.inference.multi_gpu.gpu_config import GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import Inspection, inspect_gpus, torch_cuda_uuids
 from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_replica
@@ -89,6 +90,11 @@ class Machine:
     def plan(self, footprint: Footprint, gpus: Sequence[Gpu]) -> Placement:
         """Return the plan for a model over these GPUs. PlacementError when it does not fit."""
         return plan_for(footprint, gpus, self.options.gpus, self.options.workload)
+
+    def plans_by_formats(self, gpus: Sequence[Gpu]) -> dict[NumberFormats, Placement | str]:
+        """Return what other number formats would give on these GPUs, or why they do not."""
+        options = self.options
+        return plans_by_formats(gpus, options.model_path, options.gpus, options.workload, options.formats)
 
     @property
     def path_to_load(self) -> str | None:

@@ -22,6 +22,7 @@ from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.inference.finding import Finding, needs
 from evaluation.toolbench.inference.multi_gpu.device_maps import place_of
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
+from evaluation.toolbench.inference.multi_gpu.format_table import format_facts, format_table
 from evaluation.toolbench.inference.multi_gpu.loading import load_with
 from evaluation.toolbench.inference.multi_gpu.tables import WIDTH, device_map_lines, layout_table
 from evaluation.toolbench.inference.multi_gpu.units import GIB, MIB, gib
@@ -46,8 +47,14 @@ def check_layout(machine: Machine) -> list[Finding]:
     except ToolGenError as error:
         return [Finding(name, "fail", str(error), "what the line above proposes; --simulate 3x24GiB tries other GPUs")]
     measured = f"{len(layout.replicas)} replica{'s' * (len(layout.replicas) > 1)} of {layout.footprint.model}"
-    facts = {"replicas": [replica.device_map for replica in layout.replicas], "tokens_per_s": layout.tokens_per_s}
-    details = (*textwrap.wrap(layout.reasons, WIDTH), "", *layout_table(layout))
+    plans = machine.plans_by_formats(machine.gpus)
+    facts = {
+        "replicas": [replica.device_map for replica in layout.replicas],
+        "tokens_per_s": layout.tokens_per_s,
+        "formats": format_facts(plans),
+    }
+    compared = format_table(plans, machine.options.formats)
+    details = (*textwrap.wrap(layout.reasons, WIDTH), "", *layout_table(layout), "", *compared)
     return [Finding(name, "ok", measured, details=details, facts=facts)]
 
 

@@ -15,7 +15,7 @@ Reading order:
     placement, reasons, misfit  the plan of a run, why it was chosen, or why there is none
     planning                    the plan for this machine as it is now
     device_maps, quantized_loading, loading    weights come to lie where they were planned
-    banner, tables, simulated   for people
+    banner, tables, format_table, simulated    for people
 
 Deciding is pure (sizes and budgets in, a plan out); `gpus`, `checkpoint`, `planning` and `loading` read and load.
 """

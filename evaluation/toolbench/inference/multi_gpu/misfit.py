@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from evaluation.toolbench.inference.multi_gpu.dtypes import keep_fp8
 from evaluation.toolbench.inference.multi_gpu.fitting import fit_replica, logits_bytes, working_bytes
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.multi_gpu.memory_map import default_budget
 from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, Workload
 from evaluation.toolbench.inference.multi_gpu.units import gib
@@ -96,6 +98,10 @@ def _remedies(
         )
         if fits(halved, budgets, workload, num_replicas):
             remedies.append("--dtype bfloat16")
+    if footprint.weights == AUTO and footprint.dtype != "float32":
+        weights = "fp8" if keep_fp8(budget.gpu for budget in budgets) else "int8"
+        if fits(_in_eight_bits(footprint, weights), budgets, workload, num_replicas):
+            remedies.append(f"weights in 8 bits (--weights {weights})")
     shorter = _longest_that_fits(footprint, budgets, workload, num_replicas, fits)
     if shorter >= _SHORTEST_USEFUL:
         remedies.append(f"conversations of at most {shorter:,} tokens")
@@ -106,6 +112,20 @@ def _remedies(
             remedies.append(f"{more} like GPU {extra.index}")
             break
     return remedies
+
+
+def _in_eight_bits(footprint: Footprint, weights: str) -> Footprint:
+    """Halve the layers; two of them in `dtype` are more than int8 needs to unpack weights."""
+    layers = [block.weight_bytes for block in footprint.blocks if block.is_layer]
+    return replace(
+        footprint,
+        weights=weights,
+        unpacked_bytes=2 * max(layers, default=0) if weights == "int8" else 0,
+        blocks=tuple(
+            replace(block, weight_bytes=block.weight_bytes // 2 if block.is_layer else block.weight_bytes)
+            for block in footprint.blocks
+        ),
+    )
 
 
 def _without_holders(budget: GpuBudget) -> GpuBudget:

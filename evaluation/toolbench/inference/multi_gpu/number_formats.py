@@ -25,6 +25,11 @@ class NumberFormats:
     def __post_init__(self) -> None:
         check_weights(self.weights)
 
+    @property
+    def flags(self) -> str:
+        """Return what to pass for them, beside --dtype."""
+        return f"--weights {self.weights}"
+
 
 def check_weights(weights: str) -> None:
     """Raise ConfigError for a name that is none of WEIGHTS."""
