@@ -5,14 +5,15 @@
 Every number is the time of one layer: all layers of the model run one after another, each with its own
 cache as in a model, so that the L2 cache helps no more than it would there, and all in one CUDA graph, so
 that launches cost little. The anchors read keys and values that lie contiguous, which a paged cache cannot offer;
-"gathered" adds the copy that makes them so. A share is that of the time which the bytes (each key, value,
-query and output once) and the operations take at the rates measured on the spot. The last line on stdout
-is JSON. `--sweep` also times other tiles and splits than those the kernels choose.
+"gathered" adds the copy that makes them so; "8-bit pages" have half as many bytes. A share is that of the time which
+the bytes (each key, value, query and output once) and the operations take at the rates measured on the spot. The last
+line on stdout is JSON. `--sweep` also times other tiles and splits than those the kernels choose.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import inspect
 import itertools
 import json
@@ -27,10 +28,14 @@ from torch.nn.functional import scaled_dot_product_attention
 from benchmarks.attention_steps import SHAPES, Shape, Work, page_tables, works
 from benchmarks.ceilings import Ceilings, captured, describe_machine, measure_ceilings, median_seconds
 from evaluation.toolbench.inference.engine.attention import paged_attention, reference, varlen, write_kv
+from evaluation.toolbench.inference.engine.attention.float8 import Scales, quantise
 
 _DTYPE = torch.bfloat16
 # Tokens of the context, warps, load stages; for prefill the rows of a tile first.
-_DECODE_TILES = ((32, 2, 3), (32, 4, 4), (64, 4, 2), (64, 4, 3), (64, 4, 4), (64, 8, 3), (128, 4, 3), (128, 8, 3))
+_DECODE_TILES = (
+    *((32, 2, 3), (32, 4, 4), (64, 4, 2), (64, 4, 3), (64, 4, 4), (64, 4, 5), (64, 4, 7), (64, 8, 3), (64, 8, 5)),
+    *((128, 4, 3), (128, 8, 3)),
+)
 _PREFILL_TILES = ((64, 32, 4, 3), (64, 64, 4, 3), (128, 32, 8, 3), (128, 64, 8, 2), (128, 64, 8, 3), (128, 128, 8, 2))
 
 
@@ -68,6 +73,15 @@ class Layers:
         self.k, self.v = (torch.empty(kv_size, dtype=_DTYPE, device=device).normal_() for _ in range(2))
         q_size = (shape.num_layers, sum(work.new_tokens), shape.num_heads, shape.head_dim)
         self.q = torch.randn(q_size, dtype=_DTYPE, device=device)
+        self.kv_scales: list[Scales] | list[None] = [None] * shape.num_layers
+
+    def in_float8(self) -> Layers:
+        """Return the same layers with their keys and values in 8 bits."""
+        layers = copy.copy(self)
+        layers.k, k_scales = _quantised(self.k)
+        layers.v, v_scales = _quantised(self.v)
+        layers.kv_scales = list(zip(k_scales, v_scales, strict=True))
+        return layers
 
     def arguments(self, layer: int) -> tuple[Any, ...]:
         """Return the arguments of `paged_attention`."""
@@ -81,6 +95,15 @@ class Layers:
     def gathered(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return copies of the contexts' keys and values, one after another."""
         return self.k[layer].flatten(0, 1)[self.slots], self.v[layer].flatten(0, 1)[self.slots]
+
+
+def _quantised(pages: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return codes and scales of all layers, as the engine's cache holds them; made layer by layer, in float32."""
+    codes = torch.empty_like(pages, dtype=torch.uint8)
+    scales = torch.empty(*pages.shape[:2], pages.shape[3], pages.shape[2], device=pages.device).transpose(2, 3)
+    for layer, held in enumerate(pages):
+        codes[layer], scales[layer] = quantise(held)
+    return codes, scales
 
 
 Attention = Callable[[Layers, int], object]
@@ -126,14 +149,17 @@ def _side_by_side(layers: Layers, i: int) -> torch.Tensor:
 def _decodes(layers: Layers, i: int, out: torch.Tensor) -> None:
     n = layers.num_decodes
     q, k, v, tables, contexts, starts, _, scale = layers.arguments(i)
-    paged_attention(q[:n], k, v, tables[:n], contexts[:n], starts[: n + 1], 1, scale, out[:n], implementation="triton")
+    rows = tables[:n], contexts[:n], starts[: n + 1], 1
+    scales = layers.kv_scales[i]
+    paged_attention(q[:n], k, v, *rows, scale, out[:n], kv_scales=scales, implementation="triton")
 
 
 def _prompts(layers: Layers, i: int, out: torch.Tensor) -> None:
     n = layers.num_decodes
     q, k, v, tables, contexts, _, max_q, scale = layers.arguments(i)
     rows = tables[n:], contexts[n:], layers.prompt_starts, max_q
-    paged_attention(q[n:], k, v, *rows, scale, out[n:], implementation="triton")
+    scales = layers.kv_scales[i]
+    paged_attention(q[n:], k, v, *rows, scale, out[n:], kv_scales=scales, implementation="triton")
 
 
 def _varlen_attn() -> Callable[..., Any]:
@@ -178,7 +204,10 @@ def layer_seconds(layers: Layers, attend: Attention) -> float:
 def relative_error(layers: Layers) -> float:
     """Return ‖ours - exact‖ / ‖exact‖, exact being plain PyTorch in float32."""
     q, k, v, *rest = layers.arguments(0)
-    exact = reference.paged_attention(q.float(), k.float(), v.float(), *rest)
+    scales = layers.kv_scales[0]
+    if scales is None:
+        k, v = k.float(), v.float()
+    exact = reference.paged_attention(q.float(), k, v, *rest, kv_scales=scales)
     return float((_ours(layers, 0).float() - exact).norm() / exact.norm())
 
 
@@ -202,7 +231,8 @@ def _decode_with(tile: Any, num_splits: int) -> Attention:
 
     def attend(layers: Layers, i: int) -> None:
         q, k, v, tables, contexts, _, _, scale = layers.arguments(i)
-        paged_decode(q, k, v, tables, contexts, scale, torch.empty_like(q), num_splits=num_splits, tile=tile)
+        out, scales = torch.empty_like(q), layers.kv_scales[i]
+        paged_decode(q, k, v, tables, contexts, scale, out, scales, num_splits=num_splits, tile=tile)
 
     return attend
 
@@ -212,14 +242,16 @@ def _prefill_with(tile: Any) -> Attention:
 
     def attend(layers: Layers, i: int) -> None:
         q, k, v, tables, contexts, starts, _, scale = layers.arguments(i)
-        paged_prefill(q, k, v, tables, contexts, starts, scale, torch.empty_like(q), tile=tile)
+        paged_prefill(q, k, v, tables, contexts, starts, scale, torch.empty_like(q), layers.kv_scales[i], tile=tile)
 
     return attend
 
 
-def row_of(work: Work, name: str, seconds: float, ours: float, shape: Shape, ceilings: Ceilings) -> dict[str, Any]:
-    """Return one line of the results; `ratio` is how many times our time it took."""
-    num_bytes, flop = work.num_bytes(shape), work.flop(shape)
+def row_of(
+    work: Work, name: str, seconds: float, ours: float, shape: Shape, ceilings: Ceilings, *, is_float8: bool = False
+) -> dict[str, Any]:
+    """Return one line of the results; `ratio` is how many times our time it took, in 16 bits."""
+    num_bytes, flop = work.num_bytes(shape, is_float8=is_float8), work.flop(shape)
     return {
         "work": work.name,
         "attention": name,
@@ -237,13 +269,15 @@ def show(row: dict[str, Any]) -> None:
     print(f"{row['work']:<30} {row['attention']:<24} {cells}", flush=True)
 
 
-def benchmark_write(shape: Shape, page_size: int, device: torch.device) -> float:
+def benchmark_write(shape: Shape, page_size: int, device: torch.device, *, is_float8: bool = False) -> float:
     """Return seconds of storing the new keys and values of 64 decodes in one layer."""
     work = Work("write 64", (1800,) * 64, (1,) * 64)
     layers = Layers(work, shape, page_size, device)
+    if is_float8:
+        layers = layers.in_float8()
     new = torch.randn(2, 64, shape.num_kv_heads, shape.head_dim, dtype=_DTYPE, device=device)
     slots = layers.slots[1799::1800]
-    return layer_seconds(layers, lambda x, i: write_kv(new[0], new[1], x.k[i], x.v[i], slots))
+    return layer_seconds(layers, lambda x, i: write_kv(new[0], new[1], x.k[i], x.v[i], slots, kv_scales=x.kv_scales[i]))
 
 
 def main() -> None:
@@ -275,15 +309,27 @@ def main() -> None:
                 continue
             rows.append(row_of(work, name, seconds, ours, shape, ceilings))
             show(rows[-1])
+        in_float8 = layers.in_float8()
+        name = "ours, 8-bit pages"
+        errors[f"{work.name}, 8-bit pages"] = relative_error(in_float8)
+        rows.append(row_of(work, name, layer_seconds(in_float8, _ours), ours, shape, ceilings, is_float8=True))
+        show(rows[-1])
         if args.sweep:
-            cuts = sorted((layer_seconds(layers, attend), name) for name, attend in other_cuts(work))
-            for seconds, name in cuts[:4]:
-                show(row_of(work, f"  {name}", seconds, ours, shape, ceilings))
-        del layers
+            for held, mark in ((layers, ""), (in_float8, "8-bit: ")):
+                cuts = sorted((layer_seconds(held, attend), name) for name, attend in other_cuts(work))
+                for seconds, name in cuts[:4]:
+                    show(row_of(work, f"  {mark}{name}", seconds, ours, shape, ceilings, is_float8=bool(mark)))
+        del layers, in_float8
         torch.cuda.empty_cache()
-    write_us = benchmark_write(shape, args.page_size, device) * 1e6
-    print(f"write of 64 tokens: {write_us:.1f} us/layer; largest relative error {max(errors.values(), default=0):.1e}")
-    print(json.dumps({"rows": rows, "relative_errors": errors, "write_64_us": write_us}))
+    write_us, float8_us = (
+        benchmark_write(shape, args.page_size, device, is_float8=is_float8) * 1e6 for is_float8 in (False, True)
+    )
+    print(
+        f"write of 64 tokens: {write_us:.1f} us/layer, in 8 bits {float8_us:.1f}; largest relative error "
+        f"{max(errors.values(), default=0):.1e}"
+    )
+    writes = {"write_64_us": write_us, "write_64_float8_us": float8_us}
+    print(json.dumps({"rows": rows, "relative_errors": errors, **writes}))
 
 
 if __name__ == "__main__":

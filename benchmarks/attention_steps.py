@@ -6,6 +6,8 @@ import itertools
 import random
 from dataclasses import dataclass, replace
 
+from evaluation.toolbench.inference.engine.attention.float8 import vector_bytes
+
 _ELEMENT_SIZE = 2  # bfloat16
 
 
@@ -40,10 +42,11 @@ class Work:
         """Return whether nothing was cached before."""
         return self.contexts == self.new_tokens
 
-    def num_bytes(self, shape: Shape) -> int:
-        """Return the bytes that a layer must move: keys and values once a row, queries and outputs."""
-        kv = 2 * sum(self.contexts) * shape.num_kv_heads
-        return (kv + 2 * sum(self.new_tokens) * shape.num_heads) * shape.head_dim * _ELEMENT_SIZE
+    def num_bytes(self, shape: Shape, *, is_float8: bool = False) -> int:
+        """Return the bytes that a layer must move: keys and values (with scales) once a row, queries, outputs."""
+        vectors = 2 * sum(self.contexts) * shape.num_kv_heads
+        kv = vectors * (vector_bytes(shape.head_dim) if is_float8 else shape.head_dim * _ELEMENT_SIZE)
+        return kv + 2 * sum(self.new_tokens) * shape.num_heads * shape.head_dim * _ELEMENT_SIZE
 
     def flop(self, shape: Shape) -> int:
         """Count two products for every query and each token that it sees."""

@@ -16,7 +16,9 @@ SHAPE = Shape(num_heads=4, num_kv_heads=2, head_dim=8, num_layers=1)
 
 
 def test_bytes_are_those_of_keys_values_queries_and_outputs_once():
-    assert Work("", (10, 3), (1, 3)).num_bytes(SHAPE) == 2 * (2 * 13 * 2 * 8 + 2 * 4 * 4 * 8)
+    work = Work("", (10, 3), (1, 3))
+    assert work.num_bytes(SHAPE) == 2 * (2 * 13 * 2 * 8 + 2 * 4 * 4 * 8)
+    assert work.num_bytes(SHAPE, is_float8=True) == 2 * 13 * 2 * (8 + 4) + 2 * (2 * 4 * 4 * 8)
 
 
 @pytest.mark.parametrize(("context", "new"), [(5, 1), (5, 5), (7, 3)])
@@ -44,3 +46,11 @@ def test_gathered_keys_and_values_are_those_of_the_pages():
 
 def test_shared_prefixes_are_whole_pages_of_every_usual_size():
     assert all(work.shared_prefix % 64 == 0 for work in works())
+
+
+def test_8_bit_pages_hold_the_same_contexts():
+    layers = Layers(Work("", (40, 20), (1, 1), shared_prefix=16), SHAPE, 16, torch.device("cpu"))
+    in_float8 = layers.in_float8()
+    found = paged_attention(*in_float8.arguments(0), kv_scales=in_float8.kv_scales[0])
+    torch.testing.assert_close(found, paged_attention(*layers.arguments(0)), rtol=0.2, atol=0.1)
+    assert not torch.equal(in_float8.k[0].float(), layers.k[0].float())

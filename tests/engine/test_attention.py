@@ -17,13 +17,18 @@ from hypothesis import strategies as st
 from evaluation.toolbench.inference.engine.attention import paged_attention
 from evaluation.toolbench.inference.engine.attention.availability import triton_works
 from evaluation.toolbench.inference.errors import EngineError
-from tests.helpers.attention import check_write, exact_attention, paged_batch, relative_error
-from tests.helpers.attention_kernel_cases import CASES, TOLERANCE, Case, error_of
+from tests.helpers.attention import check_write, exact_attention, in_float8, paged_batch, relative_error
+from tests.helpers.attention_kernel_cases import CASES, FLOAT8_CASES, TOLERANCE, Case, error_of
 
-interpreted = pytest.mark.skipif(
-    torch.cuda.is_available() or not importlib.util.find_spec("triton"),
-    reason="the kernels run on the GPU here, or triton is not installed",
-)
+IS_INTERPRETED = not torch.cuda.is_available() and importlib.util.find_spec("triton")
+
+
+def interpreted(test):
+    """Mark a test by Triton's interpreter, which all cases take a minute of a core."""
+    reason = "the kernels run on the GPU here, or triton is not installed"
+    return pytest.mark.timeout(1200)(pytest.mark.skipif(not IS_INTERPRETED, reason=reason)(test))
+
+
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 
 
@@ -34,12 +39,15 @@ def rows(draw: st.DrawFn) -> tuple[list[int], list[int]]:
     return contexts, [draw(st.integers(1, context)) if context else 1 for context in contexts]
 
 
-@given(rows(), st.sampled_from([(1, 1), (4, 2), (7, 1), (6, 2)]), st.sampled_from([1, 4, 16, 24]))
-def test_plain_attention_equals_attention_spelled_out(batch_rows, heads, page_size):
+@given(rows(), st.sampled_from([(1, 1), (4, 2), (7, 1), (6, 2)]), st.sampled_from([1, 4, 16, 24]), st.booleans())
+def test_plain_attention_equals_attention_spelled_out(batch_rows, heads, page_size, is_float8):
     batch = paged_batch(
         *batch_rows, num_heads=heads[0], num_kv_heads=heads[1], page_size=page_size, head_dim=8, dtype=torch.float64
     )
-    torch.testing.assert_close(paged_attention(*batch.arguments()), exact_attention(batch))
+    if is_float8:
+        batch = in_float8(batch)
+    found = paged_attention(*batch.arguments(), kv_scales=batch.kv_scales)
+    torch.testing.assert_close(found, exact_attention(batch))
 
 
 def test_the_result_can_be_written_in_place():
@@ -83,9 +91,20 @@ def test_triton_works_on_this_gpu():
 @pytest.fixture(scope="module")
 def interpreted_errors() -> dict[str, float]:
     """Errors of all cases under Triton's interpreter, {case name and dtype: relative error}; writes are checked too."""
+    return errors_under_the_interpreter()
+
+
+@pytest.fixture(scope="module")
+def interpreted_float8_errors() -> dict[str, float]:
+    """Errors of 8-bit pages, {case name: relative error}; their writes are checked too."""
+    return errors_under_the_interpreter("float8")
+
+
+def errors_under_the_interpreter(*arguments: str) -> dict[str, float]:
     script = Path(__file__).parents[1] / "helpers/attention_kernel_cases.py"
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(script.parents[2])}
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, str(script), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -101,6 +120,12 @@ def test_interpreted_kernels_equal_attention_spelled_out(case, dtype, interprete
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_interpreted_kernels_in_the_tiles_of_old_cards_give_the_same(case, interpreted_errors):
     assert interpreted_errors[f"{case.name}, old card"] < TOLERANCE[torch.float16]
+
+
+@interpreted
+@pytest.mark.parametrize("case", FLOAT8_CASES, ids=lambda case: case.name)
+def test_interpreted_kernels_read_8_bit_pages(case, interpreted_float8_errors):
+    assert interpreted_float8_errors[case.name] < TOLERANCE[torch.float16]
 
 
 def use_tiles_of_old_cards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +161,25 @@ def test_kernels_equal_attention_spelled_out(case, dtype):
 def test_the_tiles_of_old_cards_give_the_same(case, dtype, monkeypatch):
     use_tiles_of_old_cards(monkeypatch)
     assert error_of(case, dtype, "cuda") < TOLERANCE[dtype]
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("case", GPU_CASES, ids=lambda case: case.name)
+def test_kernels_read_8_bit_pages(case, dtype):
+    assert error_of(case, dtype, "cuda", is_float8=True) < TOLERANCE[dtype]
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("case", GPU_CASES, ids=lambda case: case.name)
+def test_cards_without_instructions_for_8_bits_read_the_same(case, monkeypatch):
+    from evaluation.toolbench.inference.engine.attention import triton_decode, triton_prefill
+
+    for module in (triton_decode, triton_prefill):
+        monkeypatch.setattr(module, "converts_float8", lambda device: False)
+    assert error_of(case, torch.float16, "cuda", is_float8=True) < TOLERANCE[torch.float16]
 
 
 @pytest.mark.gpu

@@ -34,7 +34,11 @@ LIMITS = {
 }
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 POINTERS_TO_INT32 = ("block_tables", "context_lens", "cu_seqlens_q")
-POINTERS_TO_FLOAT32 = ("partial", "log_sum")
+POINTERS_TO_FLOAT32 = ("partial", "log_sum", "k_scales", "v_scales")
+CONVERT_FLOAT8 = (8, 9)  # the first with such instructions
+WITHOUT_SCALES = {"k_scales": None, "v_scales": None}
+SCALE_SLOTS = {"k_scale_slot": 1, "v_scale_slot": 1}  # a head's scales in a page lie one after another
+NOT_SPECIALISED = ("table_row", "block_tables", "context_lens", "cu_seqlens_q", "batch", "num_splits")
 PAGE_SIZE = 64
 
 
@@ -46,9 +50,13 @@ def own_cache(tmp_path_factory):
         yield
 
 
-def shared_bytes(kernel: Any, capability: tuple[int, int], dtype: torch.dtype, constants: dict, **options: int) -> int:
+def shared_bytes(
+    kernel: Any, capability: tuple[int, int], dtype: torch.dtype, constants: dict, *, is_float8: bool, **options: int
+) -> int:
     """Compile `kernel` as its launch would, and what it needs of shared memory."""
     signature = {}
+    if "k_scales" in kernel.arg_names:
+        constants = constants | (SCALE_SLOTS if is_float8 else WITHOUT_SCALES)
     for name in kernel.arg_names:
         if name in constants:
             signature[name] = "constexpr"
@@ -58,16 +66,24 @@ def shared_bytes(kernel: Any, capability: tuple[int, int], dtype: torch.dtype, c
             signature[name] = "*fp32"
         elif name == "slots":
             signature[name] = "*i64"
+        elif name in ("k_cache", "v_cache") and is_float8:
+            signature[name] = "*u8"
         elif name in ("q", "k", "v", "k_cache", "v_cache", "out"):
             signature[name] = f"*{NAMES[dtype]}"
         else:
             signature[name] = "fp32" if name == "scale_log2" else "i32"
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    # As a launch finds them: tensors begin at 16 bytes, and strides are multiples of 16.
+    aligned = {
+        (index,): [["tt.divisibility", 16]]
+        for index, (name, kind) in enumerate(signature.items())
+        if kind not in ("constexpr", "fp32") and name not in NOT_SPECIALISED
+    }
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
     target = GPUTarget("cuda", 10 * capability[0] + capability[1], 32)
     return int(triton.compile(source, target=target, options=options).metadata.shared)
 
 
-def prefill_bytes(capability, dtype, head_dim, group=4, total=512):
+def prefill_bytes(capability, dtype, head_dim, group=4, total=512, *, is_float8=False):
     tile = triton_prefill.choose_tile(total, head_dim, dtype.itemsize, is_old_capability(capability))
     group_tile = triton.next_power_of_2(group)
     constants = {
@@ -78,13 +94,18 @@ def prefill_bytes(capability, dtype, head_dim, group=4, total=512):
         "HEAD_TILE": triton.next_power_of_2(head_dim),
         "BLOCK_Q": max(1, tile.rows // group_tile),
         "BLOCK": tile.tokens,
+        "IS_NATIVE": capability >= CONVERT_FLOAT8,
     }
     options = {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
-    return shared_bytes(triton_prefill._attend_tile, capability, dtype, constants, **options)
+    return shared_bytes(triton_prefill._attend_tile, capability, dtype, constants, is_float8=is_float8, **options)
 
 
-def decode_bytes(capability, dtype, head_dim, group=4):
-    tile = triton_decode.choose_tile(head_dim, dtype.itemsize, is_old_capability(capability))
+def float8_prefill_bytes(capability, dtype, head_dim):
+    return prefill_bytes(capability, dtype, head_dim, is_float8=True)
+
+
+def decode_bytes(capability, dtype, head_dim, group=4, *, is_float8=False):
+    tile = triton_decode.choose_tile(head_dim, dtype.itemsize, is_old_capability(capability), is_float8)
     constants = {
         "SPLIT": True,
         "PAGE_SIZE": PAGE_SIZE,
@@ -93,20 +114,34 @@ def decode_bytes(capability, dtype, head_dim, group=4):
         "HEAD_DIM": head_dim,
         "HEAD_TILE": triton.next_power_of_2(head_dim),
         "BLOCK": tile.tokens,
+        "IS_NATIVE": capability >= CONVERT_FLOAT8,
     }
     options = {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
-    return shared_bytes(triton_decode._attend_part, capability, dtype, constants, **options)
+    return shared_bytes(triton_decode._attend_part, capability, dtype, constants, is_float8=is_float8, **options)
+
+
+def float8_decode_bytes(capability, dtype, head_dim):
+    return decode_bytes(capability, dtype, head_dim, is_float8=True)
 
 
 def join_bytes(capability, dtype, head_dim):
     tile = triton_decode.choose_tile(head_dim, dtype.itemsize, is_old_capability(capability))
     constants = {"SPLIT_TILE": 32, "HEAD_DIM": head_dim, "HEAD_TILE": head_dim, "BLOCK": tile.tokens}
-    return shared_bytes(triton_decode._join_parts, capability, dtype, constants, num_warps=2)
+    return shared_bytes(triton_decode._join_parts, capability, dtype, constants, is_float8=False, num_warps=2)
 
 
 def write_bytes(capability, dtype, head_dim):
     constants = {"PAGE_SIZE": PAGE_SIZE, "NUM_HEADS": 8, "HEAD_DIM": head_dim, "TILE": 8 * head_dim}
-    return shared_bytes(triton_write._write_token, capability, dtype, constants, num_warps=4)
+    return shared_bytes(triton_write._write_token, capability, dtype, constants, is_float8=False, num_warps=4)
+
+
+def float8_write_bytes(capability, dtype, head_dim):
+    constants = {"PAGE_SIZE": PAGE_SIZE, "NUM_HEADS": 8, "HEADS_TILE": 8, "HEAD_DIM": head_dim, "HEAD_TILE": head_dim}
+    return shared_bytes(triton_write._write_float8_token, capability, dtype, constants, is_float8=True, num_warps=4)
+
+
+FLOAT8 = [float8_prefill_bytes, float8_decode_bytes, float8_write_bytes]
+FORMS = [prefill_bytes, decode_bytes, join_bytes, write_bytes, *FLOAT8]
 
 
 # The largest of each form: smaller heads and fewer tokens take less.
@@ -120,6 +155,7 @@ LARGEST = [
     (decode_bytes, torch.float32, 256),
     (join_bytes, torch.bfloat16, 256),
     (write_bytes, torch.float32, 256),
+    *((needed, dtype, 256) for needed in FLOAT8 for dtype in (torch.bfloat16, torch.float32)),
 ]
 
 
@@ -127,7 +163,7 @@ each_card = pytest.mark.parametrize("capability", LIMITS, ids=lambda pair: f"{pa
 
 
 @each_card
-@pytest.mark.parametrize("needed", [prefill_bytes, decode_bytes, join_bytes, write_bytes])
+@pytest.mark.parametrize("needed", FORMS)
 def test_a_kernel_compiles_and_fits_the_card(needed, capability):
     dtype = torch.float16 if capability < (8, 0) else torch.bfloat16  # what such a card computes in
     assert needed(capability, dtype, 128) <= LIMITS[capability]
@@ -147,8 +183,6 @@ def test_every_kernel_of_the_package_is_among_them():
         for name, value in vars(module).items()
         if isinstance(value, triton.runtime.JITFunction)
     }
-    compiled_here = "".join(
-        inspect.getsource(function) for function in (prefill_bytes, decode_bytes, join_bytes, write_bytes)
-    )
-    inlined = {"_attend_blocks"}  # part of _attend_tile
+    compiled_here = "".join(inspect.getsource(function) for function in FORMS)
+    inlined = {"_attend_blocks", "codes_of", "multiplicand", "numbers_of", "scales_of"}  # parts of the others
     assert all(name in compiled_here for name in kernels - inlined), kernels

@@ -21,11 +21,20 @@ from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult, Sampling
 from evaluation.toolbench.inference.errors import EngineError, PlacementError
-from tests.helpers.engine import CONTEXT, VOCAB_SIZE, assert_allowed, tiny_llama, tiny_qwen2, tiny_qwen3
+from tests.helpers.engine import (
+    CONTEXT,
+    VOCAB_SIZE,
+    assert_allowed,
+    attending_in_float8,
+    tiny_llama,
+    tiny_qwen2,
+    tiny_qwen3,
+)
 
 END = 5
 NO_STOP = TokenSet([])
 MAKERS = {"llama": tiny_llama, "qwen2": tiny_qwen2, "qwen3": tiny_qwen3}
+IN_FLOAT8 = "llama with 8-bit pages"
 CONSTRAINTS: list[Constraint | None] = [
     None,
     None,
@@ -59,12 +68,17 @@ class Reference:
         self._engine.close()
 
 
-@pytest.fixture(scope="module", params=MAKERS)
+@pytest.fixture(scope="module", params=[*MAKERS, IN_FLOAT8])
 def family(request):
-    """A way to make a model, and what the reference engine says about it."""
+    """A way to make a paged engine, and what the reference engine says about its model."""
+    if request.param == IN_FLOAT8:
+        # In float64, so that nothing but the number itself decides to which of two codes it is rounded.
+        with contextlib.closing(Reference(lambda: attending_in_float8(tiny_llama().double()))) as reference:
+            yield lambda **options: PagedEngine(tiny_llama().double(), kv_cache="fp8", **options), reference
+        return
     make = MAKERS[request.param]
     with contextlib.closing(Reference(make)) as reference:
-        yield make, reference
+        yield lambda **options: PagedEngine(make(), **options), reference
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +137,9 @@ def converse(engine, rng: random.Random, conversation: str, num_steps: int):
     ids=["roomy", "overlapped", "tiny-pool", "pages-of-one", "two-at-once"],
 )
 def test_conversations_at_once_get_the_tokens_of_the_reference(family, options):
-    make, reference = family
+    open_engine, reference = family
     exchanges: dict[int, list] = {}
-    with contextlib.closing(PagedEngine(make(), **options)) as engine:
+    with contextlib.closing(open_engine(**options)) as engine:
 
         def work(number: int) -> None:
             exchanges[number] = converse(engine, random.Random(number), f"c{number}", 5)

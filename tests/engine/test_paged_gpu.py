@@ -17,7 +17,7 @@ from evaluation.toolbench.inference.engine.paged.execution.stages import split
 from evaluation.toolbench.inference.engine.paged.execution.step_buffers import StepShape
 from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest, Sampling, ScoringRequest
-from tests.helpers.engine import VOCAB_SIZE, tiny_llama, tiny_qwen3
+from tests.helpers.engine import VOCAB_SIZE, attending_in_float8, tiny_llama, tiny_qwen3
 
 pytestmark = [
     pytest.mark.gpu,
@@ -124,6 +124,20 @@ def test_layers_on_two_devices_give_the_tokens_of_one():
     with contextlib.closing(PagedEngine(model, num_pages=64, page_size=16)) as engine:
         futures = [engine.submit(request) for request in asked]
         assert [future.result(120) for future in futures] == expected
+
+
+@pytest.mark.parametrize("use_graphs", [True, False], ids=["graphs", "eager"])
+def test_8_bit_pages_mostly_agree_with_attention_spelled_out_over_8_bits(use_graphs):
+    """Not always: a number between two codes may be rounded to either."""
+    asked = [request for request in requests(60, seed=4) if not request.sampling.temperature]
+    with contextlib.closing(GenerateEngine(attending_in_float8(tiny_llama().cuda()))) as reference:
+        expected = [reference.generate(request).token_ids for request in asked]
+    options = {"num_pages": 64, "page_size": 64, "kv_cache": "fp8", "use_graphs": use_graphs}
+    with contextlib.closing(PagedEngine(tiny_llama().cuda(), **options)) as engine:
+        results = [future.result(120).token_ids for future in [engine.submit(request) for request in asked]]
+    agreeing = sum(found == wanted for found, wanted in zip(results, expected, strict=True))
+    print(f"8-bit pages: {agreeing} of {len(asked)} generations agree")
+    assert agreeing > 0.8 * len(asked)
 
 
 def test_bfloat16_mostly_agrees_with_the_reference():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from evaluation.toolbench.inference.engine.attention import write_kv
+from evaluation.toolbench.inference.engine.attention.float8 import Scales, dequantise, quantise
 
 
 @dataclass
@@ -21,6 +22,7 @@ class PagedBatch:
     cu_seqlens_q: torch.Tensor
     max_q: int
     scale: float
+    kv_scales: Scales | None = None  # where the caches are 8-bit codes
 
     def arguments(self) -> tuple:
         return (
@@ -80,9 +82,20 @@ def paged_batch(
     )
 
 
+def in_float8(batch: PagedBatch) -> PagedBatch:
+    """The same batch with keys and values in 8 bits; slots that hold no token have a scale of NaN."""
+    (k, k_scales), (v, v_scales) = quantise(batch.k_cache), quantise(batch.v_cache)
+    # A head's scales lie one after another, as in the engine's cache.
+    kv_scales = tuple(scales.transpose(1, 2).contiguous().transpose(1, 2) for scales in (k_scales, v_scales))
+    return replace(batch, k_cache=k, v_cache=v, kv_scales=kv_scales)
+
+
 def exact_attention(batch: PagedBatch) -> torch.Tensor:
     """What `paged_attention` must return for `batch`, in float64 on the CPU, one query at a time."""
-    q, k_cache, v_cache = (tensor.to("cpu", torch.float64) for tensor in (batch.q, batch.k_cache, batch.v_cache))
+    k_cache, v_cache = batch.k_cache, batch.v_cache
+    if batch.kv_scales is not None:
+        k_cache, v_cache = dequantise(k_cache, batch.kv_scales[0]), dequantise(v_cache, batch.kv_scales[1])
+    q, k_cache, v_cache = (tensor.to("cpu", torch.float64) for tensor in (batch.q, k_cache, v_cache))
     page_size, num_kv_heads = k_cache.shape[1:3]
     group = q.shape[1] // num_kv_heads
     starts = batch.cu_seqlens_q.tolist()
@@ -119,3 +132,27 @@ def check_write(device: str, implementation: str) -> None:
             if slot >= 0:
                 expected[slot] = new[token]
         assert torch.equal(cache.flatten(0, 1), expected)
+
+
+def check_float8_write(device: str, implementation: str, dtype: torch.dtype = torch.float32) -> None:
+    """Assert that `write_kv` puts what `quantise` makes of tokens where their slots say, and nothing elsewhere."""
+    generator = torch.Generator().manual_seed(0)
+    k = torch.randn(5, 3, 24, generator=generator) * torch.tensor([1e-6, 1.0, 300.0, 2e4, 0.0]).view(5, 1, 1)
+    k[1, 1] = float("nan")
+    k[0, 2, :3] = torch.tensor([float("inf"), 1e-3, -1e9])
+    k = k.to(device, dtype)
+    v = torch.randn(3, 5, 24, generator=generator).to(device, dtype).transpose(0, 1)
+    caches = [torch.full((4, 16, 3, 24), 7, dtype=torch.uint8, device=device) for _ in range(2)]
+    scales = [torch.full((4, 3, 16), 7.0, device=device).transpose(1, 2) for _ in range(2)]
+    slots = [63, 2, 0, 17, -1]
+    write_kv(k, v, *caches, torch.tensor(slots, device=device), kv_scales=tuple(scales), implementation=implementation)
+    for new, cache, scale in zip((k, v), caches, scales, strict=True):
+        expected, expected_scales = torch.full((64, 3, 24), 7, dtype=torch.uint8), torch.full((64, 3), 7.0)
+        codes, made = (tensor.cpu() for tensor in quantise(new))
+        for token, slot in enumerate(slots):
+            if slot >= 0:
+                expected[slot], expected_scales[slot] = codes[token], made[token]
+        torch.testing.assert_close(scale.reshape(64, 3).cpu(), expected_scales, rtol=0, atol=0, equal_nan=True)
+        codes = cache.flatten(0, 1).cpu()
+        is_number = ~expected_scales.isnan()  # the codes of the others mean nothing
+        assert torch.equal(codes[is_number], expected[is_number])

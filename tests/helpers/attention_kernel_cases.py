@@ -1,7 +1,7 @@
 """The Triton kernels' cases. Run as a script, with TRITON_INTERPRET=1 on a machine without a GPU, it checks
 that keys and values are stored and prints {case name: relative error} of attention as JSON, also for the tiles
-of old cards. Triton decides when it is imported whether to interpret, so the test process itself cannot. The
-repository's root must be on PYTHONPATH.
+of old cards; with the argument "float8", of 8-bit pages. Triton decides when it is imported whether to interpret,
+so the test process itself cannot. The repository's root must be on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import torch
 
 from evaluation.toolbench.inference.engine.attention import paged_attention
-from tests.helpers.attention import check_write, exact_attention, paged_batch, relative_error
+from tests.helpers.attention import (
+    check_float8_write,
+    check_write,
+    exact_attention,
+    in_float8,
+    paged_batch,
+    relative_error,
+)
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
@@ -57,10 +64,14 @@ CASES = [
     Case((300,), (2,)),
     Case((33, 20), (5, 20), head_dim=24),
 ]
+FLOAT8_CASES = [*CASES[::2], Case((33, 20), head_dim=24), Case((90, 200), (20, 33), page_size=128)]
 
 
-def error_of(case: Case, dtype: torch.dtype, device: str) -> float:
-    """Relative error of the Triton kernels on `case`; NaN where part of the output was not written."""
+def error_of(case: Case, dtype: torch.dtype, device: str, *, is_float8: bool = False) -> float:
+    """Relative error of the Triton kernels on `case`; NaN where part of the output was not written.
+
+    With `is_float8` keys and values are 8-bit, and the error is that against what they stand for.
+    """
     batch = paged_batch(
         list(case.contexts),
         list(case.new_tokens or [1] * len(case.contexts)),
@@ -71,19 +82,31 @@ def error_of(case: Case, dtype: torch.dtype, device: str) -> float:
         dtype=dtype,
         device=device,
     )
+    if is_float8:
+        batch = in_float8(batch)
     q, *rest = batch.arguments()
     padded_q = torch.cat([q, q.new_zeros(case.padding, *q.shape[1:])])
     unwritten = torch.full_like(padded_q, float("nan"))
-    out = paged_attention(padded_q, *rest, unwritten, implementation="triton")[: len(q)]
+    out = paged_attention(padded_q, *rest, unwritten, kv_scales=batch.kv_scales, implementation="triton")[: len(q)]
     expected = exact_attention(batch)
     return relative_error(out, expected) if expected.any() else float(out.abs().sum())
 
 
 if __name__ == "__main__":
-    check_write("cpu", "triton")
     # Triton's interpreter keeps bfloat16 as integers and cannot multiply them: that type is for the GPU.
     dtypes = (torch.float32, torch.float16)
+    if sys.argv[1:] == ["float8"]:
+        for dtype in dtypes:
+            check_float8_write("cpu", "triton", dtype)
+        json.dump(
+            {case.name: error_of(case, torch.float16, "cpu", is_float8=True) for case in FLOAT8_CASES}, sys.stdout
+        )
+        sys.exit()
+    check_write("cpu", "triton")
     errors = {f"{case.name}, {dtype}": error_of(case, dtype, "cpu") for case in CASES for dtype in dtypes}
+    errors |= {
+        f"{case.name}, {d} and float8": error_of(case, d, "cpu", is_float8=True) for case in CASES for d in dtypes
+    }
     from evaluation.toolbench.inference.engine.attention import triton_decode, triton_prefill
 
     triton_decode.is_old = triton_prefill.is_old = lambda _: True

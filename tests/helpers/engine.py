@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AttentionInterface,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -15,6 +16,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from evaluation.toolbench.inference.engine.attention.float8 import dequantise, quantise
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
 
@@ -50,6 +52,32 @@ def tiny_qwen3(seed: int = 0, **changes: int | float | bool) -> Qwen3ForCausalLM
     """Like `tiny_llama`: with normalised queries and keys, and heads of a size of their own."""
     torch.manual_seed(seed)
     return Qwen3ForCausalLM(Qwen3Config(**_TINY | {"head_dim": 16} | changes)).eval()
+
+
+def attending_in_float8(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model with attention spelled out over keys and values that have been through 8 bits."""
+    model.set_attn_implementation("spelled_out_in_float8")
+    return model
+
+
+def _attend_in_float8(
+    module: torch.nn.Module,
+    query: torch.Tensor,  # (1, Hq, T, D)
+    key: torch.Tensor,  # (1, Hkv, all tokens, D)
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    group = query.shape[1] // key.shape[1]
+    key, value = (dequantise(*quantise(kept)).to(query.dtype).repeat_interleave(group, dim=1) for kept in (key, value))
+    scores = query @ key.transpose(-1, -2) * scaling
+    seen = torch.ones_like(scores, dtype=torch.bool).tril(key.shape[2] - query.shape[2])
+    return (scores.masked_fill(~seen, -torch.inf).softmax(-1) @ value).transpose(1, 2), None
+
+
+AttentionInterface.register("spelled_out_in_float8", _attend_in_float8)
 
 
 def plain_greedy(model: PreTrainedModel, prompt_ids: list[int], max_new_tokens: int) -> list[int]:

@@ -28,3 +28,5 @@ MAX_RUNNING = 128  # sequences in the paged engine's largest step, and conversat
 SERVER_WAIT_S = 300.0  # for a generation server when all are down
 # As `--engine` gives them.
 ENGINES = ("auto", "paged", "generate", "server")
+# As `--kv_cache` gives them: keys and values in the model's dtype, or in 8 bits.
+KV_CACHES = ("auto", "fp8")

@@ -23,10 +23,12 @@ def make_engine(name: str, model: PreTrainedModel | None, **options: Any) -> Eng
 
     "auto" is `paged`, on a GPU and on the CPU alike (it batches, and keeps what it has read), or
     `generate` for a model that cannot be served from pages. The options of "auto" are those of `paged`.
-    "server" has its model elsewhere and needs none here.
+    "server" has its model elsewhere and needs none here. A `kv_cache` other than "auto" is for pages alone.
     """
     if name not in ENGINES:
         raise ConfigError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
+    if name in ("server", "generate"):
+        refuse_kv_cache(name, options.pop("kv_cache", "auto"))
     if name == "server":
         return ServerEngine(**options)
     if model is None:
@@ -38,5 +40,19 @@ def make_engine(name: str, model: PreTrainedModel | None, **options: Any) -> Eng
     try:
         return PagedEngine(model, **options)
     except CannotBePagedError as error:
+        if options.get("kv_cache", "auto") != "auto":
+            raise ConfigError(f"{error}, which has no pages: --kv_cache auto") from error
         logger.warning("%s; going on with it, one request at a time", error)
         return GenerateEngine(model)
+
+
+def refuse_kv_cache(engine: str, kv_cache: str) -> None:
+    """Raise ConfigError for a format of pages and an engine that has none, or whose server has its own."""
+    if kv_cache == "auto" or engine in ("auto", "paged"):
+        return
+    remedy = (
+        "a server is given its own when it is started (vLLM: --kv-cache-dtype fp8)"
+        if engine == "server"
+        else "transformers' own generation keeps keys and values in the model's dtype"
+    )
+    raise ConfigError(f"--kv_cache {kv_cache} is for the engine 'paged', not for {engine!r}: {remedy}")

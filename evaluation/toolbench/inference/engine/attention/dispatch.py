@@ -8,6 +8,7 @@ import torch
 
 from evaluation.toolbench.inference.engine.attention import reference, varlen
 from evaluation.toolbench.inference.engine.attention.availability import triton_works
+from evaluation.toolbench.inference.engine.attention.float8 import Scales
 from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
 from evaluation.toolbench.inference.errors import EngineError
 
@@ -25,6 +26,7 @@ def paged_attention(
     scale: float,
     out: torch.Tensor | None = None,
     *,
+    kv_scales: Scales | None = None,
     new_kv: tuple[torch.Tensor, torch.Tensor] | None = None,
     implementation: Implementation | None = None,
 ) -> torch.Tensor:
@@ -43,6 +45,8 @@ def paged_attention(
                   A mixed step is best served by two calls, one for its decodes and one for its prompts:
                   decode has a faster kernel for long contexts
     out           where to write the result; made here when None
+    kv_scales     of K and V, (num_pages, page_size, Hkv) float32 each, where the caches hold 8-bit codes (uint8)
+                  and not numbers: see `float8`. Then nothing is attended to but what can be read from the pages
     new_kv        the new tokens' own K and V, (T, Hkv, D) each, only where no sequence has a cached
                   prefix and no row is padding: then they are all there is to attend to
     implementation  overrides `choose`
@@ -56,10 +60,10 @@ def paged_attention(
     be strided. Kernels are compiled when first called for a dtype, page size and heads; batches add a
     handful of variants (few or many new tokens, the parts of a long context), none of them per batch.
     """
-    chosen = implementation or choose(q, max_q, new_kv is not None)
+    chosen = implementation or choose(q, max_q, new_kv is not None and kv_scales is None)
     if chosen == "reference":
         return reference.paged_attention(
-            q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, max_q, scale, out
+            q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, max_q, scale, out, kv_scales
         )
     if chosen == "varlen":
         if new_kv is None:
@@ -71,11 +75,13 @@ def paged_attention(
     if max_q == 1:
         from evaluation.toolbench.inference.engine.attention.triton_decode import paged_decode
 
-        launch(lambda: paged_decode(q, k_cache, v_cache, block_tables, context_lens, scale, out))
+        launch(lambda: paged_decode(q, k_cache, v_cache, block_tables, context_lens, scale, out, kv_scales))
     else:
         from evaluation.toolbench.inference.engine.attention.triton_prefill import paged_prefill
 
-        launch(lambda: paged_prefill(q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, scale, out))
+        launch(
+            lambda: paged_prefill(q, k_cache, v_cache, block_tables, context_lens, cu_seqlens_q, scale, out, kv_scales)
+        )
     return out
 
 
@@ -86,18 +92,20 @@ def write_kv(
     v_cache: torch.Tensor,
     slots: torch.Tensor,
     *,
+    kv_scales: Scales | None = None,
     implementation: Implementation | None = None,
 ) -> None:
     """Store new keys and values, (T, Hkv, D) each, in their pages.
 
-    slots  (T,) int64: page * page_size + offset of each token; negative ones are padding and skipped.
+    slots      (T,) int64: page * page_size + offset of each token; negative ones are padding and skipped
+    kv_scales  of K and V, (num_pages, page_size, Hkv) float32 each, to be written where the caches hold 8-bit codes
     """
     if (implementation or choose(k, 1, False)) == "reference":
-        reference.write_kv(k, v, k_cache, v_cache, slots)
+        reference.write_kv(k, v, k_cache, v_cache, slots, kv_scales)
     else:
         from evaluation.toolbench.inference.engine.attention import triton_write
 
-        launch(lambda: triton_write.write_kv(k, v, k_cache, v_cache, slots))
+        launch(lambda: triton_write.write_kv(k, v, k_cache, v_cache, slots, kv_scales))
 
 
 def choose(q: torch.Tensor, max_q: int, has_new_kv: bool) -> Implementation:

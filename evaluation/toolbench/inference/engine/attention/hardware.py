@@ -10,6 +10,7 @@ import torch
 # ahead). Before it Triton multiplies element by element, and keeps whole operands in shared memory, of which there
 # are 64 KiB: such cards get small tiles and no copies ahead.
 _FIRST_WITH_ASYNC_COPIES = (8, 0)
+_FIRST_WITH_FLOAT8 = (8, 9)
 
 
 @functools.cache
@@ -27,3 +28,9 @@ def is_old(device: torch.device) -> bool:
 def is_old_capability(capability: tuple[int, int]) -> bool:
     """Return the same, of a compute capability."""
     return capability < _FIRST_WITH_ASYNC_COPIES
+
+
+@functools.cache
+def converts_float8(device: torch.device) -> bool:
+    """Return whether the card has an instruction that makes float16 of e4m3 (RTX 4090, L4, H100 and newer)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= _FIRST_WITH_FLOAT8

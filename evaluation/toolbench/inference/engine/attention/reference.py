@@ -11,6 +11,8 @@ import itertools
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from evaluation.toolbench.inference.engine.attention.float8 import Scales, dequantise, quantise
+
 
 def paged_attention(
     q: torch.Tensor,
@@ -22,6 +24,7 @@ def paged_attention(
     max_q: int,
     scale: float,
     out: torch.Tensor | None = None,
+    kv_scales: Scales | None = None,
 ) -> torch.Tensor:
     """Compute causal attention of new tokens over the pages, (T, Hq, D); see `attention.paged_attention`."""
     if out is None:
@@ -44,6 +47,7 @@ def paged_attention(
             q[index].unflatten(0, (len(rows), -1)),
             k_cache,
             v_cache,
+            kv_scales or (None, None),
             block_tables[rows],
             [contexts[row] for row in rows],
             scale,
@@ -55,6 +59,7 @@ def _attend(
     q: torch.Tensor,
     k_cache: torch.Tensor,
     v_cache: torch.Tensor,
+    kv_scales: Scales | tuple[None, None],
     block_tables: torch.Tensor,
     contexts: list[int],
     scale: float,
@@ -68,8 +73,10 @@ def _attend(
     page_start = torch.arange(0, longest, page_size, device=q.device)
     # Entries past a row's own pages mean nothing; any valid page stands in for them.
     pages = block_tables[:, : len(page_start)].long().masked_fill_(page_start >= context, 0)
-    k = k_cache[pages].flatten(1, 2)[:, :longest].transpose(1, 2)  # (B, Hkv, longest, D)
-    v = v_cache[pages].flatten(1, 2)[:, :longest].transpose(1, 2)
+    k, v = (
+        _read(cache, scales, pages, q.dtype)[:, :longest].transpose(1, 2)  # (B, Hkv, longest, D)
+        for cache, scales in zip((k_cache, v_cache), kv_scales, strict=True)
+    )
     # The query heads of a group share their K and V. Laid out as further queries of that one head
     # they need no repeated copy of K and V: (B, Hkv, group * n, D).
     queries = q.unflatten(2, (num_kv_heads, group)).permute(0, 2, 3, 1, 4).reshape(batch, num_kv_heads, -1, head_dim)
@@ -88,10 +95,50 @@ def _attend(
     return result.view(batch, num_kv_heads, group, n, head_dim).permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 
+def _read(cache: torch.Tensor, scales: torch.Tensor | None, pages: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return a copy of what is in `pages` (B, n): (B, n * page_size, Hkv, D)."""
+    held = cache[pages]
+    if scales is not None:
+        held = dequantise(held, scales[pages]).to(dtype)
+    return held.flatten(1, 2)
+
+
+def read_slots(
+    cache: torch.Tensor, scales: torch.Tensor | None, slots: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """Return a copy of what is in `slots` (n,): (n, Hkv, D)."""
+    held = cache.flatten(0, 1).index_select(0, slots)
+    if scales is not None:
+        page_size = cache.shape[1]
+        held = dequantise(held, scales[slots // page_size, slots % page_size]).to(dtype)
+    return held
+
+
 def write_kv(
-    k: torch.Tensor, v: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, slots: torch.Tensor
+    k: torch.Tensor,
+    v: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    slots: torch.Tensor,
+    kv_scales: Scales | None = None,
 ) -> None:
     """Store new keys and values in their pages; see `attention.write_kv`."""
     kept = (slots >= 0).nonzero().squeeze(1)
-    k_cache.flatten(0, 1).index_copy_(0, slots[kept], k[kept])
-    v_cache.flatten(0, 1).index_copy_(0, slots[kept], v[kept])
+    write_slots(k[kept], v[kept], k_cache, v_cache, slots[kept], kv_scales)
+
+
+def write_slots(
+    k: torch.Tensor,
+    v: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    slots: torch.Tensor,
+    kv_scales: Scales | None,
+) -> None:
+    """Store them likewise where no slot is padding."""
+    if kv_scales is not None:
+        page, offset = slots // k_cache.shape[1], slots % k_cache.shape[1]
+        k, kv_scales[0][page, offset] = quantise(k)
+        v, kv_scales[1][page, offset] = quantise(v)
+    k_cache.flatten(0, 1).index_copy_(0, slots, k)
+    v_cache.flatten(0, 1).index_copy_(0, slots, v)

@@ -25,7 +25,9 @@ import torch
 import triton
 import triton.language as tl
 
-from evaluation.toolbench.inference.engine.attention.hardware import is_old, num_multiprocessors
+from evaluation.toolbench.inference.engine.attention.float8 import Scales
+from evaluation.toolbench.inference.engine.attention.hardware import converts_float8, is_old, num_multiprocessors
+from evaluation.toolbench.inference.engine.attention.triton_float8 import LARGEST, multiplicand, numbers_of
 
 _LOG2_E = 1.4426950408889634
 _MAX_SPLITS = 32
@@ -48,6 +50,7 @@ def paged_decode(
     context_lens: torch.Tensor,
     scale: float,
     out: torch.Tensor,
+    kv_scales: Scales | None = None,
     *,
     num_splits: int | None = None,
     tile: Tile | None = None,
@@ -60,7 +63,8 @@ def paged_decode(
     page_size, num_kv_heads = k_cache.shape[1:3]
     group = num_heads // num_kv_heads
     if tile is None:
-        tile = choose_tile(head_dim, q.element_size(), is_old(q.device))
+        tile = choose_tile(head_dim, q.element_size(), is_old(q.device), kv_scales is not None)
+    k_scales, v_scales = kv_scales or (None, None)
     if num_splits is None:
         longest = block_tables.shape[1] * page_size
         num_splits = choose_num_splits(batch * num_kv_heads, longest, tile.tokens, num_multiprocessors(q.device))
@@ -86,6 +90,10 @@ def paged_decode(
             *v_cache.stride()[:3],
             block_tables.stride(0),
             *out.stride()[:2],
+            k_scales,
+            v_scales,
+            *(k_scales.stride() if k_scales is not None else (0, 0, 0)),
+            *(v_scales.stride() if v_scales is not None else (0, 0, 0)),
             SPLIT=num_splits > 1,
             PAGE_SIZE=page_size,
             GROUP=group,
@@ -93,6 +101,7 @@ def paged_decode(
             HEAD_DIM=head_dim,
             HEAD_TILE=head_tile,
             BLOCK=tile.tokens,
+            IS_NATIVE=converts_float8(q.device),
             num_warps=tile.num_warps,
             num_stages=tile.num_stages,
         )
@@ -123,17 +132,18 @@ def choose_num_splits(pairs: int, longest: int, block: int, num_multiprocessors:
     return max(1, min(wanted, _MAX_SPLITS, -(-longest // block)))
 
 
-def choose_tile(head_dim: int, element_size: int, on_old_card: bool = False) -> Tile:
+def choose_tile(head_dim: int, element_size: int, on_old_card: bool = False, is_float8: bool = False) -> Tile:
     """Choose blocks of at most 16 KiB of K and as much of V.
 
     The next block is on its way while one is worked on (three stages: pages, K and V, arithmetic), and
     the 38 KiB of shared memory that it takes let five programs run on a multiprocessor of an H200.
     On an old card (see `hardware`) blocks are half as large, so that two programs fit its 64 KiB.
+    Blocks of 8-bit keys and values are no larger, since no more lies in a page: twice as many are on their way.
     """
     tokens = 2**14 // (triton.next_power_of_2(head_dim) * element_size)
     if on_old_card:
         return Tile(tokens=max(16, min(32, tokens // 2)), num_warps=4, num_stages=1)
-    return Tile(tokens=max(16, min(64, tokens)), num_warps=4, num_stages=3)
+    return Tile(tokens=max(16, min(64, tokens)), num_warps=4, num_stages=5 if is_float8 else 3)
 
 
 # Not specialised: what differs from step to step, or with the row at which a slice begins. Otherwise a
@@ -160,6 +170,14 @@ def _attend_part(
     table_row,
     out_row,
     out_head,
+    k_scales,
+    v_scales,
+    k_scale_page,
+    k_scale_slot,
+    k_scale_head,
+    v_scale_page,
+    v_scale_slot,
+    v_scale_head,
     SPLIT: tl.constexpr,
     PAGE_SIZE: tl.constexpr,
     GROUP: tl.constexpr,
@@ -167,8 +185,12 @@ def _attend_part(
     HEAD_DIM: tl.constexpr,
     HEAD_TILE: tl.constexpr,
     BLOCK: tl.constexpr,
+    IS_NATIVE: tl.constexpr,
 ):
-    """Serve one row, one KV head and one part of the context: the result, or the part's result and log2 of its sum."""
+    """Serve one row, one KV head and one part of the context: the result, or the part's result and log2 of its sum.
+
+    With `k_scales` and `v_scales` (else None) keys and values are 8-bit codes.
+    """
     kv_head = tl.program_id(0)
     row = tl.program_id(1)
     split = tl.program_id(2)
@@ -188,6 +210,8 @@ def _attend_part(
     heads = kv_head * GROUP + member
     head_ok = (member < GROUP)[:, None] & dim_ok[None, :]
     query = tl.load(q + row * q_row + heads[:, None] * q_head + dim[None, :], mask=head_ok, other=0.0)
+    if k_scales is not None:
+        query = multiplicand(query)
     table = block_tables + row * table_row
     k_base = k_cache + kv_head * k_head
     v_base = v_cache + kv_head * v_head
@@ -204,6 +228,7 @@ def _attend_part(
             v_start = v_base + page * v_page
             k_offset = (token % PAGE_SIZE) * k_slot
             v_offset = (token % PAGE_SIZE) * v_slot
+            pages = page
         else:
             pages = tl.load(table + token // PAGE_SIZE, mask=seen, other=0).to(tl.int64)
             k_start = k_base
@@ -211,16 +236,30 @@ def _attend_part(
             k_offset = pages * k_page + (token % PAGE_SIZE) * k_slot
             v_offset = pages * v_page + (token % PAGE_SIZE) * v_slot
         k = tl.load(k_start + k_offset[None, :] + dim[:, None], mask=seen[None, :] & dim_ok[:, None], other=0.0)
-        scores = tl.dot(query, k, input_precision="ieee") * scale_log2
+        if k_scales is None:
+            scores = tl.dot(query, k, input_precision="ieee") * scale_log2
+        else:
+            k_scale_offset = pages * k_scale_page + (token % PAGE_SIZE) * k_scale_slot
+            k_scale = tl.load(k_scales + kv_head * k_scale_head + k_scale_offset, mask=seen, other=0.0)
+            k = numbers_of(k, query.dtype, IS_NATIVE)
+            scores = tl.dot(query, k, input_precision="ieee") * (k_scale * scale_log2)[None, :]
         scores = tl.where(seen[None, :], scores, float("-inf"))
         new_max = tl.maximum(running_max, tl.max(scores, 1))  # finite: every block holds a token that is seen
         weights = tl.exp2(scores - new_max[:, None])
         shrink = tl.exp2(running_max - new_max)
         running_sum = running_sum * shrink + tl.sum(weights, 1)
         v = tl.load(v_start + v_offset[:, None] + dim[None, :], mask=seen[:, None] & dim_ok[None, :], other=0.0)
+        if v_scales is not None:
+            # As large as the values themselves, so that float16 holds the products with the weights.
+            v_scale_offset = pages * v_scale_page + (token % PAGE_SIZE) * v_scale_slot
+            v_scale = tl.load(v_scales + kv_head * v_scale_head + v_scale_offset, mask=seen, other=0.0)
+            weights = weights * (v_scale * LARGEST)[None, :]
+            v = numbers_of(v, query.dtype, IS_NATIVE)
         acc = tl.dot(weights.to(v.dtype), v, acc * shrink[:, None], input_precision="ieee")
         running_max = new_max
 
+    if v_scales is not None:
+        acc = acc / LARGEST
     if SPLIT:
         index = (row * tl.num_programs(0) * GROUP + heads) * num_splits + split
         tl.store(partial + index[:, None] * HEAD_DIM + dim[None, :], acc / running_sum[:, None], mask=head_ok)

@@ -22,7 +22,9 @@ import torch
 import triton
 import triton.language as tl
 
-from evaluation.toolbench.inference.engine.attention.hardware import is_old
+from evaluation.toolbench.inference.engine.attention.float8 import Scales
+from evaluation.toolbench.inference.engine.attention.hardware import converts_float8, is_old
+from evaluation.toolbench.inference.engine.attention.triton_float8 import LARGEST, multiplicand, numbers_of
 
 _LOG2_E = 1.4426950408889634
 
@@ -46,6 +48,7 @@ def paged_prefill(
     cu_seqlens_q: torch.Tensor,
     scale: float,
     out: torch.Tensor,
+    kv_scales: Scales | None = None,
     *,
     tile: Tile | None = None,
 ) -> None:
@@ -61,6 +64,7 @@ def paged_prefill(
         tile = choose_tile(total, head_dim, q.element_size(), is_old(q.device))
     block_q = max(1, tile.rows // group_tile)
     batch = len(context_lens)
+    k_scales, v_scales = kv_scales or (None, None)
     with torch.cuda.device_of(q):  # Triton launches on the current device; a model may be spread over several
         _attend_tile[total // block_q + batch, num_kv_heads](
             q,
@@ -77,6 +81,10 @@ def paged_prefill(
             *v_cache.stride()[:3],
             block_tables.stride(0),
             *out.stride()[:2],
+            k_scales,
+            v_scales,
+            *(k_scales.stride() if k_scales is not None else (0, 0, 0)),
+            *(v_scales.stride() if v_scales is not None else (0, 0, 0)),
             PAGE_SIZE=page_size,
             GROUP=group,
             GROUP_TILE=group_tile,
@@ -84,6 +92,7 @@ def paged_prefill(
             HEAD_TILE=max(16, triton.next_power_of_2(head_dim)),
             BLOCK_Q=block_q,
             BLOCK=tile.tokens,
+            IS_NATIVE=converts_float8(q.device),
             num_warps=tile.num_warps,
             num_stages=tile.num_stages,
         )
@@ -131,6 +140,14 @@ def _attend_tile(
     table_row,
     out_token,
     out_head,
+    k_scales,
+    v_scales,
+    k_scale_page,
+    k_scale_slot,
+    k_scale_head,
+    v_scale_page,
+    v_scale_slot,
+    v_scale_head,
     PAGE_SIZE: tl.constexpr,
     GROUP: tl.constexpr,
     GROUP_TILE: tl.constexpr,
@@ -138,8 +155,12 @@ def _attend_tile(
     HEAD_TILE: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK: tl.constexpr,
+    IS_NATIVE: tl.constexpr,
 ):
-    """Serve BLOCK_Q new tokens of one sequence and the query heads of one KV head."""
+    """Serve BLOCK_Q new tokens of one sequence and the query heads of one KV head.
+
+    With `k_scales` and `v_scales` (else None) keys and values are 8-bit codes.
+    """
     # Later tiles of a sequence see more of it, so they start first and the short ones fill the gaps.
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
     kv_head = tl.program_id(1)
@@ -168,6 +189,8 @@ def _attend_tile(
     ok = lane_ok[:, None] & (dim < HEAD_DIM)[None, :]
     token = (start + query_index).to(tl.int64)
     query = tl.load(q + token[:, None] * q_token + heads[:, None] * q_head + dim[None, :], mask=ok, other=0.0)
+    if k_scales is not None:
+        query = multiplicand(query)
 
     first_position = context - num_new + first_query
     position = first_position + lane // GROUP_TILE
@@ -177,6 +200,11 @@ def _attend_tile(
     table = block_tables + row * table_row
     k_base = k_cache + kv_head * k_head
     v_base = v_cache + kv_head * v_head
+    k_scale_base = k_scales
+    v_scale_base = v_scales
+    if k_scales is not None:
+        k_scale_base = k_scales + kv_head * k_scale_head
+        v_scale_base = v_scales + kv_head * v_scale_head
 
     running_max = tl.full([BLOCK_Q * GROUP_TILE], float("-inf"), tl.float32)
     running_sum = tl.zeros([BLOCK_Q * GROUP_TILE], tl.float32)
@@ -198,10 +226,17 @@ def _attend_tile(
         k_slot,
         v_page,
         v_slot,
+        k_scale_base,
+        v_scale_base,
+        k_scale_page,
+        k_scale_slot,
+        v_scale_page,
+        v_scale_slot,
         PAGE_SIZE,
         HEAD_DIM,
         HEAD_TILE,
         BLOCK,
+        IS_NATIVE,
         MASKED=False,
     )
     acc, running_max, running_sum = _attend_blocks(
@@ -221,12 +256,21 @@ def _attend_tile(
         k_slot,
         v_page,
         v_slot,
+        k_scale_base,
+        v_scale_base,
+        k_scale_page,
+        k_scale_slot,
+        v_scale_page,
+        v_scale_slot,
         PAGE_SIZE,
         HEAD_DIM,
         HEAD_TILE,
         BLOCK,
+        IS_NATIVE,
         MASKED=True,
     )
+    if v_scales is not None:
+        acc = acc / LARGEST
     result = acc / tl.where(running_sum == 0, 1.0, running_sum)[:, None]  # a padding row gets zeros
     target = out + token[:, None] * out_token + heads[:, None] * out_head + dim[None, :]
     tl.store(target, result.to(out.dtype.element_ty), mask=ok)
@@ -250,10 +294,17 @@ def _attend_blocks(
     k_slot,
     v_page,
     v_slot,
+    k_scales,
+    v_scales,
+    k_scale_page,
+    k_scale_slot,
+    v_scale_page,
+    v_scale_slot,
     PAGE_SIZE: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     HEAD_TILE: tl.constexpr,
     BLOCK: tl.constexpr,
+    IS_NATIVE: tl.constexpr,
     MASKED: tl.constexpr,
 ):
     """Add blocks [first, last) of the context to the running softmax; MASKED where some are not seen by all."""
@@ -266,6 +317,7 @@ def _attend_blocks(
             v_start = v_base + page * v_page
             k_offset = (token % PAGE_SIZE) * k_slot
             v_offset = (token % PAGE_SIZE) * v_slot
+            pages = page
         else:
             pages = tl.load(table + token // PAGE_SIZE, mask=token < context, other=0).to(tl.int64)
             k_start = k_base
@@ -281,7 +333,13 @@ def _attend_blocks(
             k = tl.load(k_pointer)
         else:
             k = tl.load(k_pointer, mask=(dim < HEAD_DIM)[:, None], other=0.0)
-        scores = tl.dot(query, k, input_precision="ieee")
+        if k_scales is None:
+            scores = tl.dot(query, k, input_precision="ieee")
+        else:
+            k_scale_pointer = k_scales + pages * k_scale_page + (token % PAGE_SIZE) * k_scale_slot
+            k_scale = tl.load(k_scale_pointer, mask=held, other=0.0) if MASKED else tl.load(k_scale_pointer)
+            k = numbers_of(k, query.dtype, IS_NATIVE)
+            scores = tl.dot(query, k, input_precision="ieee") * k_scale[None, :]
         if MASKED:
             scores = tl.where(token[None, :] <= position[:, None], scores, float("-inf"))
         # Above minus infinity also for rows that see nothing yet: padding, and queries before this block.
@@ -295,6 +353,12 @@ def _attend_blocks(
             v = tl.load(v_pointer)
         else:
             v = tl.load(v_pointer, mask=(dim < HEAD_DIM)[None, :], other=0.0)
+        if v_scales is not None:
+            # As large as the values themselves, so that float16 holds the products with the weights.
+            v_scale_pointer = v_scales + pages * v_scale_page + (token % PAGE_SIZE) * v_scale_slot
+            v_scale = tl.load(v_scale_pointer, mask=held, other=0.0) if MASKED else tl.load(v_scale_pointer)
+            weights = weights * (v_scale * LARGEST)[None, :]
+            v = numbers_of(v, query.dtype, IS_NATIVE)
         acc = tl.dot(weights.to(v.dtype), v, acc * shrink[:, None], input_precision="ieee")
         running_max = new_max
     return acc, running_max, running_sum

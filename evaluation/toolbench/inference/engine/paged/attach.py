@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
+from evaluation.toolbench.inference.engine.attention.float8 import vector_bytes
 from evaluation.toolbench.inference.engine.checks import context_of
 from evaluation.toolbench.inference.engine.device import embedding_device
 from evaluation.toolbench.inference.errors import EngineError
@@ -42,10 +43,12 @@ class LayerShape:
     dtype: torch.dtype
     num_kv_heads: int
     head_dim: int
+    is_float8: bool = False  # stored in 8 bits, whatever the dtype: see `attention.float8`
 
     def page_bytes(self, page_size: int) -> int:
         """Return bytes of the keys and values of one page."""
-        return 2 * page_size * self.num_kv_heads * self.head_dim * self.dtype.itemsize
+        num_bytes = vector_bytes(self.head_dim) if self.is_float8 else self.head_dim * self.dtype.itemsize
+        return 2 * page_size * self.num_kv_heads * num_bytes
 
 
 def attach(model: PreTrainedModel) -> tuple[str, list[LayerShape]]:

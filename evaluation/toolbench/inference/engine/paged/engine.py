@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from evaluation.toolbench.inference.engine import MAX_RUNNING
+from evaluation.toolbench.inference.engine import KV_CACHES, MAX_RUNNING
 from evaluation.toolbench.inference.engine.checks import check_request, check_scoring, context_of, vocabulary_of
 from evaluation.toolbench.inference.engine.paged.attach import attach, detach
 from evaluation.toolbench.inference.engine.paged.execution import compilation, joined_linear
@@ -52,7 +52,7 @@ from evaluation.toolbench.inference.engine.request import (
     ScoringRequest,
     ScoringResult,
 )
-from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError
+from evaluation.toolbench.inference.errors import ConfigError, EngineError, EngineStoppedError
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,8 @@ class PagedEngine(Engine):
     max_kv_bytes       limits those to this many bytes on each device, for a GPU that is not ours alone
     max_gpu_bytes      limits weights and pages together, by CUDA index: what --max_gpu_memory allows
     page_size          tokens a page; a power of two on a GPU
+    kv_cache           "fp8" stores keys and values in 8 bits, in half the room: see `attention.float8`. Answers may
+                       differ. "auto": in the model's dtype
     max_running        sequences in a step at most
     max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces. None: follows the load
     use_graphs         CUDA graphs, one for each GPU's part of the layers; not where weights are offloaded
@@ -97,6 +99,7 @@ class PagedEngine(Engine):
         max_kv_bytes: int | None = None,
         max_gpu_bytes: Mapping[int, int] | None = None,
         page_size: int = PAGE_SIZE,
+        kv_cache: str = "auto",
         max_running: int = MAX_RUNNING,
         max_prefill_tokens: int | None = None,
         use_graphs: bool = True,
@@ -106,10 +109,13 @@ class PagedEngine(Engine):
         join_linears: bool | None = None,
         overlap: bool | None = None,
     ) -> None:
+        if kv_cache not in KV_CACHES:
+            raise ConfigError(f"unknown kv_cache {kv_cache!r}: use {' or '.join(KV_CACHES)}")
         self.vocab_size = vocabulary_of(model)
         context = context_of(model)
         pages_per_sequence = -(-context // page_size)
         attention_before, layers = attach(model)
+        layers = [dataclasses.replace(layer, is_float8=kv_cache == "fp8") for layer in layers]
         try:
             stages = _prepared_stages(model, compile_layers, before_compiling, join_linears)
             limits = Limits.of(len(stages), max_running=max_running, max_prefill_tokens=max_prefill_tokens)

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import torch
 
+from evaluation.toolbench.inference.engine.attention.float8 import Scales
 from evaluation.toolbench.inference.engine.device import to_device
 from evaluation.toolbench.inference.engine.paged.attach import LayerShape
 from evaluation.toolbench.inference.errors import PlacementError
@@ -18,7 +19,7 @@ _MIB = 2**20
 
 
 class KvCache:
-    """Holds keys and values of all layers, each layer on its own device."""
+    """Holds keys and values of all layers, each layer on its own device: numbers, or 8-bit codes and their scales."""
 
     def __init__(self, layers: Sequence[LayerShape], num_pages: int, page_size: int) -> None:
         self.page_size = page_size
@@ -26,8 +27,17 @@ class KvCache:
         # One tensor a layer: (2, num_pages, page_size, num_kv_heads, head_dim), keys first.
         self._layers = [
             torch.zeros(
-                2, num_pages, page_size, layer.num_kv_heads, layer.head_dim, dtype=layer.dtype, device=layer.device
+                *(2, num_pages, page_size, layer.num_kv_heads, layer.head_dim),
+                dtype=torch.uint8 if layer.is_float8 else layer.dtype,
+                device=layer.device,
             )
+            for layer in layers
+        ]
+        # (2, num_pages, num_kv_heads, page_size) each: a program of the kernels reads those of one head.
+        self._scales = [
+            torch.zeros(2, num_pages, layer.num_kv_heads, page_size, dtype=torch.float32, device=layer.device)
+            if layer.is_float8
+            else None
             for layer in layers
         ]
 
@@ -37,6 +47,11 @@ class KvCache:
 
     def values(self, layer: int) -> torch.Tensor:
         return self._layers[layer][1]
+
+    def scales(self, layer: int) -> Scales | None:
+        """Return those of keys and of values, (num_pages, page_size, num_kv_heads) each; None where there are none."""
+        scales = self._scales[layer]
+        return None if scales is None else (scales[0].transpose(1, 2), scales[1].transpose(1, 2))
 
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy pages (from, to) in all layers, in order with the steps launched before and after.
@@ -50,9 +65,10 @@ class KvCache:
             device: [to_device(pages, torch.int64, device) for pages in zip(*copies, strict=True)]
             for device in self.devices
         }
-        for layer in self._layers:
-            sources, targets = places[layer.device]
-            layer[:, targets] = layer[:, sources]
+        for held in (*self._layers, *self._scales):
+            if held is not None:
+                sources, targets = places[held.device]
+                held[:, targets] = held[:, sources]
 
 
 def count_pages(

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from evaluation.toolbench.inference.engine.attention.float8 import Scales
+from evaluation.toolbench.inference.engine.attention.reference import read_slots, write_slots
 from evaluation.toolbench.inference.engine.paged.execution.step_buffers import Ints, StepArrays, StepBuffers
 from evaluation.toolbench.inference.engine.paged.kv_cache import KvCache
 
@@ -44,10 +46,9 @@ class HostStep:
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         """Store the new keys and values of `layer` and attend."""
-        keys, values = self._cache.keys(layer).flatten(0, 1), self._cache.values(layer).flatten(0, 1)
-        keys.index_copy_(0, self._written, k)
-        values.index_copy_(0, self._written, v)
-        parts = [_attend(q, keys, values, rows, scale) for rows in self._groups]
+        keys, values, scales = self._cache.keys(layer), self._cache.values(layer), self._cache.scales(layer)
+        write_slots(k, v, keys, values, self._written, scales)
+        parts = [_attend(q, keys, values, scales or (None, None), rows, scale) for rows in self._groups]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -64,14 +65,23 @@ def _rows(arrays: StepArrays[Ints], rows: slice, first: int, num_new: int, page_
     return _Rows(first, len(contexts), num_new, torch.from_numpy(slots.reshape(-1)), mask)
 
 
-def _attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: _Rows, scale: float) -> torch.Tensor:
-    """Return (num_rows * num_new, Hq, D) for these rows of `q` (T, Hq, D); keys and values are (slots, Hkv, D)."""
+def _attend(
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    scales: Scales | tuple[None, None],
+    rows: _Rows,
+    scale: float,
+) -> torch.Tensor:
+    """Return (num_rows * num_new, Hq, D) for these rows of `q` (T, Hq, D); the rest is as `KvCache` has it."""
     num_heads, head_dim = q.shape[1:]
-    num_kv_heads = keys.shape[1]
+    num_kv_heads = keys.shape[2]
     group = num_heads // num_kv_heads
     q = q[rows.first : rows.first + rows.num_rows * rows.num_new]
-    k = keys.index_select(0, rows.slots).view(rows.num_rows, -1, num_kv_heads, head_dim).transpose(1, 2)
-    v = values.index_select(0, rows.slots).view(rows.num_rows, -1, num_kv_heads, head_dim).transpose(1, 2)
+    k, v = (
+        read_slots(cache, of_cache, rows.slots, q.dtype).view(rows.num_rows, -1, num_kv_heads, head_dim).transpose(1, 2)
+        for cache, of_cache in zip((keys, values), scales, strict=True)
+    )
     # The query heads of a group are further queries of their one KV head, so nothing is repeated for them.
     if rows.num_new == 1:
         queries = q.reshape(rows.num_rows, num_kv_heads, group, head_dim)

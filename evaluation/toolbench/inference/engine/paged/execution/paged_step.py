@@ -62,15 +62,14 @@ class PagedStep:
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         """Store the new keys and values of `layer` and attend: decode rows by one kernel, prefill rows by another."""
         device, split = q.device, self._num_decode
-        keys, values = self._cache.keys(layer), self._cache.values(layer)
-        write_kv(k, v, keys, values, self._slots[device])
+        keys, values, scales = self._cache.keys(layer), self._cache.values(layer), self._cache.scales(layer)
+        write_kv(k, v, keys, values, self._slots[device], kv_scales=scales)
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
 
         def serve(part: _Part, rows: slice, new_kv: tuple[torch.Tensor, torch.Tensor] | None = None) -> None:
             tables, contexts, starts = part.tables, part.contexts, part.starts
-            paged_attention(
-                q[rows], keys, values, tables, contexts, starts, part.max_q, scale, out[rows], new_kv=new_kv
-            )
+            arguments = q[rows], keys, values, tables, contexts, starts, part.max_q, scale, out[rows]
+            paged_attention(*arguments, kv_scales=scales, new_kv=new_kv)
 
         decode, prefill = self._decode.get(device), self._prefill.get(device)
         side = self._side_stream if decode and prefill else None
