@@ -99,6 +99,11 @@ def _check_engine(config: RunConfig) -> None:
             f"--weights {model.weights} with --engine server: the server holds the weights, and its own options say in "
             "which format (vLLM: --quantization fp8)"
         )
+    if model.weights != AUTO and config.gpus.cpu_offloading:
+        raise ConfigError(
+            f"--weights {model.weights} with --cpu_offloading: layers on the CPU are not quantised; in 8 bits the "
+            "model may fit without it, otherwise leave --weights out"
+        )
     if model.engine != "server":
         if model.engine_url:
             raise ConfigError(

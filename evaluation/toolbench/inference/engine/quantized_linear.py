@@ -47,21 +47,21 @@ def quantized_product(
     unpacked: before the product, not after it, because sums of unscaled integers exceed what float16 holds.
     """
     if weight.dtype == FP8 and weight.is_cuda:
-        rows = inputs.reshape(-1, inputs.shape[-1])
-        row_scale = rows.abs().amax(dim=1, keepdim=True).float().clamp(min=_LEAST) / _LARGEST
-        quantized = (rows.float() / row_scale).clamp(-_LARGEST, _LARGEST).to(FP8)
-        product = torch._scaled_mm(
-            quantized,
-            weight.t(),
-            scale_a=row_scale,
-            scale_b=scale.t(),
-            out_dtype=inputs.dtype,
-            use_fast_accum=True,
-        )
+        product = float8_product(inputs.reshape(-1, inputs.shape[-1]), weight, scale)
         product = product.reshape(*inputs.shape[:-1], len(weight))
         return product if bias is None else product + bias
     unpacked = (weight.to(scale.dtype) * scale).to(inputs.dtype)
     return nn.functional.linear(inputs, unpacked, bias)
+
+
+def float8_product(rows: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return `rows` (T, K) bfloat16, brought to float8 with a scale each, times `weight` (N, K): (T, N) bfloat16."""
+    row_scale = rows.abs().amax(dim=1, keepdim=True).float().clamp(min=_LEAST) / _LARGEST
+    quantized = (rows.float() / row_scale).clamp(-_LARGEST, _LARGEST).to(FP8)
+    product: torch.Tensor = torch._scaled_mm(
+        quantized, weight.t(), scale_a=row_scale, scale_b=scale.t(), out_dtype=rows.dtype, use_fast_accum=True
+    )
+    return product
 
 
 def unpacked_bytes(model: nn.Module, item_bytes: int) -> int:

@@ -12,6 +12,8 @@ from evaluation.toolbench.inference.records.run_record import RunRecord
 from evaluation.toolbench.inference.run_report.html import still_page
 from evaluation.toolbench.inference.run_report.set_figures import SetFigures, total_of
 
+_FORMATS = ("weights",)  # that are not as the checkpoint's
+
 # Without a script the page cannot change its language, so its headings are in both.
 _NUMBERS = {
     "queries": "查询",
@@ -65,6 +67,7 @@ def _facts(run: RunRecord) -> list[str]:
     rates, api = run.rates, run.api
     facts = [
         str(run.configuration.get("model_path") or ""),
+        *(f"{name} {value}" for name in _FORMATS if (value := run.configuration.get(name, "auto")) != "auto"),
         run.status,
         time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)),
         f"{rates.queries_per_min:,.1f} queries/min" if rates.queries_per_min else "",

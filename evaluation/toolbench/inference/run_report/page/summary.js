@@ -59,12 +59,15 @@ function outcomesOf(report) {
   return Object.keys(OUTCOMES).map((outcome) => [outcome, report.summary.outcomes[outcome] || 0]).filter(([, number]) => number);
 }
 
+const FORMATS = ["weights"]; // that are not as the checkpoint has them
+
 function runFacts(report, wall) {
   const { run } = report;
   const configuration = run ? run.configuration : {};
   return [
     configuration.model_path || null,
     configuration.method || null,
+    ...FORMATS.filter((name) => (configuration[name] || "auto") !== "auto").map((name) => `${name} ${configuration[name]}`),
     run ? t(run.status) : null,
     run ? dateTime(run.started) : null,
     wall ? duration(wall) : null,
