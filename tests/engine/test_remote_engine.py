@@ -14,7 +14,6 @@ import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
-from transformers import AutoTokenizer
 
 from evaluation.toolbench.http_client.retry import RetryPolicy
 from evaluation.toolbench.http_client.server_replies import Failure
@@ -32,6 +31,7 @@ from tests.helpers.fake_generation_server import (
     FakeServer,
     error_answer,
     json_answer,
+    knobs_for,
     made_up_scores,
     made_up_token,
     running,
@@ -577,9 +577,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_until_it_is_trusted(tm
 def test_a_run_that_loses_its_only_server_ends_after_its_patience_and_the_same_command_goes_on(tmp_path):
     world = World(tmp_path)
     world.make_checkpoint()
-    tokenizer = AutoTokenizer.from_pretrained(world.model)
-    texts = {text: tokenizer.convert_tokens_to_ids(text) for text in (*TOKENS, "<|eot_id|>")}
-    knobs = {"name": "model", "max_model_len": 4096, "vocab_size": len(tokenizer), "texts": texts, "delay_s": 0.02}
+    knobs = {**knobs_for(world.model, TOKENS), "delay_s": 0.02}
     server = Mortal(**knobs)
     flags = world.flags(
         tmp_path / "answers", engine="server", engine_url=server.url, engine_wait=1, num_thread=2, dtype=None

@@ -9,13 +9,15 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import AutoTokenizer
 
 VOCAB_SIZE = 3000
 # The ids that texts have here, and an end-of-turn token as separator.
@@ -137,6 +139,13 @@ class FakeServer:
             score = made_up_scores(before, self.vocab_size)[last]
             returned["prompt_logprobs"] = [None, {str(last): {"logprob": score, "rank": 1}}]
         return {"choices": [{"index": 0, "text": "", "finish_reason": reason, **returned}]}
+
+
+def knobs_for(checkpoint: Path, actions: Sequence[str]) -> dict[str, Any]:
+    """Those of a FakeServer that passes for one of `checkpoint`, whose tokenizer has `actions` as tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    texts = {text: tokenizer.convert_tokens_to_ids(text) for text in (*actions, SEPARATOR[0])}
+    return {"name": checkpoint.name, "max_model_len": 4096, "vocab_size": len(tokenizer), "texts": texts}
 
 
 class Stopped(Exception):

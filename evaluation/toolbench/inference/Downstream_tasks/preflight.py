@@ -7,12 +7,14 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evaluation.toolbench.http_client.urls import parse_http_url, without_secrets
 from evaluation.toolbench.inference.Downstream_tasks.answer_settings import answer_settings, mixed_settings
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller, service_url
 from evaluation.toolbench.inference.Downstream_tasks.backbones import layout_for
 from evaluation.toolbench.inference.Downstream_tasks.config import LOCAL_BACKBONES, RunConfig
+from evaluation.toolbench.inference.Downstream_tasks.options import server_settings
 from evaluation.toolbench.inference.Downstream_tasks.query_sets import QuerySet, read_query_sets
 from evaluation.toolbench.inference.Downstream_tasks.recorded_apis import recorded_apis
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
@@ -24,6 +26,9 @@ from evaluation.toolbench.inference.records.lock import RunLock
 from evaluation.toolbench.inference.records.queries import Query, read_replacements
 from evaluation.toolbench.inference.run.progress import RunProgress
 from evaluation.toolbench.virtual_api.client import ApiClient
+
+if TYPE_CHECKING:
+    from evaluation.toolbench.inference.toolgen.language import ToolLanguage
 
 _WIDTH = 110
 _BYTES_PER_ANSWER = 200_000  # events and the report with it, generously
@@ -54,6 +59,7 @@ class Preflight:
             ("tools", self._check_tools),
             ("checkpoint", self._check_checkpoint),
             ("language", self._check_language),
+            *([("servers", self._check_servers)] if self._config.model.engine == "server" else []),
             ("API replies", self._check_api),
             ("output folder", self._check_output),
             ("plan", self._check_plan),
@@ -132,26 +138,51 @@ class Preflight:
         if not model.is_toolgen:
             return Finding("language", "skip", f"{model.backbone_model} brings its own")
         from evaluation.toolbench.inference.multi_gpu.checkpoint import read_config
-        from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
-        from evaluation.toolbench.inference.toolgen.agent_parts import is_bundled, load_tokenizer
-        from evaluation.toolbench.inference.toolgen.language import ToolLanguage
+        from evaluation.toolbench.inference.toolgen.agent_parts import is_bundled
 
-        options = AgentOptions(
-            template=model.template,
-            indexing=model.indexing or "Atomic",
-            indexing_file=model.indexing_file,
-            data_dir=self._config.tools.data_dir,
-            prompt_layout=model.prompt_layout,
-            system_prompt_file=model.system_prompt_file,
-        )
-        is_span = model.backbone_model == "toolgen"
-        language = ToolLanguage(load_tokenizer(model.model_path), options, indented_prompt=is_span)
+        language = self._language
         language.actions.check_rows(read_config(model.model_path).get_text_config().vocab_size)
         said = f"{len(language.catalog.actions):,} actions, all in the tokenizer"
         if language.texts.own and not is_bundled(model.model_path):
             advice = "run inside the ToolGen checkout, or --system_prompt_file: published numbers need its own words"
             return Finding("language", "ok", f"{said}; {' and '.join(language.texts.own)}: our own wording", advice)
         return Finding("language", "ok", said)
+
+    @cached_property
+    def _language(self) -> ToolLanguage:
+        from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
+        from evaluation.toolbench.inference.toolgen.agent_parts import load_tokenizer
+        from evaluation.toolbench.inference.toolgen.language import ToolLanguage
+
+        model = self._config.model
+        options = AgentOptions(
+            template=model.template,
+            max_sequence_length=model.max_sequence_length,
+            indexing=model.indexing or "Atomic",
+            indexing_file=model.indexing_file,
+            data_dir=self._config.tools.data_dir,
+            prompt_layout=model.prompt_layout,
+            restrict_actions=model.restrict_actions,
+            system_prompt_file=model.system_prompt_file,
+        )
+        is_span = model.backbone_model == "toolgen"
+        return ToolLanguage(load_tokenizer(model.model_path), options, indented_prompt=is_span)
+
+    def _check_servers(self) -> Finding:
+        """Shake hands with every generation server; one that a run could begin with is enough."""
+        from evaluation.toolbench.inference.engine.remote.roll_call import call_roll
+        from evaluation.toolbench.inference.multi_gpu.checkpoint import read_config
+        from evaluation.toolbench.inference.toolgen.server_needs import needs_of
+
+        model = self._config.model
+        needs = needs_of(model.model_path, read_config(model.model_path), self._language)
+        replies = call_roll(server_settings(model), needs)
+        num_fit = sum(reply.served is not None for reply in replies)
+        can_start = num_fit > 0 and not any(reply.would_end_run for reply in replies)
+        is_complete = num_fit == len(replies)
+        advice = "" if is_complete else "bash scripts/serve_vllm.sh starts a server that would; or correct ENGINE_URL"
+        said = f"{num_fit} of {len(replies)} would serve this run"
+        return Finding("servers", "ok" if can_start else "fail", said, advice, tuple(map(str, replies)))
 
     def _check_api(self) -> Finding:
         client = api_caller(self._config.tools)

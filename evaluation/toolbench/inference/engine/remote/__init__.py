@@ -6,6 +6,7 @@ scores       a scoring as the requests it takes (pure)
 wire         requests and replies as JSON, and what a reply means (pure)
 endpoint     one URL: HTTP in, token ids or a typed failure out
 handshake    what is asked of a server before anything is trusted to it
+roll_call    the handshakes alone, for a dry run
 pool         which URL serves which conversation (pure)
 engine       the `Engine` of all this
 """
