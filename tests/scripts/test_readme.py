@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.toolbench.inference.doctor.command import main as doctor
 from tests.helpers.pipeline import ROOT
 
 ENGLISH, CHINESE = "README_multi_gpu.md", "README_multi_gpu_ZH.md"
@@ -107,6 +109,24 @@ def test_both_languages_have_the_same_parts():
     headings, rows = ([len(re.findall(pattern, text, re.MULTILINE)) for text in texts] for pattern in (r"^#+ ", r"^\|"))
     assert headings[0] == headings[1]
     assert rows[0] == rows[1]
+
+
+def predicted_times(name: str) -> list[list[str]]:
+    """The rows of the table of times: GPUs, what they become, queries/min, time."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    found = re.findall(r"^\| `(\d+x[^`]*)` \| (.*) \| ([\d,]+) \| (.*) \|$", text, re.MULTILINE)
+    assert len(found) >= 6
+    return [list(row) for row in found]
+
+
+def test_the_times_that_the_readme_promises_are_the_doctors(capsys):
+    for gpus, _, queries_per_min, time in predicted_times(ENGLISH):
+        assert doctor(["--simulate", gpus, "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert f"{said['queries_per_min']:,.0f}" == queries_per_min, gpus
+        assert f"which is {time.partition(';')[0]} for 765 queries" in said["reasons"], gpus
+    numbers = [[(row[0], row[2]) for row in predicted_times(name)] for name in (ENGLISH, CHINESE)]
+    assert numbers[0] == numbers[1]
 
 
 def test_every_variable_of_a_run_is_explained():
