@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 
@@ -16,6 +15,7 @@ import pytest
 
 from tests.helpers.pipeline import ROOT, api_server, query
 from tests.helpers.script import SHORT_RUN, ScriptWorld, answers, run_script
+from tests.scripts.test_readme import blocks
 
 pytestmark = pytest.mark.slow
 
@@ -94,15 +94,28 @@ def checkout(world, tmp_path_factory):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    (folder / "data").symlink_to(world.data)
-    readme = (ROOT / "README_multi_gpu.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^ *(cp .* )/path/to/ToolGen/(.*)$", readme, re.MULTILINE)
-    assert len(commands) == 2
     (folder / "requirements.txt").write_text("of ToolGen's own\n")
-    for command, name in commands:
-        subprocess.run(["bash", "-c", f'{command} "$1"/{name}', "-", str(folder)], cwd=ROOT, check=True)
+    (folder / ".gitignore").write_text("data/\n")
+    shell("git init -q && git add . && git commit -qm 'as published'", folder)
+    (folder / "data").symlink_to(world.data)
+    [block] = [block for block in blocks("README_multi_gpu.md", "bash") if "git -C /path/to/ToolGen" in block]
+    block = block.replace("/path/to/ToolGen", f'"{folder}"')
+    shell("set -e\n" + block, ROOT)
     assert (folder / "requirements.txt").read_text() == "of ToolGen's own\n"
     return folder
+
+
+def shell(commands, folder):
+    author = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    subprocess.run(["bash", "-c", commands], cwd=folder, env={**os.environ, **author}, check=True)
+
+
+def test_switching_back_leaves_the_checkout_as_it_was(checkout):
+    shell("git switch -q -", checkout)
+    assert (checkout / f"{INFERENCE}/server.py").read_text() == "raise AssertionError('not replaced')"
+    assert not (checkout / "test_multi_gpu.py").exists()
+    shell("git switch -q -", checkout)
+    assert (checkout / "test_multi_gpu.py").exists()
 
 
 def python(checkout, *arguments, **variables):

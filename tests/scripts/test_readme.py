@@ -26,16 +26,18 @@ PAGES = [
 # Commands that are not run here, by how they begin, and why.
 NOT_RUN = {
     "bash scripts/run_tests.sh": "it runs this test",
-    "git -C /path/to/ToolGen": "needs a checkout: test_drop_in.py has one",
-    "cp ": "the same",
-    "cd /path/to/ToolGen": "the same",
+    "git ": "needs a checkout: test_drop_in.py has one, and runs the whole block there",
+    "cp requirements.txt /path/to/ToolGen": "the same",
+    "cp -r evaluation": "the same",
+    "cp training/src": "needs ToolGen's data",
+    "cd /path/to/ToolGen": "needs a checkout; the batch job of SLURM needs SLURM",
     "tar xzf data.tar.gz": "needs ToolGen's data",
     "CUDA_VISIBLE_DEVICES=0,1,2": "needs three GPUs and ToolGen's data",
     "MODEL_NAME=ToolGen-Llama-3-8B": "needs answers to ToolGen's data",
     "CANDIDATE_MODEL=ToolGen-Llama-3-8B": "the same, and a judge",
     "bash scripts/toolgen.sh python -m huggingface_hub.cli.hf": "needs a network",
     "docker run": "needs docker",
-    "#": "a comment",
+    "#": "a comment, or a line for SLURM",
 }
 
 
@@ -53,6 +55,11 @@ def commands(name: str) -> list[str]:
 
 def is_run(command: str) -> bool:
     return not any(command.startswith(start) for start in NOT_RUN)
+
+
+def test_what_is_not_run_here_is_still_shown():
+    shown = [command for page in (ENGLISH, CHINESE) for command in commands(page)]
+    assert [start for start in NOT_RUN if not any(command.startswith(start) for command in shown)] == []
 
 
 @pytest.fixture(scope="module")
