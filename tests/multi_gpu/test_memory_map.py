@@ -82,7 +82,7 @@ def test_amounts_can_be_checked_without_a_gpu():
 def test_more_gpus_than_are_visible_names_both():
     with pytest.raises(PlacementError, match="num_gpus=3, but CUDA sees 2 GPUs"):
         max_memory_of(gpus(GIB, GIB), 3)
-    with pytest.raises(PlacementError, match="CUDA sees no GPU"):
+    with pytest.raises(PlacementError, match="CUDA sees no GPU; `nvidia-smi` tells"):
         max_memory_of([], 1)
     with pytest.raises(ConfigError, match="num_gpus=0"):
         max_memory_of(gpus(GIB), 0)

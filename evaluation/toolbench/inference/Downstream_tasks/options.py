@@ -134,7 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         description="Run a model over files of queries: it calls APIs step by step, and every query's answer "
         "becomes a file. What is answered already is not run again, so a run that was stopped goes on where it was.",
-        epilog="Exit code: 0 all queries are answered, 1 some failed (see failures.json; the next run tries them "
+        epilog="Exit code: 0 every query was run to its end, 1 some failed (see failures.json; the next run tries them "
         "again), 2 the run could not start or go on, 130 stopped with Ctrl-C. TOOLGEN_TRACEBACK=1 shows tracebacks. "
         "The API server is at $SERVICE_URL (default http://localhost:8080/virtual).",
     )

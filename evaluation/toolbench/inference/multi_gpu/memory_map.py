@@ -44,9 +44,14 @@ def max_memory_of(
     if num_gpus < 1:
         raise ConfigError(f"num_gpus={num_gpus}: a memory map needs at least one GPU")
     if num_gpus > len(visible):
+        remedy = (
+            "lower num_gpus or let CUDA_VISIBLE_DEVICES name more GPUs"
+            if visible
+            else "`nvidia-smi` tells whether there is a card with a driver, CUDA_VISIBLE_DEVICES may hide it, and this "
+            "PyTorch may be for processors"
+        )
         raise PlacementError(
-            f"num_gpus={num_gpus}, but CUDA sees {_count(len(visible)) if visible else 'no GPU'}; "
-            "lower num_gpus or let CUDA_VISIBLE_DEVICES name more GPUs",
+            f"num_gpus={num_gpus}, but CUDA sees {_count(len(visible)) if visible else 'no GPU'}; {remedy}",
             asked=num_gpus,
             visible=len(visible),
         )

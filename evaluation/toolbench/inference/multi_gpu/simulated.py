@@ -44,6 +44,6 @@ def _gpu(what: str) -> Gpu:
     except ConfigError as error:
         known = ", ".join(card.name for card in CARDS)
         raise ConfigError(
-            f"--simulate: {what!r} is neither an amount of memory nor one of the cards {known}"
+            f"--simulate: {what!r} is neither an amount of memory, such as 24GiB, nor one of the cards {known}"
         ) from error
     return Gpu("", f"simulated {gib(size)}", size, size)
