@@ -15,13 +15,15 @@ _THOUGHTS = re.compile(r"^.*?</think>", re.DOTALL)  # of models that think aloud
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Holds one reply of a chat server. `called` are the arguments of its function call, None without one."""
+    """Holds one reply of a chat server. `called` are the arguments of its function call, None without one; `is_cut`
+    says that it ended at the longest length."""
 
     text: str
     called: str | None
     served_model: str
     prompt_tokens: int
     completion_tokens: int
+    is_cut: bool = False
 
     @property
     def conclusion(self) -> str:
@@ -45,6 +47,7 @@ def read_chat_reply(reply: Mapping[str, Any]) -> Said:
             served_model=str(reply.get("model") or ""),
             prompt_tokens=_count(usage.get("prompt_tokens")),
             completion_tokens=_count(usage.get("completion_tokens")),
+            is_cut=reply["choices"][0].get("finish_reason") == "length",
         )
     except (LookupError, TypeError, AttributeError):
         raise Failure("failed", "answered with JSON that is not a chat completion") from None

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to stop. 0 after a stop, 2 when the server could not start."""
     arguments = vars(make_parser().parse_args(argv))
     try:
-        config = ServerConfig(**arguments)
+        config = ServerConfig.of(arguments, os.environ)
         from evaluation.toolbench.virtual_api.serving import serve  # after the arguments: --help answers at once
 
         serve(config)
@@ -37,7 +37,9 @@ def make_parser() -> OneLineParser:
         prog=called_as("python -m evaluation.toolbench.virtual_api"),
         examples="toolgen api --cache_dir tool_response_cache      # then, elsewhere: SERVICE_URL=http://localhost:8080/virtual",
         description="Replay recorded API answers (a StableToolBench response cache) at POST /virtual. "
-        "Needs no key and no network. GET /health tells how many requests were answered how.",
+        "Needs no key and no network. GET /health tells how many requests were answered how. What is not recorded can "
+        "be asked of another server (--forward_url) or of a chat model that simulates APIs (--simulator_url, whose key "
+        "is $SIMULATOR_API_KEY).",
     )
     add = parser.add_argument
     # fmt: off
@@ -54,6 +56,23 @@ def make_parser() -> OneLineParser:
         "(default: a miss is answered with an error)")
     add("--forward_timeout_s", type=float, default=default.forward_timeout_s, metavar="S",
         help="longest wait for that server (default: %(default)s)")
+    add("--simulator_url", metavar="URL",
+        help="on a miss ask the chat model at this OpenAI-compatible server, such as http://localhost:8000/v1, what "
+        "the API would reply; its replies are kept in a folder of their own and replayed from then on "
+        "(default: $SIMULATOR_URL)")
+    add("--simulator_model", metavar="NAME",
+        help="its model, such as MirrorAPI (default: $SIMULATOR_MODEL, or the only one that is served)")
+    add("--simulator_seed", type=int, default=default.simulator_seed, metavar="N",
+        help="of its requests, at temperature 0 (default: %(default)s)")
+    add("--simulator_timeout_s", type=float, default=default.simulator_timeout_s, metavar="S",
+        help="longest that a call waits for it; then it counts as a miss (default: %(default)s)")
+    add("--simulator_prompts", type=Path, metavar="DIR",
+        help="checkout of StableToolBench that has MirrorAPI's system prompt (default: the folders above this tree's "
+        "and the cache's, else our own wording)")
+    add("--simulated_dir", type=Path, metavar="DIR",
+        help="folder for what it said (default: beside the cache, its name with _simulated)")
+    add("--tools_dir", type=Path, metavar="DIR",
+        help="folder of <category>/<tool>.json, with the documentation that the simulator is told")
     add("--max_body_bytes", type=int, default=default.max_body_bytes, metavar="N",
         help="larger requests are refused with status 413 (default: %(default)s)")
     add("--cache_memory_mib", type=int, default=default.cache_memory_mib, metavar="N",

@@ -100,8 +100,8 @@ class ResponseCache:
         similar = record.key_index.find(arguments) if self._fuzzy else None
         return Found(record.answers[similar], "fuzzy") if similar is not None else None
 
-    def store(self, name: RecordName, arguments: Any, answer: Any) -> None:
-        """Record `answer`, replacing an earlier one for the same key.
+    def store(self, name: RecordName, arguments: Any, answer: Any, *, keep_first: bool = False) -> Any:
+        """Record `answer`, replacing an earlier one for the same key unless that is to be kept; return what is there.
 
         The file is replaced as a whole, so readers see the old or the new one. OutputError when it
         cannot be written; the folder is then as before.
@@ -113,8 +113,12 @@ class ResponseCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _exclusive(path.parent / ".lock"):
                 answers = self._answers_to_extend(path)
-                answers[record_key(arguments)] = answer
+                key = record_key(arguments)
+                if keep_first and key in answers:
+                    return answers[key]
+                answers[key] = answer
                 _write_whole(path, json.dumps(answers, indent=4))
+                return answer
         except (OSError, ValueError, RecursionError) as error:
             raise OutputError(f"Cannot record an answer in {path}: {error}", path=str(path)) from error
 

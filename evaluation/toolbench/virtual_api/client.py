@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import httpx
@@ -31,6 +32,7 @@ from evaluation.toolbench.json_input import JsonError, parse_object
 from evaluation.toolbench.virtual_api.replies import (
     CONNECTION_LOST,
     NOT_AN_ANSWER,
+    SIMULATOR_FAILED,
     SUCCESS,
     TIMED_OUT,
     UNREACHABLE,
@@ -39,6 +41,7 @@ from evaluation.toolbench.virtual_api.replies import (
     cache_match,
     read_reply,
 )
+from evaluation.toolbench.virtual_api.simulator.state import SimulatorState
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,6 +51,7 @@ VIRTUAL_TIMEOUT_S = 120.0
 TIMEOUT_S = 15.0
 _LOOK_AGAIN_S = 2.0  # the longest wait before looking whether a server is back: that costs it nothing
 _LOOK_S = 5.0
+_MOST_FAILURES = 20  # reasons that are told
 _CONNECTING_SHARE = 0.9  # of the time that a call has left
 
 
@@ -139,6 +143,7 @@ class ApiClient:
         self._total_latency_s = 0.0
         self._max_latency_s = 0.0
         self._unreachable_since: float | None = None  # of the loop's time; only the loop touches it
+        self._failures: set[str] = set()  # of the server's simulator, that were told; likewise
         self._lock = threading.Lock()
         self._is_closed = False
         self._http = new_http_client(self._url, connect_timeout_s=connect_timeout_s)
@@ -238,6 +243,10 @@ class ApiClient:
         """
         return self._run(self._get_health(timeout_s))
 
+    def simulator(self, *, timeout_s: float = 30.0) -> SimulatorState | None:
+        """Return what the server tells of its simulator; None for one that is not of this package, or says nothing."""
+        return self._run(self._get_simulator(timeout_s))
+
     def stats(self) -> ApiStats:
         """Return what happened so far."""
         with self._lock:
@@ -260,9 +269,8 @@ class ApiClient:
         self._thread.join()
         self._loop.close()
 
-    @property
-    def _health_url(self) -> httpx.URL:
-        return self._url.copy_with(path=self._url.path.rpartition("/")[0] + "/health", query=None)
+    def _beside(self, path: str) -> httpx.URL:
+        return self._url.copy_with(path=self._url.path.rpartition("/")[0] + path, query=None)
 
     @property
     def _shown_url(self) -> str:
@@ -328,6 +336,7 @@ class ApiClient:
             # This call's fault, or the server's end? A tunnel or a proxy in between lets one connect to nobody.
             return CONNECTION_LOST if await self._is_there(deadline) else self._note_outage(error)
         self._note_answer()
+        self._note_simulator(reply.headers.get(SIMULATOR_FAILED))
         return read_reply(
             reply.status,
             reply.body,
@@ -352,6 +361,12 @@ class ApiClient:
             self._unreachable_since = None
             _log.warning("The API server at %s is back after %.1f s.", self._shown_url, seconds)
 
+    def _note_simulator(self, failure: str | None) -> None:
+        """Say once for each reason why calls get no simulated reply."""
+        if failure and failure not in self._failures and len(self._failures) < _MOST_FAILURES:
+            self._failures.add(failure)
+            _log.warning("Calls are not simulated: %s. Those are answered with an error.", failure)
+
     async def _reason_to_doubt(self, tries: int, timeout_s: float) -> str | None:
         """Return why there seems to be no API server; None when there is one."""
         reason = None
@@ -366,7 +381,7 @@ class ApiClient:
     async def _probe(self, timeout_s: float) -> str | None:
         """Probe once: GET /health beside the service (StableToolBench's server has none), then the service URL."""
         try:
-            await asyncio.wait_for(self._get_status(self._health_url), timeout_s)
+            await asyncio.wait_for(self._get_status(self._beside("/health")), timeout_s)
             # A service that only takes POST answers 405; a server that is not an API server, or a wrong path, 404.
             status = await asyncio.wait_for(self._get_status(self._url), timeout_s)
         except (asyncio.TimeoutError, httpx.TimeoutException):
@@ -379,11 +394,19 @@ class ApiClient:
 
     async def _get_health(self, timeout_s: float) -> dict[str, Any] | None:
         try:
-            reply = await asyncio.wait_for(self._http.get(self._health_url), timeout_s)
+            reply = await asyncio.wait_for(self._http.get(self._beside("/health")), timeout_s)
             health = parse_object(reply.content)
         except (asyncio.TimeoutError, httpx.HTTPError, JsonError, OSError):
             return None
         return health if {"cache_dir", "files"} <= health.keys() else None
+
+    async def _get_simulator(self, timeout_s: float) -> SimulatorState | None:
+        try:
+            reply = await asyncio.wait_for(self._http.get(self._beside("/simulator")), timeout_s)
+            values = parse_object(reply.content) if reply.status_code == HTTPStatus.OK else {}
+        except (asyncio.TimeoutError, httpx.HTTPError, JsonError, OSError):
+            return None
+        return SimulatorState.from_json(values) if "prompt_sha256" in values else None
 
     async def _is_there(self, deadline: float) -> bool:
         """Return whether somebody answers where the service should be; who takes long may still do so."""

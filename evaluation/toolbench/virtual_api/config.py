@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from evaluation.toolbench.inference.errors import ConfigError
 
@@ -18,11 +20,33 @@ class ServerConfig:
     fuzzy: bool = True
     forward_url: str | None = None  # another virtual API server, or the real one, that is asked on a miss
     forward_timeout_s: float = 60.0
+    simulator_url: str | None = None  # a chat model's server, that is asked on a miss
+    simulator_model: str | None = None  # None: the only one that is served
+    simulator_seed: int = 42  # of StableToolBench's server
+    simulator_timeout_s: float = 100.0  # less than the 120 s that our client gives a call
+    simulator_prompts: Path | None = None
+    simulator_key: str = field(default="", repr=False)
+    simulated_dir: Path | None = None  # None: beside the cache
+    tools_dir: Path | None = None  # what the simulator is told of an API
     max_body_bytes: int = 2**20
     cache_memory_mib: int = 256
     ready_file: Path | None = None
     log_file: Path | None = None
     exit_with_parent: int | None = None  # a process id
+
+    @classmethod
+    def of(cls, flags: Mapping[str, Any], environment: Mapping[str, str]) -> ServerConfig:
+        """Take the flags, and from the environment where the simulator is if they do not tell, and always its key."""
+        named = {
+            name: flags[name] or environment.get(name.upper()) or None for name in ("simulator_url", "simulator_model")
+        }
+        return cls(**{**flags, **named}, simulator_key=environment.get("SIMULATOR_API_KEY", "").strip())
+
+    @property
+    def simulated_replies(self) -> Path:
+        """The folder of what the simulator said."""
+        cache = self.cache_dir.resolve()
+        return self.simulated_dir or cache.with_name(f"{cache.name}_simulated")
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -35,3 +59,30 @@ class ServerConfig:
             raise ConfigError(f"--cache_memory_mib must be 0 or above, not {self.cache_memory_mib}")
         if self.exit_with_parent is not None and self.exit_with_parent < 1:
             raise ConfigError(f"--exit_with_parent must be a process id, not {self.exit_with_parent}")
+        self._check_simulator()
+
+    def _check_simulator(self) -> None:
+        if not self.simulator_url:
+            if self.simulator_model:
+                raise ConfigError(
+                    f"the simulator {self.simulator_model} is nowhere: name its server with --simulator_url or "
+                    "SIMULATOR_URL, such as http://localhost:8000/v1"
+                )
+            return
+        if self.forward_url:
+            raise ConfigError("--forward_url and --simulator_url both say what is asked on a miss: pass one of them")
+        if self.tools_dir is None or not self.tools_dir.is_dir():
+            found = "" if self.tools_dir is None else f" ({self.tools_dir} is not a folder)"
+            raise ConfigError(
+                f"a simulator needs the APIs' documentation{found}: pass --tools_dir with <category>/<tool>.json, "
+                "such as data/toolenv/tools"
+            )
+        if not 0 <= self.simulator_seed < 2**31:
+            raise ConfigError(f"--simulator_seed must be 0 to {2**31 - 1}, not {self.simulator_seed}")
+        if not self.simulator_timeout_s > 0:
+            raise ConfigError(f"--simulator_timeout_s must be above 0, not {self.simulator_timeout_s}")
+        if self.simulated_replies.resolve().is_relative_to(self.cache_dir.resolve()):
+            raise ConfigError(
+                f"--simulated_dir {self.simulated_replies} lies in the recorded cache {self.cache_dir}, which is not "
+                "to be mixed with what a model said: pass another folder"
+            )

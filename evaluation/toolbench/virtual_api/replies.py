@@ -25,9 +25,11 @@ CODE_OF_ERROR = {
     "Rate limit per minute error...": 10,
     "Message error...": 11,
 }
+SIMULATOR_FAILED = "x-simulator-failed"  # a header: why a call that the cache lacks has no simulated reply
 _RATE_LIMIT_CODES = (9, 10)
 
-CacheMatch = Literal["hit", "fuzzy", "miss"]
+CacheMatch = Literal["hit", "fuzzy", "simulated", "miss"]
+_MATCHES: dict[str, CacheMatch] = {"HIT": "hit", "SIMULATED": "simulated", "MISS": "miss"}
 RetryReason = Literal["failure", "rate limit", "unreachable"]
 
 
@@ -59,10 +61,10 @@ def cache_match(headers: Mapping[str, str]) -> CacheMatch | None:
     >>> cache_match({"x-cache": "HIT", "x-cache-match": "fuzzy"}), cache_match({"x-cache": "MISS"}), cache_match({})
     ('fuzzy', 'miss', None)
     """
-    told = headers.get("x-cache")
-    if told == "HIT":
-        return "fuzzy" if headers.get("x-cache-match") == "fuzzy" else "hit"
-    return "miss" if told == "MISS" else None
+    told = headers.get("x-cache", "")
+    if told == "HIT" and headers.get("x-cache-match") == "fuzzy":
+        return "fuzzy"
+    return _MATCHES.get(told)
 
 
 def read_reply(status: int, body: bytes, *, retry_after: str | None = None, cache: CacheMatch | None = None) -> Reply:
@@ -87,6 +89,6 @@ def read_reply(status: int, body: bytes, *, retry_after: str | None = None, cach
         return NOT_AN_ANSWER
     error, observation = answer["error"], json.dumps(answer)
     code = CODE_OF_ERROR.get(error, SUCCESS) if isinstance(error, str) else SUCCESS
-    is_replay = cache in ("hit", "fuzzy")
+    is_replay = cache in ("hit", "fuzzy", "simulated")
     retry: RetryReason | None = "rate limit" if code in _RATE_LIMIT_CODES and not is_replay else None
     return Reply(observation, code, retry, cache=cache)

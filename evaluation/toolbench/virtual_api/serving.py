@@ -17,6 +17,8 @@ from typing import Any
 
 import uvicorn
 
+from evaluation.toolbench.chat_client.settings import ChatSettings, Server, base_url
+from evaluation.toolbench.checkout import repository_root
 from evaluation.toolbench.http_client.urls import without_secrets, would_leak_key
 from evaluation.toolbench.inference.errors import ConfigError, DataError, OutputError
 from evaluation.toolbench.inference.process_watch import when_process_ends
@@ -24,10 +26,14 @@ from evaluation.toolbench.virtual_api.app import VirtualApi, make_app, request_l
 from evaluation.toolbench.virtual_api.cache import ResponseCache
 from evaluation.toolbench.virtual_api.config import ServerConfig
 from evaluation.toolbench.virtual_api.forwarder import Forwarder
+from evaluation.toolbench.virtual_api.simulator.simulator import Simulator
+from evaluation.toolbench.virtual_api.simulator.system_prompt import load_system_prompt
+from evaluation.toolbench.virtual_api.simulator.tool_documents import ToolDocuments
 
 _BACKLOG = 2048  # connections that may wait while the event loop is busy
 _KEEP_ALIVE_S = 75  # longer than our client keeps an idle connection, so that it is never closed under it
 _SHUTDOWN_S = 1  # what requests in flight still get after a signal to stop
+_SIMULATOR_PATIENCE_S = 30.0  # then calls are misses until it answers again
 _LOG_FILE_BYTES = 64 * 2**20  # then one older file is kept beside a new one
 
 
@@ -35,14 +41,16 @@ def serve(config: ServerConfig) -> None:
     """Serve until SIGTERM, SIGINT or the end of `config.exit_with_parent`. ToolGenError if it cannot start."""
     cache = _open_cache(config)
     forwarder = Forwarder(config.forward_url, timeout_s=config.forward_timeout_s) if config.forward_url else None
-    app = make_app(VirtualApi(cache, forwarder), max_body_bytes=config.max_body_bytes)
+    simulator = _simulator(config) if config.simulator_url else None
+    app = make_app(VirtualApi(cache, forwarder, simulator), max_body_bytes=config.max_body_bytes)
     listener = _listen(config.host, config.port)
     url = _own_url(listener)
 
     with _ready_file(config.ready_file) as announce, _request_log_to(config.log_file):
 
         def on_listening() -> None:
-            _say(f"Virtual API at {url}, {cache.count_files():,} APIs recorded in {cache.root}, {_policy(forwarder)}")
+            recorded = f"{cache.count_files():,} APIs recorded in {cache.root}"
+            _say(f"Virtual API at {url}, {recorded}, {_policy(config, forwarder)}")
             announce(url)
 
         server = _Server(
@@ -113,6 +121,27 @@ def _open_cache(config: ServerConfig) -> ResponseCache:
     return ResponseCache(folder, fuzzy=config.fuzzy, max_memory_bytes=config.cache_memory_mib * 2**20)
 
 
+def _simulator(config: ServerConfig) -> Simulator:
+    assert config.simulator_url is not None
+    assert config.tools_dir is not None  # of a config that has passed its checks
+    folder = config.simulated_replies.resolve()
+    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise OutputError(f"Cannot write {folder}, where simulated replies are kept. Pass another --simulated_dir.")
+    key = config.simulator_key
+    server = Server(base_url(config.simulator_url, "SIMULATOR_URL"), key, "SIMULATOR_API_KEY")
+    settings = ChatSettings(
+        (server,),
+        model=config.simulator_model,
+        timeout_s=config.simulator_timeout_s,
+        patience_s=_SIMULATOR_PATIENCE_S,
+    )
+    cache = config.cache_dir.resolve()
+    prompt = load_system_prompt(config.simulator_prompts, [repository_root(), *cache.parents[:2]])
+    replies = ResponseCache(folder, fuzzy=False, max_memory_bytes=config.cache_memory_mib * 2**20)
+    return Simulator(settings, ToolDocuments(config.tools_dir), replies, prompt, config.simulator_seed)
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """Open a listening socket here, so that a taken port is one clear line."""
     listener = None
@@ -142,7 +171,10 @@ def _own_url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}/virtual" if ":" in host else f"http://{host}:{port}/virtual"
 
 
-def _policy(forwarder: Forwarder | None) -> str:
+def _policy(config: ServerConfig, forwarder: Forwarder | None) -> str:
+    if config.simulator_url:
+        url = without_secrets(base_url(config.simulator_url, "SIMULATOR_URL"))
+        return f"anything else is simulated by {config.simulator_model or 'the model'} at {url}"
     if forwarder is None:
         return "anything else is answered with an error"
     unencrypted = " (unencrypted, keys included)" if would_leak_key(forwarder.url) else ""
