@@ -133,6 +133,14 @@ def test_a_wide_frame_says_everything():
         assert part in text
 
 
+def test_simulated_replies_stand_between_hits_and_what_is_not_recorded():
+    cache = CacheUse(hits=590, fuzzy_hits=5, misses=617, simulated=15)
+    figures = Trend().take(status(60.0, replica(api_calls=1234, cache=cache)))
+    words = "1,234 API calls · 590 hits (5 fuzzy) · 15 simulated (1.2%) · 617 not recorded (50.0%)"
+    assert words in drawn(figures, 160)
+    assert words in heartbeat(figures)
+
+
 def test_a_narrow_frame_keeps_what_matters_most():
     text = drawn(Trend().take(BUSY), 40)
     for part in ("25 of 100 queries", "2 failed", "75 left", "replica 1", "restarting", "16"):

@@ -115,13 +115,13 @@ def record_nothing(cache: Path) -> None:
 
 
 @contextmanager
-def api_server(folder: Path) -> Iterator[str]:
+def api_server(folder: Path, *more: str) -> Iterator[str]:
     """A virtual API server without recorded answers for the APIs that it knows, as a process; its URL."""
     cache, ready = folder / "cache", folder / "url"
     record_nothing(cache)
     command = [sys.executable, "-m", "evaluation.toolbench.virtual_api", "--cache_dir", str(cache), "--port", "0"]
     server = subprocess.Popen(
-        [*command, "--ready_file", str(ready), "--exit_with_parent", str(os.getpid())],
+        [*command, *more, "--ready_file", str(ready), "--exit_with_parent", str(os.getpid())],
         cwd=ROOT,
         stderr=subprocess.DEVNULL,
     )

@@ -11,14 +11,18 @@ import pytest
 
 from evaluation.toolbench.inference.Downstream_tasks import query_replica, rapidapi_multithread
 from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
-from evaluation.toolbench.inference.Downstream_tasks.recorded_apis import recorded_apis
-from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.Downstream_tasks.recorded_apis import check_replies, recorded_apis
+from evaluation.toolbench.inference.errors import ApiError, DataError
 from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.queries import read_queries
 from evaluation.toolbench.inference.records.run_record import read_run_record
+from evaluation.toolbench.inference.run_report.overview import overview_page
 from evaluation.toolbench.inference.run_report.report import report_data
+from evaluation.toolbench.inference.run_report.set_figures import set_figures
 from evaluation.toolbench.virtual_api.client import ApiClient
 from tests.helpers.environment import ANSWER, FORECAST, ScriptedToolGen, calls
+from tests.helpers.fake_generation_server import running
+from tests.helpers.fake_simulator import FakeSimulator, echo
 from tests.helpers.pipeline import CITIES, api_server, record_nothing
 
 SKY_WATCH = "Weather/sky_watch_for_Weather/daily_forecast.json"
@@ -42,9 +46,9 @@ class Forecaster(ScriptedToolGen):
 def run(runner_of, tmp_path, monkeypatch):
     """A run with a real server, whose cache has some of the cities."""
 
-    def run(records, **changes):
+    def run(records, *server_flags, **changes):
         (tmp_path / "api").mkdir()
-        with api_server(tmp_path / "api") as url, ApiClient(url) as client:
+        with api_server(tmp_path / "api", *server_flags) as url, ApiClient(url) as client:
             path = tmp_path / "api/cache" / SKY_WATCH
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(records))
@@ -68,6 +72,27 @@ def test_hits_fuzzy_hits_and_misses_are_in_the_table_run_json_and_the_report(run
     assert warning in " ".join(told.out.split())
     assert "18 API calls · 6 hits (2 fuzzy) · 3 not recorded (16.7%)" in told.err
     assert report_data(tmp_path / "answers")["summary"]["misses"].startswith(warning)
+
+
+def test_simulated_replies_are_counted_beside_hits_and_misses(run, world, tmp_path, capsys):
+    exact = {str({"city": city, "days": 1}): SUNNY for city in CITIES[:4]}
+    with running(FakeSimulator()) as fake:
+        fake.replies = lambda prompt: "nonsense" if CITIES[4] in prompt else echo(prompt)
+        simulator = ("--simulator_url", fake.url, "--tools_dir", str(world.data / "toolenv/tools"))
+        summary = run(exact, *simulator, num_thread=4)
+    assert (summary.api_calls, summary.cache) == (18, CacheUse(hits=4, misses=1, simulated=4))
+    record = read_run_record(tmp_path / "answers")
+    assert (record.api.hits, record.api.simulated, record.api.not_recorded) == (4, 4, 1)
+    told = capsys.readouterr()
+    warning = "4 of 18 API calls (22.2%) were answered by the simulator"
+    assert warning in " ".join(told.out.split())
+    assert "18 API calls · 4 hits · 4 simulated (22.2%) · 1 not recorded (5.6%)" in told.err
+    assert report_data(tmp_path / "answers")["summary"]["simulated"].startswith(warning)
+    [figures] = set_figures(tmp_path / "answers")
+    assert figures.cache == summary.cache
+    page = overview_page(tmp_path, [figures], record, {})
+    assert '<td class="number" data-name="simulated">4</td>' in page
+    assert "22% of API calls simulated" in page
 
 
 def test_a_miss_is_counted_also_where_the_model_sees_little_of_its_text(run):
@@ -119,6 +144,19 @@ def test_an_empty_cache_says_what_belongs_there(cache, world):
     assert refusal(cache, world).endswith(
         "Set API_CACHE_DIR to the folder that holds <category>/<tool>_for_<category>/<api>.json"
     )
+
+
+def test_a_simulator_answers_for_an_empty_cache_and_one_that_cannot_be_asked_is_refused(world, tmp_path):
+    queries = read_queries(world.queries, {})
+    with running(FakeSimulator()) as fake:
+        simulator = ("--simulator_url", fake.url, "--tools_dir", str(world.data / "toolenv/tools"))
+        with api_server(tmp_path, *simulator) as url, ApiClient(url) as client:
+            shutil.rmtree(tmp_path / "cache/Weather")
+            found, state = check_replies(client, queries)
+            assert (found.recorded, state.model) == (0, "fake-mirror")
+            fake.api_key = "another"
+            with pytest.raises(ApiError, match="refuses the key"):
+                check_replies(client, queries)
 
 
 def test_queries_that_name_no_apis_are_not_judged(cache, world, tmp_path):

@@ -32,6 +32,7 @@ NOT_RUN = {
     "cp training/src": "needs ToolGen's data",
     "cd /path/to/ToolGen": "needs a checkout; the batch job of SLURM needs SLURM",
     "tar xzf data.tar.gz": "needs ToolGen's data",
+    "SIMULATOR_URL=http": "needs a simulator: test_simulator_run.py has one",
     "CUDA_VISIBLE_DEVICES=0,1,2": "needs three GPUs and ToolGen's data",
     "MODEL_NAME=ToolGen-Llama-3-8B": "needs answers to ToolGen's data",
     "CANDIDATE_MODEL=ToolGen-Llama-3-8B": "the same, and a judge",

@@ -21,6 +21,7 @@ from evaluation.toolbench.chat_client.replies import Said
 from evaluation.toolbench.chat_client.settings import ChatSettings, Server, base_url
 from evaluation.toolbench.http_client.retry import RetryPolicy
 from evaluation.toolbench.inference.errors import ApiError, ConfigError
+from evaluation.toolbench.virtual_api.__main__ import main
 from evaluation.toolbench.virtual_api.app import VirtualApi, make_app
 from evaluation.toolbench.virtual_api.cache import ResponseCache
 from evaluation.toolbench.virtual_api.client import ApiClient
@@ -49,6 +50,7 @@ CALL = {
     "strip": "truncate",
     "toolbench_key": "",
 }
+CALL_OF_CLIENT = {key: value for key, value in CALL.items() if key != "toolbench_key"}
 CALL_OF_CLIENT = {key: value for key, value in CALL.items() if key != "toolbench_key"}
 PARAMETER = {"name": "city", "type": "STRING", "description": "City name", "default": ""}
 TOOL = {
@@ -240,7 +242,7 @@ def be_dead(fake: FakeSimulator) -> None:
         (always(error_answer(500, "Out of luck")), "status 500: Out of luck"),
         (always(error_answer(400, "Too long")), "status 400: Too long"),
         (always(error_answer(401, "Who is there?")), "set SIMULATOR_API_KEY"),
-        (always(HTML), "no JSON object"),
+        (always(HTML), "not a JSON object"),
         (always(json_answer({"choices": []})), "not a chat completion"),
         (be_slow, "within 0.5 s"),
         (be_dead, "lost the connection"),
@@ -280,6 +282,28 @@ def test_a_folder_that_takes_no_reply_costs_the_memory_of_it_and_not_the_reply(s
     (folders / "cache_simulated").write_text("in the way")
     with serve(fake) as client:
         assert post(client) == (OSLO, "SIMULATED")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--simulator_model", "m"], "the simulator m is nowhere: name its server with --simulator_url"),
+        (["--simulator_url", "http://a"], "pass --tools_dir"),
+        (["--simulator_url", "http://a", "--tools_dir", "{tmp}", "--forward_url", "http://b"], "pass one of them"),
+        (
+            ["--simulator_url", "http://a", "--tools_dir", "{tmp}", "--simulated_dir", "{tmp}/cache/x"],
+            "not to be mixed",
+        ),
+        (["--simulator_url", "a", "--tools_dir", "{tmp}"], "SIMULATOR_URL must start with http"),
+        (["--simulator_url", "http://a", "--tools_dir", "{tmp}", "--simulated_dir", "{tmp}/file/x"], "Cannot write"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_one_line(folders: Path, capsys, more: list[str], told: str) -> None:
+    (folders / "file").touch()
+    filled = [argument.replace("{tmp}", str(folders)) for argument in more]
+    assert main(["--cache_dir", str(folders / "cache"), *filled]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert told in line
 
 
 @pytest.mark.parametrize(
@@ -404,14 +428,10 @@ def test_a_dead_simulator_is_refused_in_one_line(folders: Path) -> None:
     with server_process(folders / "cache", *more) as (_, url), ApiClient(url) as client:
         state = client.simulator()
         assert state is not None
-        with pytest.raises(ApiError, match="the simulator at http://127.0.0.1:9/v1 cannot be reached: connection ref"):
+        with pytest.raises(ApiError, match=r"simulator at http://127\.0\.0\.1:9/v1 cannot be reached: connection"):
             state.refuse_problem()
-        assert json.loads(
-            client.ask(**{**CALL_OF_CLIENT, "tool_input": '{"city": "Rome", "days": 1}'}).observation
-        ) == (RECORDED)
-
-
-CALL_OF_CLIENT = {key: value for key, value in CALL.items() if key != "toolbench_key"}
+        recorded = client.ask(**{**CALL_OF_CLIENT, "tool_input": '{"city": "Rome", "days": 1}'})
+        assert json.loads(recorded.observation) == RECORDED, "what is recorded is served all the same"
 
 
 def test_the_key_comes_from_the_environment_and_is_written_nowhere(folders: Path, fake, monkeypatch) -> None:

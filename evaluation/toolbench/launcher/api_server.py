@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -38,11 +39,11 @@ class ApiServer:
     From then on a server that dies or hangs is started again at the same address.
     """
 
-    def __init__(self, cache_dir: Path, root: Path) -> None:
+    def __init__(self, cache_dir: Path, root: Path, more_flags: Sequence[str] = ()) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="toolgen-api-")
         self._ready, self._log = Path(self._folder.name, "url"), Path(self._folder.name, "log")
         launcher = root / "evaluation/toolbench/launcher/__main__.py"
-        self._command = [sys.executable, str(launcher), "api", "--cache_dir", str(cache_dir)]
+        self._command = [sys.executable, str(launcher), "api", "--cache_dir", str(cache_dir), *more_flags]
         self._process = self._start(port=0)
         self._is_over = threading.Event()
         self._keeper: threading.Thread | None = None

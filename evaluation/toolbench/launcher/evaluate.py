@@ -234,7 +234,7 @@ def _write_tables(results: Path, rows: Sequence[EvaluationRow]) -> None:
     from evaluation.toolbench.tooleval import evaluation_table as tables
 
     console = Console(highlight=False, soft_wrap=True)
-    console.width = max(console.width, 160)
+    console.width = max(console.width, 190)
     console.print(tables.as_rich(rows))
     with console.capture() as capture:
         console.print(tables.as_rich(rows), no_wrap=True)

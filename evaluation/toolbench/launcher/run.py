@@ -110,7 +110,8 @@ def _run(settings: RunSettings, sets: Sequence[str], flags: Sequence[str]) -> in
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # until the pipeline takes the signals
     with ExitStack() as stack:
-        server = _api_server(settings)
+        options = parse_options([*pipeline_flags(settings, os.environ, sets), *flags])
+        server = _api_server(settings, options.tool_root_dir)
         if server is not None:
             stack.enter_context(server)
         _print_banner()
@@ -123,12 +124,18 @@ def _run(settings: RunSettings, sets: Sequence[str], flags: Sequence[str]) -> in
         return qa_pipeline_multithread.main([*pipeline_flags(settings, os.environ, sets), *flags])
 
 
-def _api_server(settings: RunSettings) -> ApiServer | None:
+def _api_server(settings: RunSettings, tools_dir: str) -> ApiServer | None:
     """Offer the offline server where none is named; then $SERVICE_URL is set."""
+    simulator = os.environ.get("SIMULATOR_URL")
     if os.environ.get("SERVICE_URL"):
+        if simulator:
+            raise ConfigError(
+                "SIMULATOR_URL is for the API server that a run starts, and SERVICE_URL names another: unset one of "
+                "them, or start that server with --simulator_url"
+            )
         return None
     cache_dir = Path(os.environ.get("API_CACHE_DIR") or settings.data_dir / "tool_response_cache")
-    if not os.environ.get("API_CACHE_DIR") and not cache_dir.is_dir():
+    if not (os.environ.get("API_CACHE_DIR") or simulator or cache_dir.is_dir()):
         os.environ["SERVICE_URL"] = DEFAULT_SERVICE_URL
         print(
             f"No response cache at {cache_dir}: using the API server at {DEFAULT_SERVICE_URL}. Set SERVICE_URL to "
@@ -136,7 +143,15 @@ def _api_server(settings: RunSettings) -> ApiServer | None:
             file=sys.stderr,
         )
         return None
-    return ApiServer(cache_dir, ROOT)
+    return ApiServer(cache_dir, ROOT, _simulator_flags(settings, tools_dir) if simulator else ())
+
+
+def _simulator_flags(settings: RunSettings, tools_dir: str) -> list[str]:
+    """Tell where the APIs' documentation is and the replies go; the rest is in the environment."""
+    flags = ["--tools_dir", tools_dir]
+    if settings.is_demo and not os.environ.get("SIMULATED_DIR"):  # its cache is part of the package
+        flags += ["--simulated_dir", str(settings.output_dir.parent / "simulated_replies")]
+    return flags
 
 
 def _print_banner() -> None:

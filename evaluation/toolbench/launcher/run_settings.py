@@ -37,6 +37,12 @@ VARIABLES = """
   SERVICE_URL       a running API server; when not set, the offline server of this tree is started and stopped, or
                     http://localhost:8080/virtual is used where there is no response cache
   API_CACHE_DIR     response cache it replays   ($DATA_DIR/tool_response_cache)
+  SIMULATOR_URL     a chat model's server, http://HOST:8000/v1, that is asked what the response cache lacks: one of
+                    StableToolBench's MirrorAPI models, or any other; its replies are kept and replayed
+  SIMULATOR_MODEL   its name there   (the only model that is served)
+  SIMULATOR_API_KEY   its key, passed on in the environment, never written anywhere
+  SIMULATOR_PROMPTS   checkout of StableToolBench, for MirrorAPI's system prompt   (the one around the cache)
+  SIMULATED_DIR     folder for its replies   (beside the response cache: tool_response_cache_simulated)
   TOOLBENCH_KEY, OPENAI_KEY, RAPIDAPI_KEY   passed on in the environment, where other users cannot read them
   CUDA_VISIBLE_DEVICES
 """

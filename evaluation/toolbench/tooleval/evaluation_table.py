@@ -47,6 +47,11 @@ COLUMNS = (
     _Column(
         "solved % of all", lambda row: _percent(row.rate.solve_rate_all, row.rate.stderr_queries) if row.rate else "-"
     ),
+    # Of the API calls: what was recorded, what a simulator said, what had no reply. It decides what may be compared.
+    _Column("hits", lambda row: str(row.figures.cache.hits)),
+    _Column("fuzzy", lambda row: str(row.figures.cache.fuzzy_hits)),
+    _Column("simulated", lambda row: str(row.figures.cache.simulated)),
+    _Column("misses", lambda row: str(row.figures.cache.misses)),
     _Column("tokens", lambda row: str(row.figures.tokens)),
     _Column("seconds", lambda row: f"{row.figures.seconds:.0f}"),
 )

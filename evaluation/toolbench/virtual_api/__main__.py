@@ -67,10 +67,11 @@ def make_parser() -> OneLineParser:
     add("--simulator_timeout_s", type=float, default=default.simulator_timeout_s, metavar="S",
         help="longest that a call waits for it; then it counts as a miss (default: %(default)s)")
     add("--simulator_prompts", type=Path, metavar="DIR",
-        help="checkout of StableToolBench that has MirrorAPI's system prompt (default: the folders above this tree's "
-        "and the cache's, else our own wording)")
+        help="checkout of StableToolBench that has MirrorAPI's system prompt (default: $SIMULATOR_PROMPTS, or the "
+        "one around the cache; without any our own wording)")
     add("--simulated_dir", type=Path, metavar="DIR",
-        help="folder for what it said (default: beside the cache, its name with _simulated)")
+        help="folder for what it said (default: $SIMULATED_DIR, or beside the cache, its name with "
+        "_simulated)")
     add("--tools_dir", type=Path, metavar="DIR",
         help="folder of <category>/<tool>.json, with the documentation that the simulator is told")
     add("--max_body_bytes", type=int, default=default.max_body_bytes, metavar="N",

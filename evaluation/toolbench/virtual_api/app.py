@@ -58,7 +58,7 @@ class VirtualRequest(BaseModel):
 
 
 class Answered(NamedTuple):
-    """An answer's body and where it comes from; `why` there is none from the simulator, where that was asked."""
+    """Holds an answer's body and where it comes from; `why` there is none from the simulator, where that was asked."""
 
     body: Any
     outcome: Outcome
@@ -113,7 +113,7 @@ class VirtualApi:
         return Answered(answer, "forwarded")
 
     async def _simulate(self, simulator: Simulator, name: RecordName, arguments: Any) -> Answered:
-        """A call that the cache lacks; a simulator without a reply leaves it what it is."""
+        """Answer a call that the cache lacks; without a reply of the simulator it stays a miss."""
         try:
             return Answered(await simulator.answer(name, arguments), "simulated")
         except NotSimulated as error:

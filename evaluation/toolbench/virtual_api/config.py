@@ -9,6 +9,10 @@ from typing import Any
 
 from evaluation.toolbench.inference.errors import ConfigError
 
+# Settings that the environment may have, in upper case.
+_TEXTS = ("simulator_url", "simulator_model")
+_PATHS = ("simulator_prompts", "simulated_dir")
+
 
 @dataclass(frozen=True)
 class ServerConfig:
@@ -36,15 +40,15 @@ class ServerConfig:
 
     @classmethod
     def of(cls, flags: Mapping[str, Any], environment: Mapping[str, str]) -> ServerConfig:
-        """Take the flags, and from the environment where the simulator is if they do not tell, and always its key."""
-        named = {
-            name: flags[name] or environment.get(name.upper()) or None for name in ("simulator_url", "simulator_model")
-        }
-        return cls(**{**flags, **named}, simulator_key=environment.get("SIMULATOR_API_KEY", "").strip())
+        """Take the flags; what they do not tell of a simulator, and its key, are the environment's."""
+        told = {name: environment[name.upper()] for name in (*_TEXTS, *_PATHS) if environment.get(name.upper())}
+        given = {name: value for name, value in flags.items() if value is not None}
+        given = {name: Path(value) if name in _PATHS else value for name, value in {**told, **given}.items()}
+        return cls(**given, simulator_key=environment.get("SIMULATOR_API_KEY", "").strip())
 
     @property
     def simulated_replies(self) -> Path:
-        """The folder of what the simulator said."""
+        """Return the folder of what the simulator said."""
         cache = self.cache_dir.resolve()
         return self.simulated_dir or cache.with_name(f"{cache.name}_simulated")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.checkout import repository_root
+from evaluation.toolbench.inference.Downstream_tasks.api_caller import simulator_of
 from evaluation.toolbench.inference.Downstream_tasks.config import LOCAL_BACKBONES, ModelConfig, RunConfig, ToolConfig
 from evaluation.toolbench.inference.errors import ConfigError, DataError, ToolGenError
 from evaluation.toolbench.inference.multi_gpu.checkpoint_identity import checkpoint_identity
@@ -49,6 +50,7 @@ def answer_settings(config: RunConfig) -> dict[str, Any]:
     if model.is_toolgen:
         settings["system_prompt"] = _told(lambda: _system_prompt(model))
         settings["tools"] = _told(lambda: _tools(config.tools, model))
+    settings["simulator"] = _told(lambda: _simulator(config.tools))
     return settings
 
 
@@ -92,6 +94,11 @@ def _checkpoint(model_path: str) -> str | None:
         except Exception as error:  # the client has an error of its own for each way not to have it
             raise DataError(f"{model_path} is not in the cache") from error
     return checkpoint_identity(folder)
+
+
+def _simulator(tools: ToolConfig) -> str | None:
+    state = simulator_of(tools)
+    return None if state is None else state.setting
 
 
 def _system_prompt(model: ModelConfig) -> str:

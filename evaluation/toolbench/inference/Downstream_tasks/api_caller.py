@@ -9,6 +9,7 @@ from typing import Protocol
 from evaluation.toolbench.inference.Downstream_tasks.config import ToolConfig
 from evaluation.toolbench.inference.Downstream_tasks.local_apis import LocalApis
 from evaluation.toolbench.virtual_api.client import ApiClient
+from evaluation.toolbench.virtual_api.simulator.state import SimulatorState
 
 DEFAULT_SERVICE_URL = "http://localhost:8080/virtual"
 
@@ -41,6 +42,12 @@ def api_caller(tools: ToolConfig) -> ApiCaller:
     if tools.use_rapidapi_key or tools.api_customization:
         return _local_apis(tools.tool_root_dir, tools.rapidapi_key, tools.api_customization)
     return _api_client(service_url(), tools.toolbench_key)
+
+
+def simulator_of(tools: ToolConfig) -> SimulatorState | None:
+    """Return what the API server tells of its simulator; None without such a server, and for one that does not tell."""
+    caller = api_caller(tools)
+    return caller.simulator() if isinstance(caller, ApiClient) else None
 
 
 @cache

@@ -16,7 +16,7 @@ from evaluation.toolbench.inference.Downstream_tasks.backbones import layout_for
 from evaluation.toolbench.inference.Downstream_tasks.config import LOCAL_BACKBONES, RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.options import server_settings
 from evaluation.toolbench.inference.Downstream_tasks.query_sets import QuerySet, read_query_sets
-from evaluation.toolbench.inference.Downstream_tasks.recorded_apis import recorded_apis
+from evaluation.toolbench.inference.Downstream_tasks.recorded_apis import check_replies
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
 from evaluation.toolbench.inference.errors import DataError, ToolGenError
 from evaluation.toolbench.inference.finding import Finding, exit_code
@@ -189,14 +189,16 @@ class Preflight:
         if not isinstance(client, ApiClient):
             return Finding("API replies", "ok", "from the tools' own code on this machine")
         client.check()
-        found = recorded_apis(client, self._queries)
+        found, simulator = check_replies(client, self._queries)
+        simulated = (simulator.in_words,) if simulator.is_there else ()
         if found is None:
             url = without_secrets(parse_http_url(service_url(), "SERVICE_URL"))
-            return Finding("API replies", "ok", f"a server answers at {url}")
-        found.refuse_none()
+            return Finding("API replies", "ok", f"a server answers at {url}", details=simulated)
         said = (
             f"{found.folder}: {found.recorded:,} of the {len(found.wanted):,} APIs that the queries name are recorded"
         )
+        if simulated:
+            return Finding("API replies", "ok", said, details=simulated)
         if found.recorded < _HALF * len(found.wanted):
             return Finding("API replies", "ok", said, "a cache of the same data as the queries: other calls are errors")
         return Finding("API replies", "ok", said)

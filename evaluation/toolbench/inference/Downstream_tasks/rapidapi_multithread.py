@@ -25,7 +25,7 @@ from evaluation.toolbench.inference.Downstream_tasks.functions import (
 from evaluation.toolbench.inference.Downstream_tasks.methods import parse_method
 from evaluation.toolbench.inference.Downstream_tasks.one_query import Tools, run_query, search
 from evaluation.toolbench.inference.Downstream_tasks.query_sets import read_query_sets
-from evaluation.toolbench.inference.Downstream_tasks.recorded_apis import recorded_apis
+from evaluation.toolbench.inference.Downstream_tasks.recorded_apis import check_replies
 from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles, contain, get_white_list
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.records.lock import RunLocks
@@ -310,11 +310,13 @@ class pipeline_runner:
             client.check()
 
     def _check_recorded_apis(self, queries: Sequence[Query]) -> None:
-        """Raise DataError rather than run `queries` on a response cache that answers none of their calls."""
+        """Raise DataError rather than run `queries` on a response cache that answers none of their calls.
+
+        ApiError rather than run them without the simulator that is asked for.
+        """
         client = api_caller(self.config.tools)
-        found = recorded_apis(client, queries) if queries and isinstance(client, ApiClient) else None
-        if found is not None:
-            found.refuse_none()
+        if queries and isinstance(client, ApiClient):
+            check_replies(client, queries)
 
     def _tool_descriptions(self, query: Query) -> list[list[str]] | None:
         """Describe the query's tools; None where one is unknown: its environment then says so, and the query fails."""

@@ -12,6 +12,7 @@ from evaluation.toolbench.inference.records.queries import Query
 from evaluation.toolbench.virtual_api.cache import ResponseCache
 from evaluation.toolbench.virtual_api.cache_names import RecordName
 from evaluation.toolbench.virtual_api.client import ApiClient
+from evaluation.toolbench.virtual_api.simulator.state import SimulatorState
 
 _NEARBY = 1000  # folders that are looked into
 
@@ -35,6 +36,19 @@ class RecordedApis:
             folder=str(self.folder),
             wanted=wanted,
         )
+
+
+def check_replies(client: ApiClient, queries: Iterable[Query]) -> tuple[RecordedApis | None, SimulatorState]:
+    """Return what the server's cache has for `queries`, and what simulates the rest.
+
+    DataError where nothing is recorded and nothing simulates, ApiError for a simulator that cannot be asked.
+    """
+    simulator = client.simulator() or SimulatorState()
+    simulator.refuse_problem()
+    found = recorded_apis(client, queries)
+    if found is not None and not simulator.is_there:
+        found.refuse_none()
+    return found, simulator
 
 
 def recorded_apis(client: ApiClient, queries: Iterable[Query]) -> RecordedApis | None:

@@ -13,14 +13,21 @@ _MANY_MISSES = 0.1  # of the calls: from here on they are warned of
 @dataclass(frozen=True, slots=True)
 class CacheUse:
     """Counts calls by what the cache had; `hits` are all that it answered, `fuzzy_hits` those to other arguments
-    that mean the same. Servers without a cache tell of neither."""
+    that mean the same, `simulated` what it lacked and a simulator answered, `misses` what nobody answered. Servers
+    without a cache tell of none."""
 
     hits: int = 0
     fuzzy_hits: int = 0
     misses: int = 0
+    simulated: int = 0
 
     def __add__(self, other: CacheUse) -> CacheUse:
-        return CacheUse(self.hits + other.hits, self.fuzzy_hits + other.fuzzy_hits, self.misses + other.misses)
+        return CacheUse(
+            self.hits + other.hits,
+            self.fuzzy_hits + other.fuzzy_hits,
+            self.misses + other.misses,
+            self.simulated + other.simulated,
+        )
 
     @classmethod
     def total(cls, uses: Iterable[CacheUse]) -> CacheUse:
@@ -30,10 +37,15 @@ class CacheUse:
     def of(cls, match: CacheMatch | None) -> CacheUse:
         """Return the count of one call.
 
-        >>> CacheUse.of("fuzzy") + CacheUse.of("miss") + CacheUse.of(None)
-        CacheUse(hits=1, fuzzy_hits=1, misses=1)
+        >>> CacheUse.of("fuzzy") + CacheUse.of("miss") + CacheUse.of("simulated") + CacheUse.of(None)
+        CacheUse(hits=1, fuzzy_hits=1, misses=1, simulated=1)
         """
-        return cls(int(match in ("hit", "fuzzy")), int(match == "fuzzy"), int(match == "miss"))
+        return cls(
+            hits=int(match in ("hit", "fuzzy")),
+            fuzzy_hits=int(match == "fuzzy"),
+            misses=int(match == "miss"),
+            simulated=int(match == "simulated"),
+        )
 
 
 def misses_in_words(num_calls: int, num_misses: int) -> str | None:
@@ -54,3 +66,18 @@ def misses_in_words(num_calls: int, num_misses: int) -> str | None:
     if share < _MANY_MISSES:
         return f"{line}."
     return f"WARNING: {line}: these answers are not those of a complete cache."
+
+
+def simulated_in_words(num_calls: int, num_simulated: int) -> str | None:
+    """Return a line on the calls that a simulator answered; None without any.
+
+    >>> simulated_in_words(200, 30)
+    '30 of 200 API calls (15.0%) were answered by the simulator: compare with runs that had the same one.'
+    """
+    if not num_simulated:
+        return None
+    was = "was" if num_simulated == 1 else "were"
+    return (
+        f"{num_simulated:,} of {num_calls:,} API calls ({num_simulated / num_calls:.1%}) {was} answered by the "
+        "simulator: compare with runs that had the same one."
+    )

@@ -8,8 +8,8 @@ A line is written whole by one system call, so that a killed process leaves at m
     query_start    t, query, method, text
     generation     t (of its start), query, method, seconds, tokens, prompt_tokens, step, texts, cut (see
                    `cut_texts.py`; only if there were texts)
-    call           t (of its start), query, method, seconds, code, name, step, cache (hit, fuzzy or miss, if the
-                   server tells)
+    call           t (of its start), query, method, seconds, code, name, step, cache (hit, fuzzy, simulated or
+                   miss, if the server tells)
     texts          t, query, method, texts (of each step: thought, arguments, observation), where an error leaves no
                    answer file
     under_way      t (of its start), query, method, seconds, doing (generation or call): what the end of the try cut off

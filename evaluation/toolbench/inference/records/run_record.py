@@ -77,12 +77,14 @@ class Tokens:
 @dataclass(frozen=True)
 class ApiStatistics:
     """`by_code` counts calls by the contract's status code, as text; `not_recorded` are those that the server's cache
-    has no reply to, all of code 0, `hits` and `fuzzy_hits` as in CacheUse; seconds are of the calls' waiting."""
+    has no reply to, all of code 0; `hits`, `fuzzy_hits` and `simulated` as in CacheUse; seconds are of the calls'
+    waiting."""
 
     calls: int = 0
     errors: int = 0
     hits: int = 0
     fuzzy_hits: int = 0
+    simulated: int = 0
     not_recorded: int = 0
     seconds: float = 0.0
     median_s: float = 0.0

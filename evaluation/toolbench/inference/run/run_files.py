@@ -140,6 +140,7 @@ class RunFiles:
                     errors=sum(replica.api_errors for replica in status.replicas),
                     hits=cache.hits,
                     fuzzy_hits=cache.fuzzy_hits,
+                    simulated=cache.simulated,
                     not_recorded=cache.misses,
                 ),
             )

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.toolbench.inference.records.answers import Outcome
-from evaluation.toolbench.inference.records.cache_use import CacheUse, misses_in_words
+from evaluation.toolbench.inference.records.cache_use import CacheUse, misses_in_words, simulated_in_words
 from evaluation.toolbench.inference.records.rates import Rates
 from evaluation.toolbench.inference.run.failure_causes import FailureCauses
 
@@ -117,9 +117,10 @@ class RunSummary:
             console.print("{} queries/min, {} tokens/s".format(*self._rates()))
         if earlier.total:
             console.print(f"{earlier.total} of them were done by earlier runs.")
+        simulated = simulated_in_words(self.api_calls, self.cache.simulated)
         misses = misses_in_words(self.api_calls, self.cache.misses)
-        if misses:
-            console.print(misses)
+        for line in filter(None, (simulated, misses)):
+            console.print(line)
         if now.failed:
             for folder in dict.fromkeys(each.folder for each in self.sets if each.now.failed):
                 console.print(f"Failures: {folder / 'failures.json'} (the same command tries them again)", markup=False)

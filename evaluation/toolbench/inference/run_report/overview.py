@@ -24,6 +24,9 @@ _NUMBERS = {
     "left": "剩余",
     "tokens": "token",
     "API calls": "API 调用",
+    "hits": "缓存命中",
+    "fuzzy": "近似命中",
+    "simulated": "模拟返回",
     "not recorded": "缓存中没有",
     "time": "时间",
 }
@@ -46,7 +49,7 @@ def overview_page(folder: Path, rows: Sequence[SetFigures], run: RunRecord | Non
 def _row(name: str, row: SetFigures) -> str:
     counts = (
         *(row.queries, row.answered, row.gave_up, row.no_answer, row.failed, row.left),
-        *(row.tokens, row.api_calls, row.api_misses),
+        *(row.tokens, row.api_calls, row.cache.hits, row.cache.fuzzy_hits, row.cache.simulated, row.cache.misses),
     )
     share = f" ({row.answered / row.queries:.0%})" if row.queries else ""
     cells = [f"{count:,}" for count in counts]
@@ -72,6 +75,7 @@ def _facts(run: RunRecord) -> list[str]:
         time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)),
         f"{rates.queries_per_min:,.1f} queries/min" if rates.queries_per_min else "",
         f"{rates.tokens_per_s:,.0f} tokens/s" if rates.tokens_per_s else "",
+        f"{api.simulated / api.calls:.0%} of API calls simulated" if api.simulated else "",
         f"{api.not_recorded / api.calls:.0%} of API calls not recorded" if api.not_recorded else "",
     ]
     return [html.escape(fact) for fact in facts if fact]

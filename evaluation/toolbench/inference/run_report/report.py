@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.inference.records.cache_use import misses_in_words
+from evaluation.toolbench.inference.records.cache_use import misses_in_words, simulated_in_words
 from evaluation.toolbench.inference.records.cut_texts import warning_of
 from evaluation.toolbench.inference.records.event_history import Attempt, History, read_history
 from evaluation.toolbench.inference.records.rates import Rates, rates_of
@@ -209,6 +209,7 @@ def _summary(queries: Sequence[Query], history: History, run: RunRecord | None, 
         "cut_texts": warning_of(totals.tokens.texts, totals.tokens.cut),
         "tools": _tools(queries),
         "misses": misses_in_words(totals.api.calls, totals.api.not_recorded),
+        "simulated": simulated_in_words(totals.api.calls, totals.api.simulated),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evaluation.toolbench.inference.errors import DataError
+from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.event_history import EVENT_FILES, Attempt, read_history
 from evaluation.toolbench.inference.records.failures import FILE_NAME as FAILURES_FILE
 from evaluation.toolbench.inference.records.run_record import RunRecord, read_run_record
@@ -30,7 +31,7 @@ class SetFigures:
     failed: int = 0
     tokens: int = 0
     api_calls: int = 0
-    api_misses: int = 0
+    cache: CacheUse = field(default_factory=CacheUse)  # of those calls
     spans: tuple[Span, ...] = field(default=(), repr=False)  # of the tries, in seconds
 
     @property
@@ -94,12 +95,12 @@ def total_of(rows: Iterable[SetFigures], folder: Path) -> SetFigures:
 
 
 def _with_work(figures: SetFigures, attempts: Sequence[Attempt]) -> SetFigures:
-    api = api_statistics([call for attempt in attempts for call in attempt.calls])
+    calls = [call for attempt in attempts for call in attempt.calls]
     return replace(
         figures,
         tokens=sum(map(generated, attempts)),
-        api_calls=api.calls,
-        api_misses=api.not_recorded,
+        api_calls=api_statistics(calls).calls,
+        cache=CacheUse.total(CacheUse.of(call.cache) for call in calls),
         spans=tuple((attempt.start, attempt.last_sign_of_life()) for attempt in attempts),
     )
 

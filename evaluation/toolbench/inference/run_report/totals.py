@@ -59,6 +59,7 @@ def api_statistics(calls: Sequence[Call]) -> ApiStatistics:
         errors=sum(count for code, count in codes.items() if code not in (0, FINAL_ANSWER, GAVE_UP)),
         hits=cache.hits,
         fuzzy_hits=cache.fuzzy_hits,
+        simulated=cache.simulated,
         not_recorded=cache.misses,
         seconds=round(sum(seconds), 3),
         median_s=quantile(seconds, 0.5),

@@ -40,7 +40,7 @@ def chat_request(
 
 
 def canonical_arguments(arguments: Any) -> dict[str, Any] | None:
-    """The arguments with all keys in order, so that equal ones make one request; None for anything but an object.
+    """Return the arguments with all keys in order, so that equal ones make one request; None unless an object.
 
     >>> canonical_arguments({"b": [{"y": 1, "x": 2}], "a": 0, "toolbench_key": "k"})
     {'a': 0, 'b': [{'x': 2, 'y': 1}]}
@@ -51,7 +51,7 @@ def canonical_arguments(arguments: Any) -> dict[str, Any] | None:
 
 
 def request_digest(request: Mapping[str, Any]) -> str:
-    """SHA-256 of everything that decides the reply."""
+    """Return the SHA-256 of everything that decides the reply."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 

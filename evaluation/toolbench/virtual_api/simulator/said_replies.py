@@ -1,6 +1,6 @@
 """Reads an API's reply from what a model said. Pure.
 
-MirrorAPI models put JSON into the text of "response" without escaping its quotes, so what is no JSON as a whole is
+MirrorAPI models put JSON into the text of "response" without escaping its quotes, so what is not JSON as a whole is
 read by its two fields, from the first quote to the last.
 """
 

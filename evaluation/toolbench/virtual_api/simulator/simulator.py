@@ -39,7 +39,7 @@ class NotSimulated(Exception):
 
 
 class Simulator:
-    """One model, asked at temperature 0. For one event loop.
+    """Asks one model, at temperature 0. For one event loop.
 
     `replies` has what it said, in files by API like those of recorded replies, in them by the digest of the whole
     request: another model, prompt, seed or documentation has replies of its own. `settings.timeout_s` is the longest
@@ -101,7 +101,7 @@ class Simulator:
         await self._client.close()
 
     async def _request(self, name: RecordName, arguments: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The request for a call, and what identifies it in the file of replies."""
+        """Build the request for a call, and what identifies it in the file of replies."""
         try:
             canonical = canonical_arguments(arguments)
         except RecursionError:
@@ -159,7 +159,7 @@ class Simulator:
 
 
 def _account(request: Mapping[str, Any], said: Said) -> dict[str, Any]:
-    """Where a reply comes from, and what it cost."""
+    """Say where a reply comes from, and what it cost."""
     return {
         "model": request["model"],
         "served_model": said.served_model,
@@ -173,7 +173,7 @@ def _account(request: Mapping[str, Any], said: Said) -> dict[str, Any]:
 
 
 def _answer_in(found: Found | Any | None) -> Answer | None:
-    """The reply in a stored record; None for what is no such record."""
+    """Find the reply in a stored record; None for anything else."""
     record = found.answer if isinstance(found, Found) else found
     answer = record.get("answer") if isinstance(record, dict) else None
     return answer if isinstance(answer, dict) and {"error", "response"} <= answer.keys() else None

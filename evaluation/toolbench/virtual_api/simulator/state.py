@@ -1,4 +1,4 @@
-"""What an API server tells of its simulator."""
+"""Says what an API server tells of its simulator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from evaluation.toolbench.inference.errors import ApiError
 
 @dataclass(frozen=True)
 class SimulatorState:
-    """`model` is "" for a server without a simulator. `problem` says why it cannot be asked now, "" if it can."""
+    """Describes a simulator; `model` is "" for a server without one.
+
+    `problem` says why it cannot be asked now, "" if it can.
+    """
 
     model: str = ""
     url: str = ""
@@ -27,12 +30,18 @@ class SimulatorState:
 
     @property
     def setting(self) -> str:
-        """What decides the replies, in a few words.
+        """Return what decides the replies, in a few words.
 
         >>> SimulatorState("MirrorAPI", seed=42, prompt_sha256="8cdc5f1281").setting, SimulatorState().setting
         ('MirrorAPI (prompt 8cdc5f12, seed 42)', 'none')
         """
         return f"{self.model} (prompt {self.prompt_sha256[:8]}, seed {self.seed})" if self.model else "none"
+
+    @property
+    def in_words(self) -> str:
+        """Say who answers what is not recorded."""
+        prompt = " (our own prompt: SIMULATOR_PROMPTS names StableToolBench's)" if self.is_own_prompt else ""
+        return f"the rest is simulated by {self.model} at {self.url}{prompt}; its replies are kept in {self.folder}"
 
     def refuse_problem(self) -> None:
         """Raise ApiError for a simulator that cannot be asked."""

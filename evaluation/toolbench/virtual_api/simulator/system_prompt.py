@@ -26,7 +26,7 @@ the fields that the documentation promises and in their layout, as complete as t
 
 @dataclass(frozen=True)
 class SystemPrompt:
-    """`is_own`: this package's wording, which MirrorAPI models have not been trained with."""
+    """Holds the text. `is_own`: this package's wording, which MirrorAPI models have not been trained with."""
 
     text: str
     is_own: bool
@@ -48,7 +48,7 @@ def load_system_prompt(named: Path | None, likely: Iterable[Path]) -> SystemProm
                 return prompt
     if named is not None:
         raise ConfigError(
-            f"--simulator_prompts {named} has no {_FILE} with MirrorAPI's system prompt: name a checkout of "
-            "StableToolBench"
+            f"SIMULATOR_PROMPTS (--simulator_prompts) {named} has no {_FILE} with MirrorAPI's system prompt: name a "
+            "checkout of StableToolBench"
         )
     return SystemPrompt(OWN_PROMPT, is_own=True)

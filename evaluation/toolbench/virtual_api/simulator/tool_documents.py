@@ -1,4 +1,4 @@
-"""An API's documentation from the folder of tools: `<category>/<tool>.json`, as ToolBench lays it out."""
+"""Finds an API's documentation in the folder of tools: `<category>/<tool>.json`, as ToolBench lays it out."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from evaluation.toolbench.virtual_api.cache_names import RecordName, bare_tool_n
 
 
 class ToolDocuments:
-    """The tools below `root`."""
+    """Reads the tools below `root`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def of(self, name: RecordName) -> dict[str, Any] | None:
-        """What MirrorAPI is told of an API, in its order; None for an API that is not documented here."""
+        """Return what MirrorAPI is told of an API, in its order; None for an API that is not documented here."""
         if name.relative_path() is None:
             return None
         tool_name = bare_tool_name(name.tool, name.category)

@@ -24,9 +24,10 @@ function showSummary(report) {
     tiles.push(
       ["Time", duration(wall), rate(summary.rates.queries_per_min, "queries/min")],
       ["Per query", duration(summary.median_query_s || null), t("median · p90 {p90}", { p90: duration(summary.p90_query_s || null) })],
-      ["API calls", NUMBER.format(api.calls), t("{errors} errors · {missed} not recorded", {
-        errors: percent(api.errors, api.calls), missed: percent(api.not_recorded, api.calls),
-      })],
+      ["API calls", NUMBER.format(api.calls), [
+        t("{errors} errors · {missed} not recorded", { errors: percent(api.errors, api.calls), missed: percent(api.not_recorded, api.calls) }),
+        api.simulated ? t("{share} simulated", { share: percent(api.simulated, api.calls) }) : "",
+      ].filter(Boolean).join(" · ")],
     );
   }
   if (summary.tokens) {
@@ -80,10 +81,14 @@ function showNotice(report) {
   if (report.summary.skipped_lines) {
     notes.push(t("{lines} of the event log could not be read and were left out.", { lines: count(report.summary.skipped_lines, "line") }));
   }
-  const { api, cut_texts: cut, misses } = report.summary;
+  const { api, cut_texts: cut, misses, simulated } = report.summary;
   if (cut) {
     const { num_cut: n, num_texts: texts } = report.summary;
     notes.push(sentence(cut, "texts cut off", { n: NUMBER.format(n), texts: NUMBER.format(texts), share: percent(n, texts) }));
+  }
+  if (simulated) {
+    const [n, calls] = [NUMBER.format(api.simulated), NUMBER.format(api.calls)];
+    notes.push(sentence(simulated, "calls simulated", { n, calls, share: percent(api.simulated, api.calls) }));
   }
   if (misses) {
     const [n, calls] = [NUMBER.format(api.not_recorded), NUMBER.format(api.calls)];
@@ -122,10 +127,11 @@ function showRecord(report) {
       ...Object.entries(api.by_code).map(([code, number]) => [
         `${code} ${t(CODES[code] || "")}`, `${NUMBER.format(number)} (${percent(number, api.calls)})`,
       ]),
-      ...(api.hits + api.not_recorded ? [
+      ...(api.hits + api.simulated + api.not_recorded ? [
         [t("in the cache"), t("{hits} ({share}), {fuzzy} of them fuzzy", {
           hits: NUMBER.format(api.hits), share: percent(api.hits, api.calls), fuzzy: NUMBER.format(api.fuzzy_hits),
         })],
+        [t("simulated"), `${NUMBER.format(api.simulated)} (${percent(api.simulated, api.calls)})`],
         [t("not recorded"), `${NUMBER.format(api.not_recorded)} (${percent(api.not_recorded, api.calls)})`],
       ] : []),
       [t("time"), t("median {median}, 95% within {p95}, longest {max}", {
