@@ -115,14 +115,13 @@ class GenerateEngine(Engine):
                 prompt,
                 attention_mask=torch.ones_like(prompt),
                 generation_config=GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False),
-                logits_processor=LogitsProcessorList([self._count_token, _ChooseToken(request, self.vocab_size)]),
+                logits_processor=LogitsProcessorList([_ChooseToken(request, self.vocab_size, self._count_token)]),
                 stopping_criteria=StoppingCriteriaList([_EndsWithToken(request, self.vocab_size)]),
             )
         return result_of(request, output[0, prompt.shape[1] :].tolist())
 
-    def _count_token(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def _count_token(self) -> None:
         self._num_tokens += 1
-        return scores
 
     @torch.inference_mode()
     def _score(self, request: ScoringRequest) -> ScoringResult:
@@ -158,18 +157,24 @@ def _neutral_generation_config(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _ChooseToken(LogitsProcessor):
-    """Applies penalty and constraint, draws the token, and leaves it as the only one: greedy search then takes it."""
+    """Applies penalty and constraint, draws the token, and leaves it as the only one: greedy search then takes it.
 
-    def __init__(self, request: GenerationRequest, vocab_size: int) -> None:
+    `drawn` is called for each token. It is not a processor beside this one: transformers reads a processor's signature
+    for every token, which for a bound method costs more than drawing.
+    """
+
+    def __init__(self, request: GenerationRequest, vocab_size: int, drawn: Callable[[], None]) -> None:
         self._prompt_length = len(request.prompt_ids)
         self._sampling = request.sampling
         self._groups = [(request.constraint, 1)]
         self._vocab_size = vocab_size
+        self._drawn = drawn
         self._nodes: torch.Tensor | None = None  # (1,) int64, the place in a trie
         self._rows: SamplingRows | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return `scores` (1, vocab_size) with -inf for every id but the one chosen."""
+        self._drawn()
         device = scores.device
         generated = input_ids.shape[1] - self._prompt_length
         if self._nodes is None or self._rows is None:
