@@ -23,8 +23,8 @@ def summary_of(folder: Path, num_queries: int, earlier: Tally | None = None, now
     return RunSummary([SetSummary(folder, num_queries, earlier or Tally(), now or Tally())], **of_run)
 
 
-def printed(summary: RunSummary) -> str:
-    console = Console(file=io.StringIO(), width=200)
+def printed(summary: RunSummary, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width, soft_wrap=True)
     summary.print(console)
     return console.file.getvalue()
 
@@ -51,6 +51,19 @@ def test_the_table_counts_the_whole_file_and_says_what_is_left():
     assert "2 queries are left" in text
     assert "Answers: /my [b]answers" in text
     assert summary.exit_code == 1
+
+
+def test_on_a_narrow_terminal_no_number_is_cut():
+    rates = Rates(tokens_per_s=1234.5, queries_per_min=30.0)
+    summary = summary_of(Path("answers"), num_queries=2, now=tally(ANSWERED, None), rates=rates)
+    lines = printed(summary, width=20).splitlines()
+    assert lines[:2] == [
+        "2 queries, 1 answered, 0 gave up, 0 no answer, 1 failed, 3 steps",
+        "30.0 queries/min, 1,234.5 tokens/s",
+    ]
+    wide = printed(summary, width=78)
+    assert "1,234.5" in wide
+    assert "…" not in wide
 
 
 def test_a_signal_decides_the_exit_code():

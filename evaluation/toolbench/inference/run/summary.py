@@ -17,6 +17,8 @@ from evaluation.toolbench.inference.records.rates import Rates
 from evaluation.toolbench.inference.run.failure_causes import FailureCauses
 
 _TABLE_WIDTH = 100  # columns at least: names of sets and methods are long
+_ROW_WIDTH = 78  # of a single row with its rates; on a narrower terminal it is told in words
+_COUNTS = ("queries", "answered", "gave up", "no answer", "failed", "steps")
 
 
 @dataclass
@@ -110,11 +112,16 @@ class RunSummary:
         if self.num_queries and earlier.total == self.num_queries:
             console.print(f"Nothing to do: all {self.num_queries} queries are answered in {where}", markup=False)
             return
+        rates = "{} queries/min, {} tokens/s".format(*self._rates())
         if len(self.sets) > 1:
             console.width = max(console.width, _TABLE_WIDTH)
-        console.print(self._table())
-        if len(self.sets) > 1:  # which share the time
-            console.print("{} queries/min, {} tokens/s".format(*self._rates()))
+            console.print(self._table(), rates, sep="\n")  # the sets share the time
+        elif console.width < _ROW_WIDTH:
+            numbers = _counts(self.num_queries, earlier, now)
+            words = ", ".join(f"{number} {name}" for number, name in zip(numbers, _COUNTS, strict=True))
+            console.print(words, rates, sep="\n")
+        else:
+            console.print(self._table())
         if earlier.total:
             console.print(f"{earlier.total} of them were done by earlier runs.")
         simulated = simulated_in_words(self.api_calls, self.cache.simulated)
@@ -144,7 +151,7 @@ class RunSummary:
         has_several = len(self.sets) > 1
         if has_several:
             table.add_column("set", no_wrap=True)
-        for heading in ("queries", "answered", "gave up", "no answer", "failed", "steps"):
+        for heading in _COUNTS:
             table.add_column(heading, justify="right", no_wrap=True)
         if not has_several:
             for heading in ("queries/min", "tokens/s"):

@@ -51,7 +51,7 @@ function drawTimeline(container, timeline, names) {
     ...lanes.slice(0, timeline.replicas.length).map((lane) => lane.element),
     ...(timeline.memory.length ? [h("div", { class: "lane-group" }, t("GPU memory in use"))] : []),
     ...lanes.slice(timeline.replicas.length).map((lane) => lane.element),
-    h("div", { class: "lane" }, h("span"), axis, time),
+    h("div", { class: "lane" }, h("span", { class: "axis-name" }, t("min:s since the start")), axis, time),
   );
   const cursors = lanes.map((lane) => lane.plot.appendChild(h("i", { class: "cursor", hidden: true })));
 

@@ -9,7 +9,7 @@ const CHINESE = {
   "Time": "时间", "Per query": "每个查询", "median · p90 {p90}": "中位数 · p90 {p90}",
   "API calls": "API 调用", "{errors} errors · {missed} not recorded": "{errors} 错误 · {missed} 缓存中没有",
   "Tokens generated": "生成的 token", "{n} read": "读取 {n}", "queries/min": "查询/分钟", "tokens/s": "tokens/s",
-  "loading": "加载中", "Replica {n}": "副本 {n}", "ended early": "提前结束", "{share} of its time generating": "{share} 的时间在生成", "at {time}": "{time} 时",
+  "loading": "加载中", "Replica {n}": "副本 {n}", "ended early": "提前结束", "{share} of its time generating": "{share} 的时间在生成", "at {time}": "{time} 时", "min:s since the start": "开始后的 分:秒",
   "generating": "生成中", "waiting for an API": "等待 API", "between steps": "步骤之间", "idle": "空闲",
   "Conversations, mean per moment": "对话数（每一时刻的平均）", "GPU memory in use": "已用显存",
   "calls simulated": "{calls} 次 API 调用中有 {n} 次（{share}）由模拟器返回：请与使用同一模拟器的运行比较。",
