@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from evaluation.toolbench.inference.errors import ConfigError, DataError
+from evaluation.toolbench.inference.records.run_record import RunRecord, write_run_record
 from evaluation.toolbench.inference.run_report.__main__ import main
 from evaluation.toolbench.inference.run_report.compared_runs import read_runs
 from evaluation.toolbench.inference.run_report.comparison import comparison_data, write_comparison
-from tests.helpers.run_report import GIVE_UP, Move, finish, search, write_answer
+from tests.helpers.run_report import GIVE_UP, Move, finish, replica_log, run_query, search, write_answer
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "shared" / "contract" / "scoring_example"
 
@@ -70,6 +71,21 @@ def test_queries_are_paired_by_set_and_id(runs):
     assert {name: test["common"] for name, test in tests.items()} == {"G1": 4, "G2": 4, "*": 8}
     assert tests["*"]["means"]["errors"] == {"num_queries": 8, "left": 0.0, "right": 1.0, "low": 1.0, "high": 1.0}
     assert tests["*"]["solved"] is None
+
+
+def test_shares_of_simulated_replies_are_of_the_tries_that_count(tmp_path):
+    for name, cache in (("old", "hit"), ("new", "simulated")):
+        (tmp_path / name).mkdir()
+        with replica_log(tmp_path / name) as log:
+            run_query(tmp_path / name, log, "1", [Move(), finish()])
+        write_run_record(tmp_path / name, RunRecord("r", "finished", 0, settings={"simulator": "mirror (seed 1)"}))
+        [path] = (tmp_path / name).glob("events-*.jsonl")
+        path.write_text(path.read_text().replace('"event":"call"', f'"event":"call","cache":"{cache}"'))
+    told = [
+        (run["calls"], run["simulated"], run["simulator"])
+        for run in data_of([tmp_path / "old", tmp_path / "new"])["runs"]
+    ]
+    assert told == [(1, 0, "mirror (seed 1)"), (1, 1, "mirror (seed 1)")]
 
 
 def test_folders_without_sets_are_one_set_whatever_they_are_called(runs, tmp_path):

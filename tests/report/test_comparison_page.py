@@ -50,6 +50,8 @@ def comparison(tmp_path_factory):
         write_statuses(place, f"G1_{name}", words)
         reasons = [verdict("1", i, words["1"][i], f"{name}: reason {i} {HOSTILE}") for i in range(3)]
         write_log(place, f"G1_{name}", reasons)
+    for path in runs[1].rglob("events-*.jsonl"):  # every call of `new` was simulated
+        path.write_text(path.read_text().replace('"event":"call"', '"event":"call","cache":"simulated"'))
     return write_comparison(runs, above / "page.html").as_uri()
 
 
@@ -94,6 +96,8 @@ def test_numbers_have_their_tests(page):
     assert "10 of them are judged in both" in text_of(page, "#test-notes")
     assert "no test: 1." in text_of(page, "#test-notes")
     assert "3 pairs of runs" in text_of(page, "#test-notes")
+    assert "Of the API calls 0.0% and 100.0% were answered by a simulator" in text_of(page, "#test-notes")
+    assert "100.0% of API calls simulated" in text_of(page, "#runs")
     assert text_of(page, "#sets-rows tr").split("\t")[:3] == ["G1", "10", "50.0% · 60.0%"]
 
 

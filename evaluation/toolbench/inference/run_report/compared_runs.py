@@ -70,6 +70,7 @@ class ComparedRun:
     method: str
     name: str = ""
     model_path: str = ""
+    simulator: str = ""  # what answered calls that were not recorded, as its record says
     sets: dict[str, RunSet] = field(default_factory=dict)
 
     def ids(self) -> set[tuple[str, str]]:
@@ -140,7 +141,9 @@ def _runs_of(
         methods = sorted({query.answer.method for query in queries})
         for method in methods:
             run = runs.setdefault(method, ComparedRun(folder, method))
-            run.model_path = str(record.configuration.get("model_path") or "") if record else run.model_path
+            if record:
+                run.model_path = str(record.configuration.get("model_path") or "")
+                run.simulator = str(record.settings.get("simulator") or "")
             of_method = {each.answer.query_id: each for each in queries if each.answer.method == method}
             run.sets[name] = RunSet(of_method, _judgements(path, method, scores, are_own and len(methods) == 1))
     return [runs[method] for method in sorted(runs)]

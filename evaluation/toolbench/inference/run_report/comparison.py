@@ -15,6 +15,7 @@ from evaluation.toolbench.inference.run_report.compared_runs import ComparedRun,
 from evaluation.toolbench.inference.run_report.html import COMPARISON_PAGE, build_page
 from evaluation.toolbench.inference.run_report.paired import LEVEL, NUM_RESAMPLES, agreement, paired_means
 from evaluation.toolbench.inference.run_report.report import Query, compressed, detail_of, natural
+from evaluation.toolbench.inference.run_report.totals import api_statistics
 
 COMPARISON_FILE = "comparison.html"
 
@@ -67,11 +68,16 @@ def comparison_data(runs: Sequence[ComparedRun]) -> dict[str, Any]:
 
 def _run(run: ComparedRun) -> dict[str, Any]:
     judged = [each.judgements for each in run.sets.values() if each.judgements is not None]
+    attempts = [query.attempt for each in run.sets.values() for query in each.queries.values()]
+    api = api_statistics([call for attempt in attempts if attempt for call in attempt.calls])
     return {
         "name": run.name,
         "method": run.method,
         "model_path": run.model_path,
         "queries": len(run.ids()),
+        "calls": api.calls,
+        "simulated": api.simulated,
+        "simulator": run.simulator,
         "judged_sets": len(judged),
         "judges": sorted({model for each in judged for model in each.models}),
         "repeats": max((each.num_repeats for each in judged), default=0),

@@ -56,6 +56,7 @@ function drawRuns(report) {
     h("dd", { class: "value run-name" }, run.name),
     h("dd", { class: "note" }, [
       `${NUMBER.format(run.queries)} ${t("Queries").toLowerCase()}`, run.model_path,
+      run.simulated ? t("{share} of API calls simulated", { share: simulatedShare(run) }) : "",
       run.judged_sets ? [run.judges.join(", "), t("{n} verdicts an answer", { n: run.repeats })].filter(Boolean).join(", ") : t("not judged"),
     ].filter(Boolean).join(" · ")))));
 }
@@ -138,8 +139,17 @@ function notesOf(report, tests) {
       "The runs have {left} and {right} verdicts an answer: scores of unequal numbers of repeats are less comparable.", { left: left.repeats, right: right.repeats }),
     tests?.solved && left.judges.length > 0 && right.judges.length > 0 && left.judges.join() !== right.judges.join() && t(
       "The runs were judged by different models ({left}; {right}): their verdicts are not comparable.", { left: left.judges.join(", "), right: right.judges.join(", ") }),
+    simulatedShare(left) !== simulatedShare(right) && t(
+      "Of the API calls {left} and {right} were answered by a simulator and not from recorded replies: the runs met different worlds.",
+      { left: simulatedShare(left), right: simulatedShare(right) }),
+    left.simulated > 0 && right.simulated > 0 && left.simulator !== right.simulator && t(
+      "The runs had different simulators ({left}; {right}).", { left: left.simulator || "?", right: right.simulator || "?" }),
     numPairs > 1 && t("{n} pairs of runs can be compared here; p-values are not corrected for that.", { n: numPairs }),
   ].filter(Boolean);
+}
+
+function simulatedShare(run) {
+  return `${run.calls ? ((100 * run.simulated) / run.calls).toFixed(1) : "0.0"}%`;
 }
 
 function isInSet(row) {

@@ -17,6 +17,10 @@ Object.assign(CHINESE, {
   "{n} common queries. Rates and means of these; a difference is {right} minus {left}. Intervals: percentile bootstrap over queries, {resamples} resamples, fixed seed.":
     "两次运行共有 {n} 个查询，比率和均值均基于这些查询；差值为 {right} 减 {left}。区间：对查询做百分位自助法，重采样 {resamples} 次，种子固定。",
   "Queries that only one of the two has, which are in no test: {n}.": "只在其中一次运行中、不参与检验的查询：{n} 个。",
+  "{share} of API calls simulated": "{share} 的 API 调用由模拟器返回",
+  "Of the API calls {left} and {right} were answered by a simulator and not from recorded replies: the runs met different worlds.":
+    "两次运行分别有 {left} 和 {right} 的 API 调用由模拟器返回，而非来自已记录的返回：两者面对的世界不同。",
+  "The runs had different simulators ({left}; {right}).": "两次运行使用了不同的模拟器（{left}；{right}）。",
   "{n} of them are judged in both.": "其中 {n} 个在两次运行中都有评判。",
   "{n} pairs of runs can be compared here; p-values are not corrected for that.": "此处可比较 {n} 对运行；p 值未做多重比较校正。",
   "The runs have {left} and {right} verdicts an answer: scores of unequal numbers of repeats are less comparable.": "两次运行每个答案的评判次数为 {left} 和 {right}，可比性较低。",
