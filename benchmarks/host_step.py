@@ -107,7 +107,7 @@ class Bench:
 
     def __init__(self, device: torch.device, num_stages: int, conversations: int, work: str, args: Any) -> None:
         starts = [args.layers * stage // num_stages for stage in range(num_stages)]
-        model = _thin_model(device, starts, args.layers)
+        model = thin_model(device, starts, args.layers)
         _, layers = attach(model)
         num_pages = conversations * (_CONTEXT // 2 // _PAGE_SIZE) + 256
         cache = KvCache(layers, num_pages, _PAGE_SIZE)
@@ -229,10 +229,12 @@ def places_of_layers(starts: Sequence[int], num_layers: int, num_gpus: int) -> l
     return [min(bisect_right(starts, layer) - 1, num_gpus - 1) for layer in range(num_layers)]
 
 
-def _thin_model(device: torch.device, starts: Sequence[int], num_layers: int) -> PreTrainedModel:
+def thin_model(
+    device: torch.device, starts: Sequence[int], num_layers: int, *, vocab_size: int = _VOCAB_SIZE
+) -> PreTrainedModel:
     """Return a Llama whose layers are small, its stages over the GPUs that there are."""
     config = LlamaConfig(
-        vocab_size=_VOCAB_SIZE,
+        vocab_size=vocab_size,
         hidden_size=64,
         intermediate_size=64,
         num_hidden_layers=num_layers,

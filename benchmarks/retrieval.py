@@ -2,7 +2,8 @@
 
     python -m benchmarks.retrieval                                       # one GPU, the 8B model's shape, random weights
     python -m benchmarks.retrieval --replicas 1,2,4 --anchor_queries 0   # several GPUs, each with its own copy
-    python -m benchmarks.retrieval --step_tokens 512,1024,1536           # prompt tokens a step
+    python -m benchmarks.retrieval --step_tokens 512,1024,1536           # tokens a step
+    python -m benchmarks.retrieval --page_sizes 64,16                    # a branch copies the page that it begins in
     python -m benchmarks.retrieval --tiny                                # a tiny model on the CPU
 
 Every query is a prompt of random tokens, another one each time, and a beam search over 46,985 tools of one token each:
@@ -17,12 +18,14 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import random
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +38,7 @@ from benchmarks.ceilings import describe_machine, measure_ceilings
 from benchmarks.random_model import SHAPES, TOOL_TOKENS, costs_of, make_model
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.handle import ProcessHandle
@@ -45,7 +49,7 @@ from evaluation.toolbench.inference.replicas.replica import Replica, Work
 from evaluation.toolbench.inference.replicas.supervisor import RunHooks, Supervisor
 from evaluation.toolbench.retrieval.beam_search import SearchRules
 from evaluation.toolbench.retrieval.replica import GPU_OPTIONS, WIDER, WIDTH
-from evaluation.toolbench.retrieval.search import PromptSearch, run_search
+from evaluation.toolbench.retrieval.search import Found, PromptSearch, SearchThread
 
 LOADER = "benchmarks.retrieval:load"
 _MASK = -1e10
@@ -70,14 +74,15 @@ def load(replica: Replica, job: Job) -> Iterator[Work]:
     model = make_model(SHAPES[job.shape](), device, dtype, seed=job.seed)
     engine = replica.watch.wrap(PagedEngine(model, **job.engine_options))
     trie, rules = tools_of(model), rules_of(model)
+    searches = SearchThread(engine, replica.stop.is_set)
 
-    def run_item(item_id: str) -> Any:
-        search = PromptSearch(item_id, prompt_of(model, job, item_id), rules, job.widths, trie)
-        return run_search(engine, search, replica.stop.is_set)
+    def start_item(item_id: str) -> Future[Found]:
+        return searches.start(PromptSearch(item_id, prompt_of(model, job, item_id), rules, job.widths, trie))
 
     try:
-        yield Work(run_item, job.at_once)
+        yield Work(start_item, job.at_once)
     finally:
+        searches.close()
         engine.close()
 
 
@@ -222,14 +227,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    for step_tokens in args.step_tokens:
-        options = {**(GPU_OPTIONS if device.type == "cuda" else {}), "max_prefill_tokens": step_tokens}
-        for widths in ((WIDTH,), (WIDTH, WIDER)):
-            beams = " and ".join(map(str, widths))
-            for replicas in args.replicas:
-                job = Job(shape, args.prompt_tokens, widths, args.at_once, options, args.seed)
-                name = f"{beams} beams, steps of {step_tokens}"
-                note(name, replicas, measure(job, replicas, args.num_queries))
+    for step_tokens, page_size, widths in itertools.product(args.step_tokens, args.page_sizes, args.widths):
+        options = {
+            **(GPU_OPTIONS if device.type == "cuda" else {}),
+            "step_tokens": step_tokens,
+            "page_size": page_size,
+        }
+        beams = " and ".join(map(str, widths))
+        pages = f", pages of {page_size}" if len(args.page_sizes) > 1 else ""
+        for replicas in args.replicas:
+            job = Job(shape, args.prompt_tokens, widths, args.at_once, options, args.seed)
+            name = f"{beams} beams, steps of {step_tokens}{pages}"
+            note(name, replicas, measure(job, replicas, args.num_queries))
     print(table(rows, limit))
     return 0
 
@@ -258,12 +267,19 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num_queries", type=int, help="measured for each replica (default: 1000; 60 with --tiny)")
     parser.add_argument("--anchor_queries", type=int, help="measured of ToolGen's way (default: 20; 3 with --tiny)")
     parser.add_argument("--prompt_tokens", type=int, default=100, help="of a query (default: %(default)s)")
-    parser.add_argument("--at_once", type=int, help="queries in a replica (default: 64; 8 with --tiny)")
-    parser.add_argument("--step_tokens", type=numbers, default=[GPU_OPTIONS["max_prefill_tokens"]])
+    parser.add_argument("--at_once", type=int, help="queries in a replica (default: 96; 8 with --tiny)")
+    parser.add_argument("--step_tokens", type=numbers, default=[GPU_OPTIONS["step_tokens"]], help="such as 512,1024")
+    parser.add_argument("--page_sizes", type=numbers, default=[PAGE_SIZE], help="tokens of a page, such as 64,16")
+    parser.add_argument(
+        "--widths",
+        type=lambda text: [tuple(numbers(each.replace("+", ","))) for each in text.split(",")],
+        default=[(WIDTH,), (WIDTH, WIDER)],
+        help=f"beams of the searches that a query has (default: {WIDTH},{WIDTH}+{WIDER})",
+    )
     parser.add_argument("--replicas", type=numbers, default=[1], help="such as 1,2,4 (default: 1)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    for name, small, large in (("num_queries", 60, 1000), ("anchor_queries", 3, 20), ("at_once", 8, 64)):
+    for name, small, large in (("num_queries", 60, 1000), ("anchor_queries", 3, 20), ("at_once", 8, 96)):
         if getattr(args, name) is None:
             setattr(args, name, small if args.tiny else large)
     return args

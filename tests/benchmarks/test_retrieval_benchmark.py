@@ -10,8 +10,8 @@ import torch
 from benchmarks import retrieval
 from benchmarks.random_model import SHAPES, make_model
 from benchmarks.retrieval import Job, MaskFromLists, Row, prompt_of, rules_of, table, tools_of
-from evaluation.toolbench.retrieval.search import PromptSearch, run_search
-from tests.helpers.beam_search import transformers_search
+from evaluation.toolbench.retrieval.search import PromptSearch
+from tests.helpers.beam_search import run_search, transformers_search
 
 
 @pytest.mark.slow

@@ -59,22 +59,37 @@ def test_a_full_step_has_a_size_that_graphs_are_captured_for(running, num_batche
 @given(st.integers(1, LARGEST_STEP), st.integers(1, LARGEST_STEP), st.integers(1, 4))
 def test_the_load_never_takes_a_step_beyond_its_limits(max_running, running, num_batches):
     limits = Limits.of(num_batches, max_running=max_running, max_prefill_tokens=None)
-    tokens = limits.prompt_tokens(running, num_batches)
+    tokens = limits.prompt_tokens(running, num_batches, 0)
     assert tokens <= limits.max_prefill_tokens
     halved = limits.halved()
     if halved is not None:
-        assert halved.prompt_tokens(running, num_batches) <= tokens
+        assert halved.prompt_tokens(running, num_batches, 0) <= tokens
 
 
 def test_a_number_that_was_asked_for_is_what_every_step_reads():
     limits = Limits.of(1, max_running=200, max_prefill_tokens=100)
-    assert [limits.prompt_tokens(running, 1) for running in (1, 64, 200)] == [100, 100, 100]
+    assert [limits.prompt_tokens(running, 1, 0) for running in (1, 64, 200)] == [100, 100, 100]
+
+
+@given(st.integers(64, 2048), st.integers(0, 300))
+def test_a_step_of_a_given_size_is_full_of_prompts_beside_whatever_decodes(step_tokens, num_decoding):
+    limits = Limits.of(1, max_running=320, max_prefill_tokens=None, step_tokens=step_tokens)
+    rows = mixed_decode_rows(num_decoding) or num_decoding
+    tokens = limits.prompt_tokens(320, 1, num_decoding)
+    assert rows + tokens == max(step_tokens, rows + SMALLEST_CHUNK)
 
 
 @given(
     st.lists(st.integers(2, 90), min_size=1, max_size=12),
     st.integers(1, 3),
-    st.sampled_from([Limits(12, 40, 2), Limits(12, SMALLEST_CHUNK, 1), Limits(12, 900, 16, follows_load=True)]),
+    st.sampled_from(
+        [
+            Limits(12, 40, 2),
+            Limits(12, SMALLEST_CHUNK, 1),
+            Limits(12, 900, 16, follows_load=True),
+            Limits(12, 48, 16, counts_decodes=True),
+        ]
+    ),
 )
 def test_every_prompt_is_read_whatever_the_others_are(prompts, num_batches, limits):
     scheduler = Scheduler(PagePool(300, 4), limits, num_batches)

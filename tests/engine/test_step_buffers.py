@@ -109,7 +109,7 @@ def test_the_padding_of_a_step_stores_nothing_and_is_never_drawn_from(rows):
         ([(0, 40, True)], StepShape(0, 16, 64, 10)),
         ([(5, 1, True)] * 257, None),
         ([(0, 2, True)] * 17, None),
-        ([(0, 1537, True)], None),
+        ([(0, 2049, True)], None),
     ],
 )
 def test_a_step_takes_the_smallest_graph_that_holds_it(rows, shape):

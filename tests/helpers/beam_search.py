@@ -6,6 +6,7 @@ from transformers.configuration_utils import PretrainedConfig
 from transformers.modeling_outputs import CausalLMOutput
 
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
+from evaluation.toolbench.retrieval.search import SearchThread
 
 MASK = -1e10
 _LONGEST = 32  # prompt and path
@@ -105,3 +106,12 @@ def allowed_ids(trie, path, end_id):
     for token in path:
         node = trie.step(node, token)
     return trie.allowed(node) or [end_id]
+
+
+def run_search(engine, search, is_stopped=lambda: False):
+    """The results of one search by width."""
+    searches = SearchThread(engine, is_stopped)
+    try:
+        return searches.start(search).result()
+    finally:
+        searches.close()

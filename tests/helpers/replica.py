@@ -47,7 +47,7 @@ def load(replica: Replica, job: Job) -> Iterator[Work]:
         raise DataError("the checkpoint is bad", path="model")
     folder = AnswerFolder(job.folder, METHOD)
     replica.watch.meter.engine_steps = lambda: 0  # it shows its progress
-    yield Work(lambda item_id: run_item(item_id, folder, replica), job.num_conversations)
+    yield Work.on_threads(lambda item_id: run_item(item_id, folder, replica), job.num_conversations)
 
 
 def run_item(query_id: str, folder: AnswerFolder, replica: Replica) -> str:

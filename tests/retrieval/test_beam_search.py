@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
+from evaluation.toolbench.inference.engine.request import ScoringResult
 from evaluation.toolbench.inference.errors import ConfigError
-from evaluation.toolbench.retrieval.beam_search import BeamSearch, Continuations, SearchRules
+from evaluation.toolbench.retrieval.beam_search import BeamSearch, SearchRules
 from tests.helpers.beam_search import TableConfig, TableModel, allowed_ids, transformers_search
 
 VOCAB, END = 12, 3
@@ -33,7 +34,7 @@ def score(model, prompt, path, trie, end_id, search):
     allowed = allowed_ids(trie, path, end_id)
     ids = torch.arange(len(values)) if allowed is None else torch.tensor(allowed)
     best = values[ids].topk(min(search.num_wanted, len(ids)))
-    return Continuations(ids[best.indices].numpy(), best.values.numpy())
+    return ScoringResult(tuple(ids[best.indices].tolist()), tuple(best.values.tolist()))
 
 
 def assert_same(ours, theirs):
@@ -73,7 +74,7 @@ def test_a_search_without_constraint_is_that_of_transformers(
 
 
 def test_a_path_that_ends_below_the_width_is_lost():
-    first = Continuations(np.array([5, 6, END]), np.array([-0.1, -0.2, -0.3], np.float32))
+    first = ScoringResult((5, 6, END), (-0.1, -0.2, -0.3))
     narrow, wide = BeamSearch(2, SearchRules(END)), BeamSearch(3, SearchRules(END))
     for found in (narrow, wide):
         found.advance([first])

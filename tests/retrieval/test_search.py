@@ -17,9 +17,9 @@ from evaluation.toolbench.inference.toolgen.agent_parts import load_tokenizer
 from evaluation.toolbench.retrieval.beam_search import SearchRules
 from evaluation.toolbench.retrieval.index import load_index
 from evaluation.toolbench.retrieval.prompts import RetrievalPrompts
-from evaluation.toolbench.retrieval.search import PromptSearch, run_search
+from evaluation.toolbench.retrieval.search import PromptSearch
 from evaluation.toolbench.retrieval.search_space import search_space
-from tests.helpers.beam_search import transformers_search
+from tests.helpers.beam_search import run_search, transformers_search
 from tests.helpers.engine import VOCAB_SIZE, tiny_llama
 
 END, PAGE_SIZE, NUM_PAGES = 5, 8, 64

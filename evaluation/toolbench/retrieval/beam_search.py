@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluation.toolbench.inference.errors import ConfigError
 
@@ -43,24 +42,24 @@ class SearchRules:
             raise ConfigError(f"a beam search needs max_new_tokens of at least 1, not {self.max_new_tokens}")
 
 
-@dataclass(frozen=True, slots=True)
-class Continuations:
-    """Lists the tokens that may follow a beam, best first: ids (k,) int64, log-probabilities (k,) float32."""
+class Continuations(Protocol):
+    """Lists the tokens that may follow a beam, best first, and their log-probabilities, which are float32."""
 
-    token_ids: npt.NDArray[np.int64]
-    log_probabilities: npt.NDArray[np.float32]
+    @property
+    def token_ids(self) -> Sequence[int]: ...
+
+    @property
+    def log_probabilities(self) -> Sequence[float]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Beam:
+class Beam(NamedTuple):
     """Holds a path that goes on; `sum` is the float32 sum of its log-probabilities."""
 
     token_ids: tuple[int, ...]
     sum: float
 
 
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
+class Hypothesis(NamedTuple):
     """Holds a path that has ended, with the end token unless the length limit ended it."""
 
     token_ids: tuple[int, ...]
@@ -104,12 +103,13 @@ class BeamSearch:
 
     def _best(self, continuations: Sequence[Continuations]) -> list[Beam]:
         """Return the best of all continuations: twice the width, so that enough are left where some end."""
-        pairs = zip(self.beams, continuations, strict=True)
-        sums = np.concatenate([np.float32(beam.sum) + each.log_probabilities for beam, each in pairs])
-        owners = np.repeat(np.arange(len(self.beams)), [len(each.token_ids) for each in continuations])
-        token_ids = np.concatenate([each.token_ids for each in continuations])
+        pairs = list(zip(self.beams, continuations, strict=True))
+        # Sums of two float32 numbers that are rounded to float32 but now are what they would be in float32.
+        sums = np.array([beam.sum + value for beam, each in pairs for value in each.log_probabilities], np.float32)
+        paths = [(beam.token_ids, token) for beam, each in pairs for token in each.token_ids]
         order = np.argsort(-sums, kind="stable")[: self.num_wanted]
-        return [Beam((*self.beams[owners[i]].token_ids, int(token_ids[i])), float(sums[i])) for i in order]
+        best = zip(order.tolist(), sums[order].tolist(), strict=True)
+        return [Beam((*paths[index][0], paths[index][1]), total) for index, total in best]
 
     def _may_improve(self, length: int) -> bool:
         if len(self.results) < self.width:

@@ -24,12 +24,10 @@ from evaluation.toolbench.inference.run.interruption import STOPPING, Interrupti
 from evaluation.toolbench.inference.run.run_clock import RunClock
 from evaluation.toolbench.inference.run_display.display import RunDisplay
 from evaluation.toolbench.inference.run_display.status import RunStatus
-from evaluation.toolbench.retrieval.beam_search import Hypothesis
 from evaluation.toolbench.retrieval.replica import LOADER, RetrievalJob, load
+from evaluation.toolbench.retrieval.search import Found
 
 _SHOW_EVERY_S = 1.0
-
-Found = dict[int, list[Hypothesis]]
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +15,17 @@ from evaluation.toolbench.inference.engine.remote.handshake import Needs
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.replicas.replica import Replica, Work
 from evaluation.toolbench.inference.toolgen.agent_parts import Serving, load_engine
-from evaluation.toolbench.retrieval.beam_search import Hypothesis, SearchRules
-from evaluation.toolbench.retrieval.search import PromptSearch, run_search
+from evaluation.toolbench.retrieval.beam_search import SearchRules
+from evaluation.toolbench.retrieval.search import Found, PromptSearch, SearchThread
 
 LOADER = f"{__name__}:load"
 WIDTH, WIDER = 5, 10  # of the beam searches for each query: ToolGen's, and the one for recall@10
 
-# Branches of many queries fill a step beside the prompts that are read: ten of one token each a query. Nobody waits for
-# a single token here, so steps may be larger than those of conversations.
-GPU_OPTIONS = {"max_running": 256, "max_prefill_tokens": 1024}
-_GPU_QUERIES = 64  # at once: enough that a step's worth of prompts always waits
+# Branches of many queries are in a step beside the prompts that are read: ten of one token each a query. Nobody waits
+# for a single token here, so steps may be larger than those of conversations, and prompts fill each of them to a size
+# that has a graph and no padding.
+GPU_OPTIONS: dict[str, Any] = {"max_running": 320, "step_tokens": 1024}
+_GPU_QUERIES = 96  # at once: each is in two steps of four, and a step's worth of prompts always waits
 _CPU_QUERIES = 16
 _UNBATCHED_QUERIES = 2  # with an engine that serves one request at a time: one, and the next in line
 
@@ -64,16 +66,18 @@ def load(replica: Replica, job: RetrievalJob) -> Iterator[Work]:
         serving=Serving(replica.spec.placement, _engine_options(config, replica), replica.watch.wrap),
     )
 
-    def run_item(item_id: str) -> dict[int, list[Hypothesis]]:
+    searches = SearchThread(engine, replica.stop.is_set)
+
+    def start_item(item_id: str) -> Future[Found]:
         item = job.items[item_id]
         trie = None if item.trie is None else job.tries[item.trie]
-        search = PromptSearch(item_id, item.prompt_ids, job.rules, (WIDTH, WIDER), trie)
-        return run_search(engine, search, replica.stop.is_set)
+        return searches.start(PromptSearch(item_id, item.prompt_ids, job.rules, (WIDTH, WIDER), trie))
 
     device_map = dict(getattr(model, "hf_device_map", None) or {})
     try:
-        yield Work(run_item, _queries_at_once(config, replica), device_map)
+        yield Work(start_item, _queries_at_once(config, replica), device_map)
     finally:
+        searches.close()
         engine.close()
 
 

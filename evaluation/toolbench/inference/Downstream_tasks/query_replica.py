@@ -126,7 +126,7 @@ def query_work(replica: Replica, job: QueryJob) -> Iterator[Work]:
                     client=calls,
                 )
 
-        yield Work(run_item, num_threads, device_map_of(job.tasks[0].backbone_model))
+        yield Work.on_threads(run_item, num_threads, device_map_of(job.tasks[0].backbone_model))
 
 
 def _tool_package(tools: ToolConfig) -> ToolPackage | None:

@@ -5,6 +5,7 @@ Host-side and free of any model, so that the engines cannot disagree about eithe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 
 from transformers import PreTrainedModel
@@ -27,10 +28,14 @@ def context_of(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().max_position_embeddings)
 
 
-def check_request(request: GenerationRequest, *, vocab_size: int, max_length: int) -> int:
-    """Return how many tokens may be generated: `max_new_tokens` or what the context leaves. EngineError if none."""
-    _check_types(request)
-    lowest, highest = min(request.prompt_ids), max(request.prompt_ids)
+def check_request(request: GenerationRequest, *, vocab_size: int, max_length: int, num_checked: int = 0) -> int:
+    """Return how many tokens may be generated: `max_new_tokens` or what the context leaves. EngineError if none.
+
+    The first `num_checked` of the prompt's tokens, not all of them, have been looked at already.
+    """
+    prompt_ids = request.prompt_ids[num_checked:] if num_checked else request.prompt_ids
+    _check_types(request, prompt_ids)
+    lowest, highest = min(prompt_ids), max(prompt_ids)
     if lowest < 0 or highest >= vocab_size:
         wrong = lowest if lowest < 0 else highest
         raise EngineError(
@@ -60,8 +65,13 @@ def check_request(request: GenerationRequest, *, vocab_size: int, max_length: in
     return min(request.max_new_tokens, room)
 
 
-def check_scoring(request: ScoringRequest, *, vocab_size: int, max_length: int) -> GenerationRequest:
-    """Return the generation of the one best token that finds the scores on its way. EngineError as above."""
+def check_scoring(
+    request: ScoringRequest, *, vocab_size: int, max_length: int, num_checked: int = 0
+) -> GenerationRequest:
+    """Return the generation of the one best token that finds the scores on its way. EngineError as above.
+
+    `num_checked` is that of `check_request`.
+    """
     penalty = request.repetition_penalty
     generation = GenerationRequest(
         request.prompt_ids,
@@ -71,16 +81,16 @@ def check_scoring(request: ScoringRequest, *, vocab_size: int, max_length: int) 
         constraint=request.constraint,
         conversation_id=request.conversation_id,
     )
-    check_request(generation, vocab_size=vocab_size, max_length=max_length)
-    num_nodes = len(request.constraint.is_end) if isinstance(request.constraint, TokenTrie) else 1
+    check_request(generation, vocab_size=vocab_size, max_length=max_length, num_checked=num_checked)
+    num_nodes = request.constraint.num_nodes if isinstance(request.constraint, TokenTrie) else 1
     if not 0 <= request.node < num_nodes:
         raise EngineError(f"node {request.node} in a scoring request: the constraint has nodes 0 to {num_nodes - 1}")
     return generation
 
 
-def _check_types(request: GenerationRequest) -> None:
+def _check_types(request: GenerationRequest, prompt_ids: Sequence[int]) -> None:
     """Refuse what would break an engine later, among the requests of others. EngineError."""
-    numbers = {*map(type, request.prompt_ids), type(request.max_new_tokens)}
+    numbers = {*map(type, prompt_ids), type(request.max_new_tokens)} - {int}
     odd = next((kind for kind in numbers if not issubclass(kind, Integral)), None)
     if odd is None and isinstance(request.conversation_id, str | None):
         return

@@ -27,6 +27,7 @@ class TokenSet:
             raise EngineError(f"token ids are 0 or above, not {int(self.ids[0])}")
         self._members = frozenset(self.ids.tolist())
         self._masks: dict[tuple[int, torch.device], torch.Tensor] = {}
+        self._copies: dict[torch.device, torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._members)
@@ -37,6 +38,12 @@ class TokenSet:
     def largest(self) -> int:
         """Return the largest id; -1 in an empty set."""
         return int(self.ids[-1]) if len(self.ids) else -1
+
+    def ids_on(self, device: torch.device) -> torch.Tensor:
+        """Return `ids` on `device`, copied once."""
+        if device not in self._copies:
+            self._copies[device] = self.ids.to(device)
+        return self._copies[device]
 
     def mask(self, vocab_size: int, device: torch.device) -> torch.Tensor:
         """Return (vocab_size,) bool on `device`, True for the ids of the set; made once per device."""
@@ -92,6 +99,7 @@ class TokenTrie:
         self._children = children
         self._ends = frozenset(ends)
         self._largest = max(int(self.child_token.max()), end_id)
+        self.num_nodes = len(children)
 
     def step(self, node: int, token_id: int) -> int:
         """Return the node below `node` for `token_id`; KeyError where the trie has no such child."""

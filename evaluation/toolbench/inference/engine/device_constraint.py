@@ -29,9 +29,9 @@ class DeviceTrie:
         self.edge_key = (parent * vocab_size + trie.child_token).to(device)
         self.may_end = (trie.is_end & (counts > 0)).to(device)  # (nodes,): the end token is allowed here
         # The root has far more children than any other node, and rows that begin are common: its mask is kept.
-        self.root_mask = torch.zeros(vocab_size, dtype=torch.bool)
-        self.root_mask[trie.child_token[: int(counts[TokenTrie.ROOT])]] = True
-        self.root_mask = self.root_mask.to(device)
+        self.root_ids = self.child_token[: int(counts[TokenTrie.ROOT])]
+        self.root_mask = torch.zeros(vocab_size, dtype=torch.bool, device=device)
+        self.root_mask[self.root_ids] = True
         self.most_children = int(counts[TokenTrie.ROOT + 1 :].max())
 
     def allowed(self, nodes: torch.Tensor) -> torch.Tensor:
@@ -40,16 +40,21 @@ class DeviceTrie:
         At a leaf, where a generation has already ended, the end token: a batch that notices an end one
         step late still has something to draw from.
         """
-        start, stop = self.child_start[nodes], self.child_start[nodes + 1]
-        edges = start[:, None] + torch.arange(self.most_children, device=nodes.device)
-        is_child = edges < stop[:, None]
-        tokens = self.child_token[edges.clamp(max=len(self.child_token) - 1)]
         # One column more than the vocabulary takes the writes of the padding.
-        tokens = tokens.masked_fill_(~is_child, self.vocab_size)
         mask = torch.zeros(len(nodes), self.vocab_size + 1, dtype=torch.bool, device=nodes.device)
-        mask = mask.scatter_(1, tokens, True)[:, : self.vocab_size]
-        mask[:, self.end_id] |= self.may_end[nodes] | (start == stop)
+        mask = mask.scatter_(1, self.ids_below(nodes), True)[:, : self.vocab_size]
         return torch.where((nodes == TokenTrie.ROOT)[:, None], self.root_mask, mask)
+
+    def ids_below(self, nodes: torch.Tensor) -> torch.Tensor:
+        """Return the ids allowed at `nodes` (num_rows,) int64, none of which is the root: (num_rows, n) int64.
+
+        Rows with fewer are filled up with `vocab_size`.
+        """
+        start, stop = self.child_start[nodes, None], self.child_start[nodes + 1, None]
+        edges = start + torch.arange(self.most_children, device=nodes.device)
+        ids = self.child_token[edges.clamp(max=len(self.child_token) - 1)].masked_fill_(edges >= stop, self.vocab_size)
+        is_end = (self.may_end[nodes, None] | (start == stop)) & ~(ids == self.end_id).any(dim=1, keepdim=True)
+        return torch.cat([ids, torch.where(is_end, self.end_id, self.vocab_size)], dim=1)
 
     def step(self, nodes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Return (num_rows,) int64: the children that `tokens` lead to; unchanged nodes where there is no such
@@ -99,6 +104,22 @@ def allowed_tokens(groups: Sequence[Group], nodes: torch.Tensor, vocab_size: int
         else:
             allowed[rows] = device_trie(constraint, vocab_size, device).allowed(nodes[rows])
     return allowed
+
+
+def allowed_ids(
+    constraint: Constraint | None, nodes: torch.Tensor, vocab_size: int, *, at_root: bool
+) -> torch.Tensor | None:
+    """The ids that rows at `nodes` (num_rows,) int64 may have: (n,) int64, the same ones for all, or (num_rows, n).
+
+    None: all. In a trie either all rows are `at_root` or none is; rows with fewer ids than others are filled up with
+    `vocab_size`.
+    """
+    if constraint is None:
+        return None
+    if isinstance(constraint, TokenSet):
+        return constraint.ids_on(nodes.device)
+    trie = device_trie(constraint, vocab_size, nodes.device)
+    return trie.root_ids if at_root else trie.ids_below(nodes)
 
 
 def step_nodes(groups: Sequence[Group], nodes: torch.Tensor, tokens: torch.Tensor, vocab_size: int) -> torch.Tensor:

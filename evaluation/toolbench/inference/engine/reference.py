@@ -34,7 +34,12 @@ from evaluation.toolbench.inference.engine.checks import (
 )
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.device import embedding_device
-from evaluation.toolbench.inference.engine.device_constraint import allowed_tokens, device_trie, step_nodes
+from evaluation.toolbench.inference.engine.device_constraint import (
+    allowed_ids,
+    allowed_tokens,
+    device_trie,
+    step_nodes,
+)
 from evaluation.toolbench.inference.engine.request import (
     Engine,
     GenerationRequest,
@@ -43,7 +48,7 @@ from evaluation.toolbench.inference.engine.request import (
     ScoringResult,
 )
 from evaluation.toolbench.inference.engine.sampling import SamplingRows, penalize, sample
-from evaluation.toolbench.inference.engine.scoring import best_tokens, scoring_result
+from evaluation.toolbench.inference.engine.scoring import best_tokens, scoring_results
 from evaluation.toolbench.inference.errors import EngineStoppedError
 
 T = TypeVar("T")
@@ -133,11 +138,12 @@ class GenerateEngine(Engine):
         last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         logits = model(prompt, attention_mask=torch.ones_like(prompt), use_cache=False, **last_only).logits[:, -1]
         nodes = torch.tensor([request.node], device=logits.device)
-        allowed = allowed_tokens([(request.constraint, 1)], nodes, self.vocab_size)
+        at_root = request.node == TokenTrie.ROOT
+        ids = allowed_ids(request.constraint, nodes, self.vocab_size, at_root=at_root)
         seen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, prompt.to(logits.device), True)
         penalty = torch.full((1,), request.repetition_penalty, device=logits.device)
-        best = best_tokens(logits, allowed, request.num_best, seen, penalty)
-        return scoring_result(best[0].cpu().numpy(), request.num_best)
+        best = best_tokens(logits, ids, request.num_best, seen, penalty)
+        return scoring_results(best.cpu().numpy(), [request.num_best])[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ serves the same requests and gives, in float32, the same tokens.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -137,6 +138,13 @@ class Engine(Protocol):
         """Queue `request`. An error in it (EngineError) is the future's, as is that of an engine that cannot score."""
         ...
 
+    def score_all(self, requests: Sequence[ScoringRequest]) -> Future[list[ScoringResult]]:
+        """Queue all `requests`, at least one; their results come together, in their order, or the first one's error.
+
+        Cancelling the future ends them all. An engine may look only once at what their prompts have in common.
+        """
+        return _together([self.score(request) for request in requests])
+
     def end_conversation(self, conversation_id: str) -> None:
         """Give back what is kept for this conversation. Unknown ids are fine."""
         ...
@@ -144,6 +152,28 @@ class Engine(Protocol):
     def close(self) -> None:
         """Cancel what waits, finish what runs, release the model. Later submits raise EngineError."""
         ...
+
+
+def _together(futures: Sequence[Future[ScoringResult]]) -> Future[list[ScoringResult]]:
+    """Return the future of all results, which is over when all are."""
+    whole: Future[list[ScoringResult]] = Future()
+    lock, left = threading.Lock(), [len(futures)]
+
+    def take(_: Future[ScoringResult]) -> None:
+        with lock:
+            left[0] -= 1
+            if left[0]:
+                return
+        if whole.set_running_or_notify_cancel():
+            try:
+                whole.set_result([future.result() for future in futures])
+            except Exception as error:
+                whole.set_exception(error)
+
+    for future in futures:
+        future.add_done_callback(take)
+    whole.add_done_callback(lambda whole: whole.cancelled() and [future.cancel() for future in futures])
+    return whole
 
 
 @runtime_checkable

@@ -16,11 +16,12 @@ tests/helpers/replica.py is the smallest.
            replica.keep_to_share()
            model = ...                                 # on replica.spec.placement, or the GPUs that are visible
            engine = replica.watch.wrap(make_engine(...))
-           yield Work(run_item, num_conversations=8)   # run_item(item id): a plain result, or None for a file
+           yield Work.on_threads(run_item, 8)          # run_item(item id): a plain result, or None for a file
 
-   `job` is whatever plain value the run puts in `Setup`. `run_item` is called on many threads at once. An
-   exception is its item's failure; ApiError lets the item be tried again, OutputError and ServerError end the run,
-   EngineStoppedError the replica. When `replica.stop` is set, it raises StopRequested at its next step.
+   `job` is whatever plain value the run puts in `Setup`. `run_item` is called on many threads at once; work that
+   needs no threads gives `Work` a function that begins an item and returns its future. An exception is its item's
+   failure; ApiError lets the item be tried again, OutputError and ServerError end the run, EngineStoppedError the
+   replica. When `replica.stop` is set, it raises StopRequested at its next step.
 
 2. Hooks for the supervisor: `start` makes a `ProcessHandle(Setup(spec, "my.module:load", job))`, or a
    `ThreadHandle` for a replica in this process; `done(item id, result)` and `failed(item id, problem)` are told of

@@ -1,4 +1,4 @@
-"""Is the replica's side: it loads, takes items from its parent, runs each on a thread, and reports."""
+"""Is the replica's side: it loads, takes items from its parent, has them run, and reports."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -67,13 +68,30 @@ class Replica:
 class Work:
     """Says what a replica can do once it is loaded.
 
-    `run_item` runs one item, on a thread of the item's own, or raises. What it returns goes to the parent, so it
-    has to be plain; an item that leaves a file returns None.
+    `start_item` begins an item without waiting for it. What its future comes to goes to the parent, so it has to be
+    plain; of an item that leaves a file it is None.
     """
 
-    run_item: Callable[[str], Any]
+    start_item: Callable[[str], Future[Any]]
     num_conversations: int  # items at once
     device_map: dict[str, Any] = field(default_factory=dict)  # module -> device, for the run's record
+
+    @classmethod
+    def on_threads(cls, run_item: Callable[[str], Any], num_conversations: int, device_map: Any = None) -> Work:
+        """Return work whose items run each on a thread of its own: `run_item` does one, or raises."""
+
+        def run(item_id: str, future: Future[Any]) -> None:
+            try:
+                future.set_result(run_item(item_id))
+            except (Exception, StopRequested) as error:
+                future.set_exception(error)
+
+        def start_item(item_id: str) -> Future[Any]:
+            future: Future[Any] = Future()
+            threading.Thread(target=run, args=(item_id, future), name=f"query {item_id}", daemon=True).start()
+            return future
+
+        return cls(start_item, num_conversations, device_map or {})
 
 
 # A loader is entered to load the model and left to give back what the work held open.
@@ -86,7 +104,7 @@ def serve(line: ParentLine, replica: Replica, load: Callable[[], AbstractContext
     try:
         with load() as work:
             line.send(Loaded(work.num_conversations, replica.watch.sees_steps, work.device_map))
-            is_over = ReplicaServer(line, replica, work.run_item).run()
+            is_over = ReplicaServer(line, replica, work.start_item).run()
     except Exception as error:
         line.send(LoadFailed(Problem.of(error)))
         return False
@@ -140,12 +158,12 @@ class Heart:
 
 
 class ReplicaServer:
-    """Runs what the parent asks for, each item on a thread of its own."""
+    """Has done what the parent asks for, and tells it how each item ended."""
 
-    def __init__(self, line: ParentLine, replica: Replica, run_item: Callable[[str], Any]) -> None:
+    def __init__(self, line: ParentLine, replica: Replica, start_item: Callable[[str], Future[Any]]) -> None:
         self._line = line
         self._replica = replica
-        self._run_item = run_item
+        self._start_item = start_item
         self._lock = threading.Lock()
         self._in_flight = 0
         self._all_over = threading.Event()
@@ -164,13 +182,23 @@ class ReplicaServer:
             with self._lock:
                 self._in_flight += 1
             self._replica.watch.meter.item_began()
-            name = f"query {message.item_id}"
-            threading.Thread(target=self._run, args=(message.item_id,), name=name, daemon=True).start()
+            self._start(message.item_id)
         return False
 
-    def _run(self, item_id: str) -> None:
+    def _start(self, item_id: str) -> None:
+        future: Future[Any] = Future()
+        if self._replica.stop.is_set():
+            future.set_exception(StopRequested())
+        else:
+            try:
+                future = self._start_item(item_id)
+            except Exception as error:
+                future.set_exception(error)
+        future.add_done_callback(lambda future: self._report(item_id, future))
+
+    def _report(self, item_id: str, future: Future[Any]) -> None:
         try:
-            self._line.send(self._outcome(item_id))
+            self._line.send(self._outcome(item_id, future))
         except Exception as error:  # a result that cannot be sent; a connection that is gone raises nothing
             self._line.send(Failed(item_id, Problem.of(error)))
         finally:
@@ -180,11 +208,9 @@ class ReplicaServer:
                 if not self._in_flight and self._replica.stop.is_set():
                     self._all_over.set()
 
-    def _outcome(self, item_id: str) -> FromReplica:
-        if self._replica.stop.is_set():
-            return Dropped(item_id)
+    def _outcome(self, item_id: str, future: Future[Any]) -> FromReplica:
         try:
-            return Done(item_id, self._run_item(item_id))
+            return Done(item_id, future.result())
         except StopRequested:
             return Dropped(item_id)
         except (OutputError, ServerError) as error:

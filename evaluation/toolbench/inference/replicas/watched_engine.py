@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -180,6 +180,11 @@ class WatchedEngine:
     def score(self, request: ScoringRequest) -> Future[ScoringResult]:
         future = self.inner.score(request)
         future.add_done_callback(lambda _: self._meter.generation_ended(0))  # it is progress and makes no tokens
+        return future
+
+    def score_all(self, requests: Sequence[ScoringRequest]) -> Future[list[ScoringResult]]:
+        future = self.inner.score_all(requests)
+        future.add_done_callback(lambda _: self._meter.generation_ended(0))
         return future
 
     def end_conversation(self, conversation_id: str) -> None:

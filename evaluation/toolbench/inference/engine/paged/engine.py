@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Items
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE, KvCa
 from evaluation.toolbench.inference.engine.paged.limits import Limits
 from evaluation.toolbench.inference.engine.paged.pages import PagePool, extend_names
 from evaluation.toolbench.inference.engine.paged.plan import Plan
+from evaluation.toolbench.inference.engine.paged.prefix import common_length
 from evaluation.toolbench.inference.engine.paged.scheduler import Counts, Scheduler
 from evaluation.toolbench.inference.engine.paged.sequence import Sequence
 from evaluation.toolbench.inference.engine.paged.working_memory import (
@@ -77,6 +78,7 @@ class PagedEngine(Engine):
                        differ. "auto": in the model's dtype
     max_running        sequences in a step at most
     max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces. None: follows the load
+    step_tokens        tokens in a step at most, those that decode included: prompts fill each step to that size
     use_graphs         CUDA graphs, one for each GPU's part of the layers; not where weights are offloaded
     capture_at_start   capture them all before the first step (seconds), not each at its first use
     compile_layers     torch.compile of the decoder's layers (half a minute for a large model): see `compilation`.
@@ -102,6 +104,7 @@ class PagedEngine(Engine):
         kv_cache: str = "auto",
         max_running: int = MAX_RUNNING,
         max_prefill_tokens: int | None = None,
+        step_tokens: int | None = None,
         use_graphs: bool = True,
         capture_at_start: bool = False,
         compile_layers: bool | None = None,
@@ -118,7 +121,12 @@ class PagedEngine(Engine):
         layers = [dataclasses.replace(layer, is_float8=kv_cache == "fp8") for layer in layers]
         try:
             stages = _prepared_stages(model, compile_layers, before_compiling, join_linears)
-            limits = Limits.of(len(stages), max_running=max_running, max_prefill_tokens=max_prefill_tokens)
+            limits = Limits.of(
+                len(stages),
+                max_running=max_running,
+                max_prefill_tokens=max_prefill_tokens,
+                step_tokens=step_tokens,
+            )
             if num_pages is None:
                 num_pages = count_pages(
                     layers,
@@ -151,7 +159,7 @@ class PagedEngine(Engine):
         self._overlap = bool(self._gpus) if overlap is None else overlap
         self._capture_at_start = capture_at_start
         self._numbers = itertools.count()
-        self._futures: dict[Sequence, Future[Any]] = {}  # of the engine's thread alone
+        self._tickets: dict[Sequence, _Ticket] = {}  # of those that are not over; of the engine's thread alone
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._lock = threading.Lock()  # orders submissions before or after close()
         self._is_closed = False
@@ -163,30 +171,55 @@ class PagedEngine(Engine):
             max_new_tokens = check_request(request, vocab_size=self.vocab_size, max_length=self.max_length)
         except EngineError as error:
             return _failed(error)
-        return self._queue_up(request, max_new_tokens)
+        sequence = Sequence(0, request, max_new_tokens)
+        extend_names(sequence.names, request.prompt_ids, self._scheduler.pool.page_size)
+        return self._queue_up(_Ticket([sequence]))
 
     def score(self, request: ScoringRequest) -> Future[ScoringResult]:
+        return self._queue_up_scoring([request], are_many=False)
+
+    def score_all(self, requests: Items[ScoringRequest]) -> Future[list[ScoringResult]]:
+        return self._queue_up_scoring(requests, are_many=True)
+
+    def _queue_up_scoring(self, requests: Items[ScoringRequest], *, are_many: bool) -> Future[Any]:
         try:
-            generation = check_scoring(request, vocab_size=self.vocab_size, max_length=self.max_length)
+            sequences = self._scoring_sequences(requests)
         except EngineError as error:
             return _failed(error)
-        return self._queue_up(generation, generation.max_new_tokens, request)
+        return self._queue_up(_Ticket(sequences, are_many))
 
-    def _queue_up(
-        self, request: GenerationRequest, max_new_tokens: int, scoring: ScoringRequest | None = None
-    ) -> Future[Any]:
-        """Take a request in. What takes time is done here, on the caller's thread, and not between two steps."""
-        future: Future[Any] = Future()
-        names: list[bytes] = []
-        extend_names(names, request.prompt_ids, self._scheduler.pool.page_size)
+    def _scoring_sequences(self, requests: Items[ScoringRequest]) -> list[Sequence]:
+        """Make the sequences. What a prompt shares with the first one is looked at there alone. EngineError."""
+        page_size = self._scheduler.pool.page_size
+        sequences: list[Sequence] = []
+        for request in requests:
+            prompt_ids, num_shared = request.prompt_ids, 0
+            names: list[bytes] = []
+            if sequences:
+                first = sequences[0]
+                num_shared = common_length(first.token_ids, prompt_ids, len(prompt_ids) - 1)
+                names = first.names[: num_shared // page_size]
+            generation = check_scoring(
+                request, vocab_size=self.vocab_size, max_length=self.max_length, num_checked=num_shared
+            )
+            sequence = Sequence(0, generation, generation.max_new_tokens, request)
+            sequence.names = names
+            extend_names(names, prompt_ids, page_size)
+            sequences.append(sequence)
+        return sequences
+
+    def _queue_up(self, ticket: _Ticket) -> Future[Any]:
+        """Take a request in. What takes time has been done by now, on the caller's thread, not between two steps."""
         with self._lock:
             if self._is_closed:
                 raise EngineStoppedError("the engine is closed: no further request can be submitted")
-            sequence = Sequence(next(self._numbers), request, max_new_tokens, scoring)
-            sequence.names = names
-            self._inbox.put(_Submitted(sequence, future))
-        future.add_done_callback(lambda future: self._inbox.put(_Cancelled(sequence)) if future.cancelled() else None)
-        return future
+            for sequence in ticket.sequences:
+                sequence.number = next(self._numbers)
+            self._inbox.put(ticket)
+        ticket.future.add_done_callback(
+            lambda future: self._inbox.put(_Cancelled(ticket)) if future.cancelled() else None
+        )
+        return ticket.future
 
     def generate(self, request: GenerationRequest) -> GenerationResult:
         return self.submit(request).result()
@@ -284,11 +317,12 @@ class PagedEngine(Engine):
         while wait or not self._inbox.empty():
             message = self._inbox.get()
             wait = False
-            if isinstance(message, _Submitted):
-                self._futures[message.sequence] = message.future
-                self._scheduler.add(message.sequence)
+            if isinstance(message, _Ticket):
+                for sequence in message.sequences:
+                    self._tickets[sequence] = message
+                    self._scheduler.add(sequence)
             elif isinstance(message, _Cancelled):
-                self._drop_cancelled(message.sequence)
+                self._drop_cancelled(message.ticket)
             elif isinstance(message, _ConversationEnded):
                 self._scheduler.end_conversation(message.conversation_id)
 
@@ -318,48 +352,52 @@ class PagedEngine(Engine):
 
     def _finish_step(self, launched: LaunchedStep) -> None:
         for sequence in self._scheduler.take_tokens(launched.plan, launched.tokens()):
-            future = self._futures.pop(sequence)
-            if future.set_running_or_notify_cancel():
-                future.set_result(sequence.result())
+            self._tickets.pop(sequence).note_end()
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:
-        self._scheduler.drop(sequence)
-        future = self._futures.pop(sequence)
-        if future.set_running_or_notify_cancel():
+        ticket = self._tickets[sequence]
+        self._drop(ticket)
+        if ticket.future.set_running_or_notify_cancel():
             wrapped = EngineError(
                 f"a generation over {sequence.num_prompt} prompt tokens failed in the model: "
                 f"{type(error).__name__}: {error}",
                 prompt_tokens=sequence.num_prompt,
             )
             wrapped.__cause__ = error
-            future.set_exception(wrapped)
+            ticket.future.set_exception(wrapped)
 
-    def _drop_cancelled(self, sequence: Sequence) -> None:
-        future = self._futures.pop(sequence, None)
-        if future is not None:  # else it was over already
+    def _drop_cancelled(self, ticket: _Ticket) -> None:
+        if self._drop(ticket):  # else it was over already
+            ticket.future.set_running_or_notify_cancel()
+
+    def _drop(self, ticket: _Ticket) -> bool:
+        """Forget what is left of `ticket`; False where nothing is."""
+        left = [sequence for sequence in ticket.sequences if self._tickets.pop(sequence, None) is not None]
+        for sequence in left:
             self._scheduler.drop(sequence)
-            future.set_running_or_notify_cancel()
+        return bool(left)
 
     def _cancel_waiting(self) -> None:
-        """Cancel sequences that never ran. A preempted one has run, so it stays."""
-        for sequence in list(self._scheduler.waiting):
-            if not sequence.has_begun and self._futures[sequence].cancel():
-                self._drop_cancelled(sequence)
+        """Cancel what never ran. A preempted sequence has run, so it stays."""
+        for ticket in dict.fromkeys(self._tickets[sequence] for sequence in self._scheduler.waiting):
+            if not any(sequence.has_begun for sequence in ticket.sequences) and ticket.future.cancel():
+                self._drop_cancelled(ticket)
 
     def _abandon(self, error: BaseException) -> None:
         """Serve nothing any more: every future says so, and so does every later submit."""
         with self._lock:
             self._is_closed = True
+        tickets = dict.fromkeys(self._tickets.values())
         while not self._inbox.empty():
             message = self._inbox.get()
-            if isinstance(message, _Submitted):
-                self._futures[message.sequence] = message.future
-        for future in self._futures.values():
-            if future.set_running_or_notify_cancel():
+            if isinstance(message, _Ticket):
+                tickets[message] = None
+        for ticket in tickets:
+            if ticket.future.set_running_or_notify_cancel():
                 stopped = EngineStoppedError(f"the paged engine has stopped: {type(error).__name__}: {error}")
                 stopped.__cause__ = error
-                future.set_exception(stopped)
-        self._futures.clear()
+                ticket.future.set_exception(stopped)
+        self._tickets.clear()
 
     @contextlib.contextmanager
     def _streams(self) -> Iterator[None]:
@@ -373,17 +411,28 @@ class PagedEngine(Engine):
             yield
 
 
-@dataclass(frozen=True, slots=True)
-class _Submitted:
-    sequence: Sequence
-    future: Future[Any]
+@dataclass(eq=False, slots=True)
+class _Ticket:
+    """What a caller has asked for at once: `future` has the result of one sequence, or the results of all."""
+
+    sequences: list[Sequence]
+    are_many: bool = False
+    future: Future[Any] = field(default_factory=Future)
+    _num_ended: int = 0
+
+    def note_end(self) -> None:
+        """One of the sequences has finished."""
+        self._num_ended += 1
+        if self._num_ended == len(self.sequences) and self.future.set_running_or_notify_cancel():
+            results = [sequence.result() for sequence in self.sequences]
+            self.future.set_result(results if self.are_many else results[0])
 
 
 @dataclass(frozen=True, slots=True)
 class _Cancelled:
-    """Says that the caller of a generation does not wait for it any more; it may be over."""
+    """Says that the caller does not wait for it any more; it may be over."""
 
-    sequence: Sequence
+    ticket: _Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,7 +444,7 @@ class _Closed:
     """Wakes the engine's thread."""
 
 
-_Message = _Submitted | _Cancelled | _ConversationEnded | _Closed  # to the engine's thread
+_Message = _Ticket | _Cancelled | _ConversationEnded | _Closed  # to the engine's thread
 
 
 def _failed(error: EngineError) -> Future[Any]:

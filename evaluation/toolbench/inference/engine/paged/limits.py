@@ -31,19 +31,31 @@ class Limits:
     max_prefill_tokens: int = 768  # prompt tokens a step, all sequences together
     max_prefill_rows: int = 16  # sequences that read more than one token in a step
     follows_load: bool = False  # whether fewer prompt tokens are read while fewer sequences run
+    counts_decodes: bool = False  # whether `max_prefill_tokens` are those of a whole step, rows that decode included
 
     @classmethod
-    def of(cls, num_batches: int, *, max_running: int, max_prefill_tokens: int | None) -> Limits:
+    def of(
+        cls, num_batches: int, *, max_running: int, max_prefill_tokens: int | None, step_tokens: int | None = None
+    ) -> Limits:
         """Return the limits to begin with. Where nothing is said of prompt tokens, their number follows the load.
 
         `num_batches` are on their way at once, and share it: steps of equal size keep several GPUs equally busy.
+        `step_tokens` are those of a whole step, of which prompts take what is left beside rows that decode. Large
+        steps are for many short prompts: they may have as many of them as fill one.
         """
+        if step_tokens is not None:
+            return cls(max_running, step_tokens, max(16, step_tokens // SMALLEST_CHUNK), counts_decodes=True)
         if max_prefill_tokens is not None:
             return cls(max_running, max_prefill_tokens)
         return cls(max_running, prompt_tokens_for(max_running, num_batches), follows_load=True)
 
-    def prompt_tokens(self, num_running: int, num_batches: int) -> int:
-        """Return how many prompt tokens a step reads while `num_running` sequences run, over all batches."""
+    def prompt_tokens(self, num_running: int, num_batches: int, num_decoding: int) -> int:
+        """Return how many prompt tokens a step reads in which `num_decoding` rows decode, while `num_running` sequences
+        run, over all batches.
+        """
+        if self.counts_decodes:
+            rows = mixed_decode_rows(num_decoding) or num_decoding
+            return max(min(SMALLEST_CHUNK, self.max_prefill_tokens), self.max_prefill_tokens - rows)
         if not self.follows_load:
             return self.max_prefill_tokens
         return min(self.max_prefill_tokens, prompt_tokens_for(num_running, num_batches))

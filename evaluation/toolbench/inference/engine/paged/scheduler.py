@@ -111,7 +111,7 @@ class Scheduler:
                     decode.append(StepRow(s, start, 1, True))
                 elif num_pending:
                     reading.append(s)
-        prefill = self._chunks(reading) if reading else []
+        prefill = self._chunks(reading, len(decode)) if reading else []
         decode += [row for row in prefill if row.count == 1]
         prefill = [row for row in prefill if row.count > 1]
         return Plan(decode, prefill, list(self._copies), batch) if decode or prefill else None
@@ -304,14 +304,14 @@ class Scheduler:
             loads[sequence.batch] += _load(sequence)
         return min((batch for batch, slots in enumerate(self._free_slots) if slots), key=lambda batch: loads[batch])
 
-    def _chunks(self, reading: list[Sequence]) -> list[StepRow]:
+    def _chunks(self, reading: list[Sequence], num_decoding: int) -> list[StepRow]:
         """Choose the prompt tokens of this step: half to the oldest, the rest to who can be done with the least.
 
         So a short prompt is read at once whatever stands before it, a long one moves on in every step, and
         conversations that asked at the same time do not go on in step with each other: some decode, which
         a GPU's memory limits, while others are read, which its arithmetic limits.
         """
-        left = self.limits.prompt_tokens(len(self.running), self.num_batches)
+        left = self.limits.prompt_tokens(len(self.running), self.num_batches, num_decoding)
         counts: dict[Sequence, int] = {}
         counts[reading[0]] = min(reading[0].num_pending, max(1, left // 2))
         left -= counts[reading[0]]

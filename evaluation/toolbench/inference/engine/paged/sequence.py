@@ -98,7 +98,7 @@ class Sequence:
         if self._first_token_s is None:
             self._first_token_s = time.perf_counter() - self._submitted
         self.token_ids.append(token_id)
-        if self.walk.ends_with(token_id):
+        if self.scoring is None and self.walk.ends_with(token_id):
             self.finish_reason = "stop"
         elif len(self.token_ids) - self.num_prompt == self.max_new_tokens:
             self.finish_reason = "length"

@@ -11,7 +11,7 @@ DECODE_ROWS = (1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 19
 MIXED_DECODE_ROWS = (0, 8, 16, 32, 48, 64, 96, 128, 192, 256)
 # Tokens of a step that reads prompts, decode rows included. A GPU's tiles make many numbers in between no faster, and
 # some slower: an 8B model's matrices take an H100 8.5 ms for 384 rows, 14.1 for 448 and 10.6 for 512.
-MIXED_TOKENS = (16, 32, 64, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1152, 1280, 1536)
+MIXED_TOKENS = (16, 32, 64, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1152, 1280, 1536, 1792, 2048)
 
 
 def decode_rows(count: int) -> int | None:

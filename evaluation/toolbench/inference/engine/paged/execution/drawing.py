@@ -12,9 +12,14 @@ from dataclasses import dataclass
 
 import torch
 
-from evaluation.toolbench.inference.engine.constraint import TokenTrie
+from evaluation.toolbench.inference.engine.constraint import Constraint, TokenTrie
 from evaluation.toolbench.inference.engine.device import to_device
-from evaluation.toolbench.inference.engine.device_constraint import Group, allowed_tokens, step_nodes
+from evaluation.toolbench.inference.engine.device_constraint import (
+    Group,
+    allowed_ids,
+    allowed_tokens,
+    step_nodes,
+)
 from evaluation.toolbench.inference.engine.paged.execution.output_head import OutputHead
 from evaluation.toolbench.inference.engine.paged.execution.step_buffers import StepArrays
 from evaluation.toolbench.inference.engine.sampling import SamplingRows, penalize, sample
@@ -22,21 +27,35 @@ from evaluation.toolbench.inference.engine.scoring import best_tokens
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredGroup:
+    """So many rows, one after another, that are scored within the same constraint: all at a trie's root, or none."""
+
+    constraint: Constraint | None
+    at_root: bool
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Draws:
     """Holds what the host knows of the tokens that a step draws; the rest is in the step's arrays.
 
-    The special rows are those that are not simply greedy: sampled, constrained, penalised, or to be scored. They come
-    in the order of `groups`.
+    The special rows are those that are not simply greedy: sampled, constrained or penalised ones, in the order of
+    `groups`, then those that are to be scored, in the order of `scored`.
     """
 
     slots: list[int]  # of all rows that draw, in the order of the tokens
-    groups: tuple[Group, ...] = ()  # the constraints of the special rows
+    groups: tuple[Group, ...] = ()  # the constraints of the special rows that are not scored
     special: tuple[int, ...] = ()  # which of all draws the special rows are
     num_sampled: int = 0  # of the special rows
     is_filtered: bool = False  # some sampled row uses top_k or top_p
     is_penalized: bool = False  # some special row has a repetition penalty
     histories: tuple[tuple[int, list[int]], ...] = ()  # slots of such rows, with all ids where the host knows them
-    num_best: int = 0  # the most tokens that a special row has to score; those that are simply greedy score none
+    scored: tuple[ScoredGroup, ...] = ()
+    num_best: int = 0  # the most tokens that one of those wants
+
+    @property
+    def num_scored(self) -> int:
+        return sum(group.count for group in self.scored)
 
 
 class TokenDrawer:
@@ -62,33 +81,78 @@ class TokenDrawer:
     def draw_special(self, draws: Draws, arrays: StepArrays[torch.Tensor]) -> torch.Tensor | None:
         """Draw the special rows anew, after `draw_greedily` of the same step, and keep the tokens of all.
 
-        The special rows' scores, see `best_tokens`, where any has to be scored.
+        Return the scores of those that are scored, see `best_tokens`; their token is the best one.
         """
         count, num_drawn, vocab_size = len(draws.special), len(draws.slots), self.head.vocab_size
+        num_scored = draws.num_scored
         slots = arrays.draw_slots[:num_drawn].long()
         rows = arrays.special[:count].long()
+        special_slots = slots[rows]
         nodes = arrays.nodes[:count].long()
-        has_trie = any(isinstance(constraint, TokenTrie) for constraint, _ in draws.groups)
-        if has_trie:
-            nodes = torch.where(nodes >= 0, nodes, self._nodes[slots[rows]])
         logits = self.head.logits(num_drawn)[rows]
         seen = self._seen_ids(draws.histories) if draws.is_penalized else None
         penalty = arrays.penalty[:count].view(torch.float32)
-        seen_here = None if seen is None else seen[slots[rows]]
-        allowed = allowed_tokens(draws.groups, nodes, vocab_size)
-        scores = best_tokens(logits, allowed, draws.num_best, seen_here, penalty) if draws.num_best else None
-        if seen_here is not None:
-            logits = penalize(logits, seen_here, penalty)
-        tokens = sample(logits, _sampling_of(draws, arrays), arrays.draw_positions[rows].long(), allowed)
-        if has_trie:
-            self._nodes.index_copy_(0, slots[rows], step_nodes(draws.groups, nodes, tokens, vocab_size))
+        seen_here = None if seen is None else seen[special_slots]
+        drawn = slice(count - num_scored)
+        parts = []
+        if count > num_scored:
+            parts.append(
+                self._draw_groups(draws, arrays, logits[drawn], nodes[drawn], special_slots[drawn], seen_here, penalty)
+            )
+        scores = None
+        if num_scored:
+            scores = self._score_groups(draws, logits, nodes, seen_here, penalty)
+            parts.append(scores[:, 0, 0].clamp(max=vocab_size - 1))  # beyond it where nothing has a probability
+        tokens = torch.cat(parts)
         if seen is not None:
             seen.view(-1).index_fill_(
-                0, slots[rows] * vocab_size + tokens, True
+                0, special_slots * vocab_size + tokens, True
             )  # an assignment would wait for the GPU
         self._drawn.index_copy_(0, rows, tokens)
         self.tokens.index_copy_(0, slots, self._drawn[:num_drawn])
         return scores
+
+    def _draw_groups(
+        self,
+        draws: Draws,
+        arrays: StepArrays[torch.Tensor],
+        logits: torch.Tensor,
+        nodes: torch.Tensor,
+        slots: torch.Tensor,
+        seen: torch.Tensor | None,
+        penalty: torch.Tensor,
+    ) -> torch.Tensor:
+        """The tokens of the special rows that are not scored, which are the first ones."""
+        count, vocab_size = len(logits), self.head.vocab_size
+        has_trie = any(isinstance(constraint, TokenTrie) for constraint, _ in draws.groups)
+        if has_trie:
+            nodes = torch.where(nodes >= 0, nodes, self._nodes[slots])
+        allowed = allowed_tokens(draws.groups, nodes, vocab_size)
+        if seen is not None:
+            logits = penalize(logits, seen[:count], penalty[:count])
+        positions = arrays.draw_positions[arrays.special[:count].long()].long()
+        tokens = sample(logits, _sampling_of(draws, arrays), positions, allowed)
+        if has_trie:
+            self._nodes.index_copy_(0, slots, step_nodes(draws.groups, nodes, tokens, vocab_size))
+        return tokens
+
+    def _score_groups(
+        self,
+        draws: Draws,
+        logits: torch.Tensor,
+        nodes: torch.Tensor,
+        seen: torch.Tensor | None,
+        penalty: torch.Tensor,
+    ) -> torch.Tensor:
+        """The scores of the special rows that are scored, which are the last ones: (num_scored, 2, num_best)."""
+        scores, start = [], len(draws.special) - draws.num_scored
+        for group in draws.scored:
+            here = slice(start, start + group.count)
+            ids = allowed_ids(group.constraint, nodes[here], self.head.vocab_size, at_root=group.at_root)
+            seen_here = None if seen is None else seen[here]
+            scores.append(best_tokens(logits[here], ids, draws.num_best, seen_here, penalty[here]))
+            start += group.count
+        return torch.cat(scores)
 
     def _seen_ids(self, histories: Items[tuple[int, list[int]]]) -> torch.Tensor:
         """Return the ids of each slot's sequence, for those with a penalty: from the host if it knows the last."""

@@ -35,7 +35,7 @@ from evaluation.toolbench.inference.engine.paged.kv_cache import KvCache
 from evaluation.toolbench.inference.engine.paged.limits import Limits
 from evaluation.toolbench.inference.engine.paged.plan import Plan
 from evaluation.toolbench.inference.engine.paged.step_sizes import most_rows
-from evaluation.toolbench.inference.engine.scoring import scoring_result
+from evaluation.toolbench.inference.engine.scoring import scoring_results
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class LaunchedStep:
         """
         self.staging.wait()
         tokens = self.staging.tokens.tolist() if self.draws.slots else []
-        if self.draws.num_best:
+        if self.draws.scored:
             self._hand_out_scores()
         self.free.append(self.staging)
         first_slot = self.first_slot
@@ -64,10 +64,11 @@ class LaunchedStep:
 
     def _hand_out_scores(self) -> None:
         assert self.staging.scores is not None  # they came with the tokens
-        for index, scores in zip(self.draws.special, self.staging.scores.numpy(), strict=True):
-            sequence = self.plan.drawing[index].sequence
-            if sequence.num_best:
-                sequence.scores = scoring_result(scores, sequence.num_best)
+        scored = self.draws.special[-self.draws.num_scored :]
+        sequences = [self.plan.drawing[index].sequence for index in scored]
+        results = scoring_results(self.staging.scores.numpy(), [sequence.num_best for sequence in sequences])
+        for sequence, result in zip(sequences, results, strict=True):
+            sequence.scores = result
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +228,7 @@ class ModelRunner:
             if not self._is_drawn_in_stage:
                 hidden = staging.handed_over(self._to_head, hidden[: len(draws.slots)])
                 self._drawer.draw_greedily(hidden, self._arrays_at_head(step))
-            scores = self._drawer.draw_special(draws, self._arrays_at_head(step)) if draws.groups else None
+            scores = self._drawer.draw_special(draws, self._arrays_at_head(step)) if draws.special else None
             tokens = self._drawer.tokens[first_slot : first_slot + self._slots_per_batch]
             if self._tokens is not self._drawer.tokens:
                 target = self._tokens[first_slot : first_slot + self._slots_per_batch]

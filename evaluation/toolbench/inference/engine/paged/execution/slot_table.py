@@ -10,9 +10,9 @@ from collections.abc import Sequence as Items
 
 import numpy as np
 
-from evaluation.toolbench.inference.engine.constraint import Constraint
+from evaluation.toolbench.inference.engine.constraint import Constraint, TokenTrie
 from evaluation.toolbench.inference.engine.device_constraint import Group
-from evaluation.toolbench.inference.engine.paged.execution.drawing import Draws
+from evaluation.toolbench.inference.engine.paged.execution.drawing import Draws, ScoredGroup
 from evaluation.toolbench.inference.engine.paged.execution.step_buffers import Ints, StepArrays, StepBuffers
 from evaluation.toolbench.inference.engine.paged.plan import Plan, StepRow
 from evaluation.toolbench.inference.engine.paged.prefix import Prefix
@@ -119,12 +119,19 @@ class SlotTable:
     def _fill_special(
         self, drawing: Items[StepRow], slots: list[int], special: Items[int], arrays: StepArrays[Ints]
     ) -> Draws:
-        """Fill in the draws `special`, sorted by their constraints."""
+        """Fill in the draws `special`: first those that are not scored, each kind sorted by its constraints."""
         by_constraint: dict[Constraint | None, list[int]] = {}
+        by_place: dict[tuple[Constraint | None, bool], list[int]] = {}  # of the scored
         for index in special:
-            by_constraint.setdefault(drawing[index].sequence.request.constraint, []).append(index)
+            sequence = drawing[index].sequence
+            constraint, scoring = sequence.request.constraint, sequence.scoring
+            if scoring is None:
+                by_constraint.setdefault(constraint, []).append(index)
+            else:
+                by_place.setdefault((constraint, scoring.node == TokenTrie.ROOT), []).append(index)
         groups: list[Group] = [(constraint, len(indices)) for constraint, indices in by_constraint.items()]
-        order = [index for indices in by_constraint.values() for index in indices]
+        scored = [ScoredGroup(*place, len(indices)) for place, indices in by_place.items()]
+        order = [index for indices in (*by_constraint.values(), *by_place.values()) for index in indices]
         sequences = [drawing[index].sequence for index in order]
         arrays.special[: len(order)] = order
         arrays.nodes[: len(order)] = [-1 if s.has_trie and s.num_unknown else s.walk.node for s in sequences]
@@ -149,6 +156,7 @@ class SlotTable:
             is_filtered,
             is_penalized=bool(penalized),
             histories=tuple((s.running_slot, s.token_ids) for s in penalized if not s.num_unknown),
+            scored=tuple(scored),
             num_best=num_best,
         )
 
