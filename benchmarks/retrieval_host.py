@@ -1,4 +1,4 @@
-"""What a query of the retrieval evaluation costs the host, part by part. Needs no GPU.
+"""Measures what a query of the retrieval evaluation costs the host, part by part. Needs no GPU.
 
     python -m benchmarks.retrieval_host                        # five beams, and five and ten beside each other
     python -m benchmarks.retrieval_host --codes 3              # tools of three tokens each: beams branch twice more
@@ -90,7 +90,7 @@ class PartTimes:
 
 
 class Bench:
-    """A replica with a pretended device, and a parent that hands it queries as fast as it takes them."""
+    """Holds a replica with a pretended device, and a parent that hands it queries as fast as it takes them."""
 
     def __init__(self, widths: Sequence[int], args: argparse.Namespace) -> None:
         self._widths = tuple(widths)
@@ -108,7 +108,7 @@ class Bench:
         args = self._args
         items = map(str, itertools.count())
         while not hasattr(_expect(ours), "num_conversations"):
-            """Beats of the time before."""
+            pass  # beats of the time before
         for _ in range(args.at_once):
             ours.send(RunItem(next(items)))
         self._serve(ours, items, args.num_queries // 4)  # warm
@@ -120,7 +120,7 @@ class Bench:
         seconds = dict(self.times.seconds)
         ours.send(Stop())
         while not isinstance(_expect(ours), Ended):
-            """What was on its way."""
+            pass  # what was on its way
         server.join()
         found = {part: seconds.get(part, 0.0) for part in PARTS}
         found |= {"other": process - parent - sum(found.values()), "replica": process - parent, "parent": parent}
@@ -179,7 +179,7 @@ def _expect(connection: Connection) -> Any:
 
 
 def _tools(num_tokens: int) -> TokenTrie:
-    """Tools of so many tokens each: one of its own where that is one, else codes of 24 values in each place."""
+    """Make tools of `num_tokens` each: one of its own where that is one, else codes of 24 values in each place."""
     first = _VOCAB_SIZE - _NUM_TOOLS
     if num_tokens == 1:
         return TokenTrie([(token,) for token in range(first, _VOCAB_SIZE)], _END)

@@ -102,6 +102,33 @@ def test_branches_of_a_prompt_read_one_token_each_and_leave_its_pages_as_they_ar
     assert engine.page_use().num_free == 64
 
 
+@pytest.mark.parametrize("which", ["reference", "paged"])
+def test_what_is_scored_together_is_what_each_would_be_by_itself(which, reference, engine):
+    chosen, rng = {"reference": reference, "paged": engine}[which], random.Random(7)
+    prompt = prompt_of(rng, 2 * PAGE_SIZE + 3)
+    trie = TokenTrie([[10, 11], [10], [20, 30], [20, 31, 40]], END)
+    asked = [
+        ScoringRequest(prompt, 3, trie, conversation_id="q"),
+        *(ScoringRequest([*prompt, token], 4, trie, trie.step(0, token)) for token in (10, 20)),
+        ScoringRequest([*prompt, *prompt_of(rng, PAGE_SIZE)], 2, TokenSet([3, 9]), repetition_penalty=1.4),
+        ScoringRequest(prompt_of(rng, 5), 6),
+    ]
+    together = chosen.score_all(asked).result()
+    for request, result in zip(asked, together, strict=True):
+        alone = reference.score(request).result()
+        assert_same(result, list(alone.token_ids), alone.log_probabilities)
+    chosen.end_conversation("q")
+
+
+def test_scorings_that_are_cancelled_together_leave_nothing_behind(engine):
+    futures = [engine.score_all([ScoringRequest([number] * 30, 2)] * 4) for number in range(12)]
+    for future in futures[1:]:
+        future.cancel()
+    assert len(futures[0].result()) == 4
+    engine.score(ScoringRequest([1], 1)).result()  # the messages before it have been taken in
+    assert engine.page_use().num_free == 64
+
+
 @settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), num_pages=st.sampled_from([12, 20, 64]), chunk=st.sampled_from([4, 32]))
 def test_scorings_and_generations_at_once_over_few_pages_are_those_of_the_reference(reference, seed, num_pages, chunk):
@@ -150,6 +177,8 @@ def test_scorings_and_generations_at_once_over_few_pages_are_those_of_the_refere
 )
 def test_a_scoring_that_cannot_be_served_fails_alone(which, request_, words, reference, engine):
     chosen = {"reference": reference, "paged": engine}[which]
+    with pytest.raises(EngineError, match=words):
+        chosen.score_all([ScoringRequest([1], 1), request_]).result()
     wrong, right = chosen.score(request_), chosen.score(ScoringRequest([1, 2], 1))
     with pytest.raises(EngineError, match=words):
         wrong.result()

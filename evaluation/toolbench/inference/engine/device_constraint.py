@@ -109,7 +109,7 @@ def allowed_tokens(groups: Sequence[Group], nodes: torch.Tensor, vocab_size: int
 def allowed_ids(
     constraint: Constraint | None, nodes: torch.Tensor, vocab_size: int, *, at_root: bool
 ) -> torch.Tensor | None:
-    """The ids that rows at `nodes` (num_rows,) int64 may have: (n,) int64, the same ones for all, or (num_rows, n).
+    """Return the ids that rows at `nodes` (num_rows,) int64 may have: (n,) int64, the same for all, or (num_rows, n).
 
     None: all. In a trie either all rows are `at_root` or none is; rows with fewer ids than others are filled up with
     `vocab_size`.

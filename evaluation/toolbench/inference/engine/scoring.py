@@ -52,7 +52,7 @@ def scoring_results(scores: npt.NDArray[np.int64], wanted: Sequence[int]) -> lis
 
 
 def _columns(values: torch.Tensor, ids: torch.Tensor, filling: float) -> torch.Tensor:
-    """(num_rows, n) of `values` (num_rows, vocab_size): those of `ids`, and `filling` for ids beyond the vocabulary."""
+    """Return (num_rows, n) of `values` (num_rows, vocab_size): those of `ids`, `filling` for those beyond it."""
     if ids.dim() == 1:
         return values.index_select(1, ids)
     vocab_size = values.shape[-1]

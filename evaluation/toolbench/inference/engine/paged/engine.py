@@ -413,7 +413,7 @@ class PagedEngine(Engine):
 
 @dataclass(eq=False, slots=True)
 class _Ticket:
-    """What a caller has asked for at once: `future` has the result of one sequence, or the results of all."""
+    """Holds what a caller has asked for at once: `future` has the result of one sequence, or the results of all."""
 
     sequences: list[Sequence]
     are_many: bool = False
@@ -421,7 +421,7 @@ class _Ticket:
     _num_ended: int = 0
 
     def note_end(self) -> None:
-        """One of the sequences has finished."""
+        """Note that one of the sequences has finished."""
         self._num_ended += 1
         if self._num_ended == len(self.sequences) and self.future.set_running_or_notify_cancel():
             results = [sequence.result() for sequence in self.sequences]

@@ -28,7 +28,7 @@ from evaluation.toolbench.inference.engine.scoring import best_tokens
 
 @dataclass(frozen=True, slots=True)
 class ScoredGroup:
-    """So many rows, one after another, that are scored within the same constraint: all at a trie's root, or none."""
+    """Counts rows, one after another, that are scored within the same constraint: all at a trie's root, or none."""
 
     constraint: Constraint | None
     at_root: bool
@@ -122,7 +122,7 @@ class TokenDrawer:
         seen: torch.Tensor | None,
         penalty: torch.Tensor,
     ) -> torch.Tensor:
-        """The tokens of the special rows that are not scored, which are the first ones."""
+        """Draw the special rows that are not scored, which are the first ones."""
         count, vocab_size = len(logits), self.head.vocab_size
         has_trie = any(isinstance(constraint, TokenTrie) for constraint, _ in draws.groups)
         if has_trie:
@@ -144,7 +144,7 @@ class TokenDrawer:
         seen: torch.Tensor | None,
         penalty: torch.Tensor,
     ) -> torch.Tensor:
-        """The scores of the special rows that are scored, which are the last ones: (num_scored, 2, num_best)."""
+        """Score the special rows that are to be, which are the last ones: (num_scored, 2, num_best)."""
         scores, start = [], len(draws.special) - draws.num_scored
         for group in draws.scored:
             here = slice(start, start + group.count)
