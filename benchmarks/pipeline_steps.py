@@ -40,8 +40,8 @@ from evaluation.toolbench.inference.engine.request import GenerationRequest
 _PRODUCTS_MS = {1: 3.68, 16: 3.74, 64: 4.06, 128: 4.35, 192: 5.07, 256: 5.69, 288: 6.65, 320: 6.70, 384: 7.74}
 _PRODUCTS_MS |= {416: 9.45, 448: 13.23, 512: 9.53, 576: 12.72, 640: 12.8, 768: 15.0, 1024: 20.0, 1536: 30.0}
 _NUM_LAYERS = 32
-# The planner's layers for one to four GPUs; the output embedding is with the last.
-LAYERS = {1: (32,), 2: (16, 16), 3: (11, 11, 10), 4: (8, 8, 9, 7)}
+# The planner's layers for one to four H200s and 64 conversations; the output embedding is with the last.
+LAYERS = {1: (32,), 2: (17, 15), 3: (11, 12, 9), 4: (9, 8, 9, 6)}
 _KV_BYTES, _BYTES_PER_MS = 131_072, 4.0e9  # of a token, in all layers; what decode attention reads
 _ATTENTION_FLOP, _FLOP_PER_MS = 4 * 4096 * _NUM_LAYERS, 120e9  # of a prompt token and one before it
 _HEAD_MS = 0.5

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.multi_gpu.cards import CARDS, card_named
 from evaluation.toolbench.inference.multi_gpu.expectation import Expectation
+from evaluation.toolbench.inference.multi_gpu.fitting import fit_replica
 from evaluation.toolbench.inference.multi_gpu.footprint import Block
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Shard, Workload
+from evaluation.toolbench.inference.multi_gpu.simulated import simulated_gpus
 from evaluation.toolbench.inference.multi_gpu.throughput import HostCosts, StageCosts, tokens_per_s
 from evaluation.toolbench.inference.multi_gpu.units import MIB
 from tests.helpers.placement import TOOLGEN_8B
@@ -92,6 +94,17 @@ def test_a_faster_host_makes_more_of_several_gpus_and_little_difference_to_one()
     one, four = stages("H200", [32]), stages("H200", [9, 8, 8, 7])
     assert queries_per_min(one, 64, fast) < 1.02 * queries_per_min(one, 64, THEN)
     assert queries_per_min(four, 64, fast) > 1.15 * queries_per_min(four, 64, THEN)
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "conversations", "layers"),
+    [(2, 64, [17, 15]), (2, 128, [17, 15]), (3, 64, [11, 12, 9]), (4, 64, [9, 8, 9, 6])],
+)
+def test_the_gpu_with_the_head_gets_fewer_layers(num_gpus, conversations, layers):
+    budgets = [GpuBudget(gpu, int(0.9 * gpu.free_bytes)) for gpu in simulated_gpus(f"{num_gpus}xH200")]
+    replica = fit_replica(TOOLGEN_8B, budgets, Workload(max_tokens=4096), conversations=conversations)
+    found = [sum(block.kv_bytes_per_token > 0 for block in shard.blocks) for shard in replica.shards]
+    assert found == layers
 
 
 @given(st.sampled_from(CARDS), st.integers(1, 256), st.integers(1, 255))
