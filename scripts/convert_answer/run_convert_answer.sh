@@ -11,6 +11,7 @@
 #   METHOD                  CoT@1, DFS_woFilter_w2, ...   (CoT@1)
 #   RAW_ANSWER_PATH         (data/answer of this tree)
 #   CONVERTED_ANSWER_PATH   (data/model_predictions_converted of this tree)
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started with sh
 set -euo pipefail
 ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 . "$ROOT/scripts/lib/python_env.sh"

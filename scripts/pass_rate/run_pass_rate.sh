@@ -15,6 +15,7 @@
 #
 # Further arguments go to the command as they are, such as --evaluator fac (see
 # python -m evaluation.toolbench.tooleval.eval_pass_rate --help).
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started with sh
 set -euo pipefail
 ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 . "$ROOT/scripts/lib/python_env.sh"

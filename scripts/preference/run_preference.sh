@@ -17,6 +17,7 @@
 #   EVAL_MODEL, OPENAI_KEY, API_POOL_FILE   one of OpenAI's   (EVAL_MODEL: gpt-4o-2024-05-13)
 #
 # Further arguments go to the command as they are (see python -m evaluation.toolbench.tooleval.eval_preference --help).
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started with sh
 set -euo pipefail
 ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 . "$ROOT/scripts/lib/python_env.sh"

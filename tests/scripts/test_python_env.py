@@ -79,3 +79,14 @@ def test_an_active_python_that_can_run_the_pipeline_is_taken_as_it_is(tmp_path):
     tree = Tree(tmp_path, has=[TREE], is_checkout=True)
     assert tree.python() == tree.bin / "python3"
     assert not (tree.root / ".venv").exists()
+
+
+SCRIPTS = [path.relative_to(ROOT) for path in sorted(ROOT.glob("scripts/**/*.sh")) if path.parent.name != "lib"]
+
+
+@pytest.mark.skipif(shutil.which("dash") is None, reason="needs a shell that is not bash")
+@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+def test_a_script_that_is_started_with_sh_goes_on_in_bash(script):
+    run = subprocess.run(["dash", ROOT / script, "--help"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert len(run.stdout.splitlines()) > 3
