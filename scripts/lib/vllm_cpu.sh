@@ -3,6 +3,7 @@
 # first where there is none (a few minutes, 4 GB). It lies outside this tree, and is kept: tests use it, and
 # scripts/serve_vllm.sh on a machine without GPUs. Where it cannot be made, the reason is the last line on stderr,
 # and in a file beside the folder; exit code 1.
+# With --existing nothing is made: exit code 1 where there is none.
 #
 #   VLLM_CPU_ENV   the folder   (${XDG_CACHE_HOME:-~/.cache}/toolgen-multi-gpu/vllm-cpu)
 set -euo pipefail
@@ -12,6 +13,8 @@ folder=${VLLM_CPU_ENV:-${XDG_CACHE_HOME:-$HOME/.cache}/toolgen-multi-gpu/vllm-cp
 ready=$folder.ready # holds the requirement that the folder meets
 reason=$folder.reason
 log=$folder.log
+
+if [[ ${1:-} == --existing && $(cat "$ready" 2>/dev/null) != "$requirement" ]]; then exit 1; fi
 
 fail() {
     echo "$1" | tee "$reason" >&2

@@ -57,3 +57,17 @@ def test_without_vllm_the_script_says_how_to_get_it(variables, message):
     assert (run.returncode, run.stdout) == (2, "")
     assert message in run.stderr
     assert len(run.stderr.splitlines()) == 1
+
+
+def test_without_a_gpu_nothing_is_installed_unasked(tmp_path):
+    run = subprocess.run(
+        ["bash", str(ROOT / "scripts" / "serve_vllm.sh")],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "WITH_VLLM=1 installs vLLM for processors" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
