@@ -4,10 +4,13 @@
     python -m benchmarks.paged_engine --variants default,uncompiled,restricted --conversations 1,16,64 --profile
     python -m benchmarks.paged_engine --gpus 2 --conversations 64 --profile   # the model's layers over two GPUs
     python -m benchmarks.paged_engine --gpus 3 --gpu_gib 20 --conversations 64,128   # as over three 24 GB cards
+    python -m benchmarks.paged_engine --weights auto,int8,fp8 --kv_cache auto,fp8 --conversations 1,16,64,128
+    python -m benchmarks.paged_engine --weights fp8 --gpu_gib 20   # what one of three 24 GB cards gives
     python -m benchmarks.paged_engine --tiny                           # a CPU, beside the generate engine
 
 The workload, the limit and the measurement are those of `agent_workload`. Each measurement is a JSON line as
-soon as it is there; a table of all of them, with the anchors, comes last.
+soon as it is there; a table of all of them, with the anchors, comes last. Of several formats a KV cache in 8 bits is
+measured with weights in "fp8", where those are asked for, and otherwise with all.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch._dynamo as dynamo
 from transformers import PreTrainedModel
 
 from benchmarks.agent_workload import Limit, limit_of, measure, summary
@@ -37,8 +41,14 @@ from benchmarks.spread_model import plan, spread
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE
 from evaluation.toolbench.inference.engine.request import Engine
+from evaluation.toolbench.inference.multi_gpu.expectation import Expectation
+from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
+from evaluation.toolbench.inference.multi_gpu.number_formats import WEIGHTS
+from evaluation.toolbench.inference.multi_gpu.quantized_loading import quantize
 from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 
@@ -73,27 +83,39 @@ VARIANTS = {
 
 
 class Bench:
-    """Measures one model over conversations that nobody has seen yet."""
+    """Measures one model, whose weights are in the format `weights`, over conversations that nobody has seen yet."""
 
-    def __init__(self, model: PreTrainedModel, *, seed: int) -> None:
+    def __init__(self, model: PreTrainedModel, *, seed: int, weights: str = AUTO) -> None:
         self.model = model
+        self._weights = weights
         self._vocab_size = int(model.config.vocab_size)
         self._seed = seed
         self._numbers = itertools.count()
 
-    def run(self, name: str, in_flight: Sequence[int], limits: dict[int, Limit], args: argparse.Namespace) -> list[Row]:
+    def run(
+        self,
+        name: str,
+        in_flight: Sequence[int],
+        limits: dict[int, Limit],
+        args: argparse.Namespace,
+        kv_cache: str = AUTO,
+    ) -> list[Row]:
         """Measure the variant `name` with each number of conversations, after one unmeasured round of each."""
         variant = VARIANTS[name]
         rows = []
         options = dict(variant.options)
         if variant.engine == "paged":
-            options["max_running"] = max(in_flight)
+            options |= {"max_running": max(in_flight), "kv_cache": kv_cache}
+        formats = {"weights": self._weights, "kv_cache": kv_cache}
+        label = ", ".join([name, *(f"{key} {value}" for key, value in formats.items() if value != AUTO)])
         with contextlib.closing(make_engine(variant.engine, self.model, **options)) as engine:
             actions = self._actions() if variant.is_restricted else None
+            room = _room(engine)
             began = time.perf_counter()
             for count in in_flight:
                 measure(engine, self._conversations(count), count, actions)
-            print(f"{name}: warm after {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+            fits = f", room for {room['fit']} conversations" if room else ""
+            print(f"{label}: warm after {time.perf_counter() - began:.0f} s{fits}", file=sys.stderr, flush=True)
             for count in in_flight:
                 before = _counts(engine)
                 result = summary(
@@ -101,11 +123,9 @@ class Bench:
                 )
                 counts = {key: value - before[key] for key, value in _counts(engine).items()}
                 step_ms = round(1e3 * result["elapsed_s"] / counts["steps"], 2) if counts else None
-                print(
-                    json.dumps({"variant": name, "conversations": count, **result, **counts, "step_ms": step_ms}),
-                    flush=True,
-                )
-                rows.append(Row(name, count, result["queries_per_min"], result["tokens_per_s"], step_ms))
+                facts = {"variant": name, **formats, **room, "conversations": count, **result, **counts}
+                print(json.dumps({**facts, "step_ms": step_ms}), flush=True)
+                rows.append(Row(label, count, result["queries_per_min"], result["tokens_per_s"], step_ms))
             if args.profile:
                 count = max(in_flight)
                 work = partial(measure, engine, self._conversations(count), count, actions)
@@ -169,16 +189,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.gpu_gib:
         budget_bytes = min(budget_bytes or int(args.gpu_gib * GIB), int(args.gpu_gib * GIB))
         VARIANTS.update({name: _within(variant, budget_bytes, args.gpus) for name, variant in VARIANTS.items()})
-    model = make_model(config, device, dtype, seed=args.seed)
-    if gpus:
-        model = spread(model, plan(config, [GpuBudget(gpu, budget_bytes) for gpu in gpus], dtype))
-    bench = Bench(model, seed=args.seed)
     rows: list[Row] = []
-    for name in args.variants:
-        rows += bench.run(name, args.conversations, limits, args)
-        gc.collect()  # the pages of one engine make room for those of the next
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+    for weights in args.weights:
+        _make_room(device)
+        model = make_model(config, device, dtype, seed=args.seed)
+        if weights != AUTO:
+            quantize(model, weights, footprint_of_config(config, dtype, weights=weights))
+        if gpus:
+            model = spread(model, plan(config, [GpuBudget(gpu, budget_bytes) for gpu in gpus], dtype))
+        bench = Bench(model, seed=args.seed, weights=weights)
+        is_last_of_several = weights == ("fp8" if "fp8" in args.weights else weights)
+        for name, kv_cache in itertools.product(args.variants, args.kv_cache):
+            if kv_cache != AUTO and len(args.kv_cache) > 1 and not is_last_of_several:
+                continue
+            _make_room(device)
+            rows += bench.run(name, args.conversations, limits, args, kv_cache)
+        del bench, model
     if args.shape == "8b" and not args.tiny and args.gpus == 1:
         rows += [
             Row(name, count, rate)
@@ -188,6 +214,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
     print(table(rows, limits))
     return 0
+
+
+def _make_room(device: torch.device) -> None:
+    """Give back what an engine or a model before this one has left."""
+    dynamo.reset()  # layers of another format are the same code, which is compiled a few times only
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _room(engine: Engine) -> dict[str, int]:
+    """Return the tokens that the KV cache holds, and how many conversations of the usual length those are."""
+    if not isinstance(engine, PagedEngine):
+        return {}
+    tokens = engine.page_use().num_pages * PAGE_SIZE
+    return {"kv_tokens": tokens, "fit": tokens // Expectation().mean_tokens}
 
 
 def _within(variant: Variant, budget_bytes: int, num_gpus: int) -> Variant:
@@ -213,11 +255,18 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=float, default=2.0, help="queries for each conversation (default: %(default)s)"
     )
+    parser.add_argument("--weights", default=AUTO, help="formats of the weights: of auto,int8,fp8 (default: auto)")
+    parser.add_argument("--kv_cache", default=AUTO, help="formats of the KV cache: of auto,fp8 (default: auto)")
     parser.add_argument("--profile", action="store_true", help="add where the GPU's time goes, for each variant")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     args.conversations = [int(n) for n in (args.conversations or ("1,8" if args.tiny else "1,16,64")).split(",")]
     args.variants = (args.variants or ("generate,default" if args.tiny else "default")).split(",")
+    args.weights, args.kv_cache = args.weights.split(","), args.kv_cache.split(",")
+    if set(args.weights) - set(WEIGHTS):
+        parser.error(f"--weights {','.join(args.weights)}: choose of {', '.join(WEIGHTS)}")
+    if args.gpus > 1 and args.weights != [AUTO]:
+        parser.error("--weights is for one GPU here: a model over several is spread in its own dtype")
     unknown = [name for name in args.variants if name not in VARIANTS]
     if unknown:
         parser.error(f"unknown variants {', '.join(unknown)}: choose of {', '.join(VARIANTS)}")
