@@ -6,12 +6,14 @@ import shutil
 
 import pytest
 
+from evaluation.toolbench.inference.Downstream_tasks.answer_settings import answer_settings
 from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.options import make_parser
 from evaluation.toolbench.inference.Downstream_tasks.preflight import Preflight, print_preflight
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.records.queries import Query, chosen_queries, wanted_ids
 from tests.helpers.fake_generation_server import FakeServer, knobs_for, running
+from tests.helpers.fake_simulator import FakeSimulator
 from tests.helpers.pipeline import TOKENS, World, api_server
 
 QUERIES = [Query(str(number), "", {}) for number in (30, 10, 20)]
@@ -91,6 +93,22 @@ def test_a_generation_server_of_another_model_keeps_a_run_from_starting(world, s
     said = capsys.readouterr().out
     assert said.splitlines()[-1] == "Not ready: servers."
     assert f"    {server.url} " in said
+
+
+def test_a_simulator_is_named_and_makes_an_empty_cache_enough(world, tmp_path, monkeypatch):
+    simulator = ("--tools_dir", str(world.data / "toolenv/tools"), "--simulator_url")
+    with running(FakeSimulator()) as fake, api_server(tmp_path, *simulator, fake.url) as url:
+        monkeypatch.setenv("SERVICE_URL", url)
+        shutil.rmtree(tmp_path / "cache/Weather")
+        config = RunConfig.of(make_parser().parse_args(world.flags(tmp_path / "answers")))
+        [found] = [finding for finding in Preflight(config).findings() if finding.check == "API replies"]
+        assert (found.status, found.measured[-40:]) == (
+            "ok",
+            "0 of the 1 APIs that the queries name are recorded"[-40:],
+        )
+        assert f"the rest is simulated by fake-mirror at {fake.url} (our own prompt" in found.details[0]
+        assert answer_settings(config)["simulator"].startswith("fake-mirror (prompt ")
+    assert not (tmp_path / "cache_simulated").exists(), "a dry run writes nothing"
 
 
 def test_the_first_queries_of_the_file_or_named_ones_are_chosen():

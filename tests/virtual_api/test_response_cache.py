@@ -160,6 +160,17 @@ def test_answers_stored_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     assert all(ResponseCache(tmp_path).find(SKY, {"n": number}) for number in range(40))
 
 
+def test_of_two_that_store_the_same_call_the_first_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    rainy = {"error": "", "response": "rainy"}
+    one, two = ResponseCache(tmp_path), ResponseCache(tmp_path)
+    assert one.store(SKY, PARIS, SUNNY, keep_first=True) == SUNNY
+    assert two.store(SKY, PARIS, rainy, keep_first=True) == SUNNY
+    assert two.store(SKY, PARIS, rainy) == rainy
+    found = one.find(SKY, PARIS)
+    assert found is not None
+    assert found.answer == rainy
+
+
 def test_a_folder_that_cannot_be_written_is_an_error_and_stays_as_it_was(tmp_path: Path) -> None:
     path = record(tmp_path, {"{}": SUNNY})
     cache = ResponseCache(tmp_path)

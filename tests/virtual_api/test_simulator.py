@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evaluation.toolbench.chat_client.replies import Said
 from evaluation.toolbench.chat_client.settings import ChatSettings, Server, base_url
@@ -25,6 +27,7 @@ from evaluation.toolbench.virtual_api.__main__ import main
 from evaluation.toolbench.virtual_api.app import VirtualApi, make_app
 from evaluation.toolbench.virtual_api.cache import ResponseCache
 from evaluation.toolbench.virtual_api.client import ApiClient
+from evaluation.toolbench.virtual_api.simulator.requests import canonical_arguments, chat_request, request_digest
 from evaluation.toolbench.virtual_api.simulator.said_replies import read_answer
 from evaluation.toolbench.virtual_api.simulator.simulator import Simulator
 from evaluation.toolbench.virtual_api.simulator.system_prompt import (
@@ -323,6 +326,37 @@ def test_settings_that_cannot_be_meant_are_one_line(folders: Path, capsys, more:
 )
 def test_replies_are_read_from_json_and_from_mirrorapis_almost_json(text: str, answer: Any) -> None:
     assert read_answer(Said(text, None, "", 0, 0)) == answer
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.text()
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=12)
+
+
+@given(st.dictionaries(st.text(), VALUES), st.randoms(use_true_random=False))
+def test_arguments_make_one_request_in_whatever_order_their_keys_are(arguments: Any, rng: random.Random) -> None:
+    def shuffled(value: Any) -> Any:
+        if isinstance(value, dict):
+            items = list(value.items())
+            rng.shuffle(items)
+            return {key: shuffled(item) for key, item in items}
+        return [shuffled(item) for item in value] if isinstance(value, list) else value
+
+    def digest(given: Any) -> str:
+        canonical = canonical_arguments(given)
+        assert canonical is not None
+        return request_digest(chat_request("system", {}, "api", canonical, model="m", seed=1))
+
+    assert digest(shuffled(arguments)) == digest(arguments)
+
+
+@given(st.text(alphabet='{}[]":, \\\nerosponab', max_size=80), VALUES)
+def test_whatever_is_said_is_a_whole_reply_or_none(text: str, response: Any) -> None:
+    answer = read_answer(Said(text, None, "", 0, 0))
+    assert answer is None or answer.keys() == {"error", "response"}
+    said = json.dumps({"error": "", "response": response})
+    whole = None if response in ("", None) else {"error": "", "response": response}
+    assert read_answer(Said(said, None, "", 0, 0)) == whole
+    assert read_answer(Said(said[:-1], None, "", 0, 0)) is None
 
 
 def flags(folders: Path, url: str, *more: str) -> list[str]:
