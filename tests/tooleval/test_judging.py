@@ -95,6 +95,12 @@ def test_a_judge_that_refuses_one_way_is_asked_in_the_next(three, judge, capsys,
     assert f"it is asked by {way}" in capsys.readouterr().err
 
 
+def test_a_judge_that_refuses_every_way_is_quoted_on_the_question_without_a_constraint(three, judge, capsys):
+    judge.refuses = frozenset({"tool", "schema", "choice", "text"})  # of a model without a chat template, say
+    assert three.pass_rate(judge, "--evaluate_times", "1") == 1
+    assert "the judge answered with status 400: text is not supported" in capsys.readouterr().err
+
+
 def test_a_way_that_the_user_names_is_the_only_one(three, judge):
     assert three.pass_rate(judge, "--judge_constraint", "choice") == 0
     assert {way_of(each) for each in judge.requests} == {"choice"}

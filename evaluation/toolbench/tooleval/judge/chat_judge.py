@@ -49,9 +49,12 @@ class ChatJudge(ServedJudge):
         return self.reply(check.name, said, *read_verdict(said, check))
 
     async def _ask_in_some_way(self, question: Question, check: Check, attempt: int) -> tuple[Said, Constraint]:
-        """Return what the judge says and how it was constrained. Failure, the first one where every way is refused."""
+        """Return what the judge says and how it was constrained.
+
+        Failure where every way is refused: the last one, which is of a question without any constraint.
+        """
         prompt = self.prompts.texts[check.name].format(**check.values(question.subjects))
-        refusal: Failure | None = None
+        refusals: list[Failure] = []
         for way in self._ways:
             request = chat_request(
                 prompt,
@@ -69,12 +72,11 @@ class ChatJudge(ServedJudge):
             except Failure as failure:
                 if self._way_works and way == self._ways[0]:
                     raise  # the request's own fault
-                refusal = refusal or failure
+                refusals.append(failure)
                 continue
-            self._settle(way, refusal)
+            self._settle(way, refusals[0] if refusals else None)
             return said, way
-        assert refusal is not None
-        raise refusal
+        raise refusals[-1]
 
     def _settle(self, way: Constraint, refusal: Failure | None) -> None:
         """Keep to a way that was answered, for all later questions."""
