@@ -28,11 +28,17 @@ CATEGORIES = {
 HELD_OUT = [query for query in demo_queries() if query.split == "held_out"]
 
 
-@pytest.fixture(scope="module", params=["upstream", "trained"])
+SETTINGS = {
+    "upstream": {"prompt_layout": "upstream"},
+    "trained": {"prompt_layout": "trained"},
+    "8-bit KV cache": {"prompt_layout": "upstream", "kv_cache": "fp8"},
+}
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
 def agent(request):
-    return ToolGenAtomic(
-        str(MODEL_DIR), device="cpu", data_dir=DATA_DIR, prompt_layout=request.param, max_new_tokens=160
-    )
+    settings = SETTINGS[request.param]
+    return ToolGenAtomic(str(MODEL_DIR), device="cpu", data_dir=DATA_DIR, max_new_tokens=160, **settings)
 
 
 def answer(agent: ToolGenAtomic, query: DemoQuery) -> Verdict:

@@ -105,7 +105,9 @@ def test_pages_in_8_bits_change_what_comes_out():
 
 
 def test_an_unknown_format_is_refused_and_so_is_an_engine_without_pages():
-    with pytest.raises(ConfigError, match="unknown kv_cache 'int4': use auto or fp8"):
+    with pytest.raises(ConfigError, match="kv_cache='int4' is not one of auto, fp8"):
         PagedEngine(tiny_llama(), kv_cache="int4")
-    with pytest.raises(ConfigError, match="--kv_cache fp8 is for the engine 'paged'"):
+    with pytest.raises(ConfigError, match=r"--kv_cache fp8 with --engine generate: .* use --engine paged"):
         make_engine("generate", tiny_llama(), kv_cache="fp8")
+    with pytest.raises(ConfigError, match=r"--engine server: .*vLLM: --kv-cache-dtype fp8"):
+        make_engine("server", None, kv_cache="fp8")

@@ -109,3 +109,23 @@ def test_a_model_that_cannot_be_quantised_is_refused_in_one_line():
 def test_an_unknown_format_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match="weights='int4' is not one of auto, int8, fp8"):
         NumberFormats(weights="int4")
+
+
+def test_keys_and_values_in_8_bits_make_room_for_nearly_twice_the_tokens():
+    gpus = simulated_gpus("1xA100-40GB")
+    plain, float8 = (footprint_on(gpus, None, NumberFormats(kv_cache=kv_cache)) for kv_cache in ("auto", "fp8"))
+    assert plain.kv_bytes_per_token == 32 * 2 * 8 * 128 * 2
+    assert float8.kv_bytes_per_token == 32 * 2 * 8 * (128 + 4)  # a byte a number, and a float32 scale
+    assert float8.weight_bytes == plain.weight_bytes
+    before, after = (plan_for(footprint, gpus) for footprint in (plain, float8))
+    assert after.replicas[0].kv_tokens > 1.9 * before.replicas[0].kv_tokens
+    assert after.tokens_per_s > before.tokens_per_s
+    assert after.replicas[0].kv_cache == "fp8"
+    assert "(bfloat16, KV cache in fp8)" in after.reasons
+
+
+def test_a_kv_cache_in_8_bits_is_for_every_card_and_the_cpu():
+    for gpus in (simulated_gpus("T4"), simulated_gpus("3xRTX3090"), None):
+        assert footprint_on(gpus, str(MODEL_DIR), NumberFormats(kv_cache="fp8")).kv_cache == "fp8"
+    with pytest.raises(ConfigError, match="kv_cache='fp4' is not one of auto, fp8"):
+        NumberFormats(kv_cache="fp4")

@@ -57,6 +57,7 @@ OTHER_SETTINGS = {
     "seed": (7, "seed: 42 -> 7"),
     "dtype": ("bfloat16", "dtype: float32 -> bfloat16"),
     "weights": ("int8", "weights: auto -> int8"),
+    "kv_cache": ("fp8", "kv_cache: auto -> fp8"),
     "generation_config": ("ignore", "generation_config: checkpoint -> ignore"),
     "max_new_tokens": (64, "max_new_tokens: 12 -> 64"),
     "max_sequence_length": (512, "max_sequence_length: 8192 -> 512"),

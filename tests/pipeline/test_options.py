@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluation.toolbench.demo import DATA_DIR, MODEL_DIR
 from evaluation.toolbench.inference.Downstream_tasks.config import DEFAULTS, ModelConfig, RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.methods import CotMethod, DfsMethod, parse_method
-from evaluation.toolbench.inference.Downstream_tasks.options import make_parser
+from evaluation.toolbench.inference.Downstream_tasks.options import make_parser, parse_options
 from evaluation.toolbench.inference.errors import ConfigError
 
 UPSTREAM_DEFAULTS = {
@@ -145,3 +146,21 @@ def test_other_methods_are_refused(method):
 
 def test_abbreviations_work_as_before():
     assert make_parser().parse_args(["--num_t", "3"]).num_thread == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--engine", "generate"], "--kv_cache fp8 with --engine generate: .* use --engine paged"),
+        (["--engine", "server"], "--kv_cache fp8 with --engine server: .*vLLM: --kv-cache-dtype fp8"),
+        (["--backbone_model", "toolllama"], "--kv_cache fp8 with --backbone_model toolllama: .* leave it out"),
+    ],
+)
+def test_a_kv_cache_in_8_bits_is_refused_in_one_line_where_there_are_no_pages(flags, said, tmp_path):
+    files = {"--model_path": MODEL_DIR, "--data_dir": DATA_DIR, "--input_query_file": "q.json"}
+    given = [str(word) for pair in {**files, "--output_answer_file": tmp_path}.items() for word in pair]
+    given += ["--backbone_model", "toolgen_atomic", "--kv_cache", "fp8"]
+    assert parse_options(given).kv_cache == "fp8"
+    with pytest.raises(ConfigError, match=said) as caught:
+        parse_options([*given, *flags])
+    assert "\n" not in str(caught.value)

@@ -30,6 +30,7 @@ VARIABLES = """
   NUM_REPLICAS      copies of the model: auto or a number   (auto)
   MAX_GPU_MEMORY    "20GiB" for every GPU, "20GiB,10GiB" one per GPU, "80%"   (85% of what is free)
   WEIGHTS           auto, int8, fp8: weights in 8 bits take half the memory; answers may differ   (auto)
+  KV_CACHE          auto, fp8: keys and values in 8 bits, for twice the conversations; answers may differ   (auto)
   RESTRICT_ACTIONS  off, all (only tools of the catalog), truth (only tools of the query)   (off)
   ENGINE            paged, generate, server   (paged where the model allows it)
   ENGINE_URL        of ENGINE=server: http://HOST:8000/v1, several separated by commas; scripts/serve_vllm.sh starts one
@@ -53,6 +54,7 @@ _AS_FLAGS = {
     "NUM_REPLICAS": "--num_replicas",
     "MAX_GPU_MEMORY": "--max_gpu_memory",
     "WEIGHTS": "--weights",
+    "KV_CACHE": "--kv_cache",
     "RESTRICT_ACTIONS": "--restrict_actions",
     "ENGINE": "--engine",
     "ENGINE_URL": "--engine_url",

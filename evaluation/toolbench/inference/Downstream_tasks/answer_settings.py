@@ -20,7 +20,17 @@ from evaluation.toolbench.inference.toolgen.prompts import load_prompt_texts, te
 # Every flag is in one of the two lists.
 DECISIVE = (
     *("method", "single_chain_max_step", "max_query_count"),
-    *("model_path", "backbone_model", "template", "indexing", "dtype", "weights", "seed", "generation_config"),
+    *(
+        "model_path",
+        "backbone_model",
+        "template",
+        "indexing",
+        "dtype",
+        "weights",
+        "kv_cache",
+        "seed",
+        "generation_config",
+    ),
     *("max_new_tokens", "max_sequence_length", "restrict_actions", "prompt_layout", "engine_model"),
     *("function_provider", "corpus_tsv_path", "retrieval_model_path", "retrieved_api_nums"),
     *("use_rapidapi_key", "api_customization", "max_observation_length", "observ_compress_method"),

@@ -80,7 +80,7 @@ def layout_for(config: RunConfig, num_queries: int) -> RunLayout:
             num_items=num_queries,
             num_conversations=MAX_RUNNING if config.num_thread == AUTO else int(config.num_thread),
             max_tokens=model.max_sequence_length,
-            formats=NumberFormats(model.dtype, model.weights),
+            formats=NumberFormats(model.dtype, model.weights, model.kv_cache),
         )
     if wanted not in (AUTO, 1):
         reason = "the server has" if model.engine == "server" else f"--backbone_model {model.backbone_model} loads"
@@ -175,6 +175,7 @@ def _toolgen_settings(config: RunConfig, num_gpus: int, serving: Serving | None)
         "engine": model.engine,
         "dtype": model.dtype,
         "weights": model.weights,
+        "kv_cache": model.kv_cache,
         "system_prompt_file": model.system_prompt_file,
         "prompt_layout": model.prompt_layout,
         "restrict_actions": model.restrict_actions,

@@ -14,6 +14,7 @@ from typing import Any
 
 from evaluation.toolbench.inference.Downstream_tasks.methods import parse_method
 from evaluation.toolbench.inference.engine import ENGINES, SERVER_WAIT_S
+from evaluation.toolbench.inference.engine.kv_format import check_kv_cache
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, AutoOr, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.number_formats import check_weights
@@ -45,6 +46,7 @@ class ModelConfig:
     indexing_file: str | None = None
     dtype: str = AUTO
     weights: str = AUTO  # of the decoder's linear layers: as `dtype`, or "int8" or "fp8"
+    kv_cache: str = AUTO  # keys and values: as `dtype`, or "fp8"
     max_new_tokens: int = AgentOptions.max_new_tokens
     max_sequence_length: int = AgentOptions.max_sequence_length
     restrict_actions: Restriction = AgentOptions.restrict_actions
@@ -62,6 +64,7 @@ class ModelConfig:
         if self.engine not in ENGINES:
             raise ConfigError(f"unknown --engine {self.engine}: use {', '.join(ENGINES)}")
         check_weights(self.weights)
+        check_kv_cache(self.kv_cache)
 
     @property
     def is_toolgen(self) -> bool:

@@ -23,7 +23,8 @@ from evaluation.toolbench.inference.Downstream_tasks.config import (
     RunConfig,
 )
 from evaluation.toolbench.inference.Downstream_tasks.query_sets import set_places
-from evaluation.toolbench.inference.engine import ENGINES, MAX_RUNNING
+from evaluation.toolbench.inference.engine import ENGINES, KV_CACHES, MAX_RUNNING
+from evaluation.toolbench.inference.engine.kv_format import require_pages
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.multi_gpu.number_formats import WEIGHTS
@@ -63,11 +64,12 @@ def check(config: RunConfig) -> None:
         from evaluation.toolbench.inference.multi_gpu.model_files import local_folder  # httpx: not for --help
 
         local_folder(model.model_path)
-    if model.weights != AUTO and not model.is_toolgen:
-        raise ConfigError(
-            f"--weights {model.weights} with --backbone_model {model.backbone_model}: only toolgen_atomic and toolgen "
-            "are loaded by this package; leave it out"
-        )
+    for flag, value in (("weights", model.weights), ("kv_cache", model.kv_cache)):
+        if value != AUTO and not model.is_toolgen:
+            raise ConfigError(
+                f"--{flag} {value} with --backbone_model {model.backbone_model}: only toolgen_atomic and toolgen "
+                "are loaded by this package; leave it out"
+            )
     if model.is_toolgen:
         _check_toolgen(model)
         _check_engine(config)
@@ -104,6 +106,7 @@ def _check_engine(config: RunConfig) -> None:
             f"--weights {model.weights} with --cpu_offloading: layers on the CPU are not quantised; in 8 bits the "
             "model may fit without it, otherwise leave --weights out"
         )
+    require_pages(model.kv_cache, model.engine)
     if model.engine != "server":
         if model.engine_url:
             raise ConfigError(
@@ -200,6 +203,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--weights", choices=WEIGHTS,
         help="of the decoder's linear layers, quantised while loading: auto: as --dtype; int8: any card; fp8: cards of "
         "compute capability 8.9 and above, and faster there. Half the memory, and answers that may differ")
+    add("--kv_cache", choices=KV_CACHES,
+        help="keys and values: auto: as --dtype; fp8: in 8 bits, with a scale for each token and head, on any card: "
+        "nearly twice the conversations in the same memory, and answers that may differ")
     add("--max_new_tokens", type=positive, metavar="N",
         help="longest thought, action or input, in tokens")
     add("--max_sequence_length", type=positive, metavar="N",

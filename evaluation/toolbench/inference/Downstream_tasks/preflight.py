@@ -128,7 +128,7 @@ class Preflight:
         from evaluation.toolbench.inference.multi_gpu.planning import footprint_on
         from evaluation.toolbench.inference.multi_gpu.units import gib
 
-        formats = NumberFormats(model.dtype, model.weights)
+        formats = NumberFormats(model.dtype, model.weights, model.kv_cache)
         footprint = footprint_on(visible_gpus() or None, model.model_path, formats)
         return Finding("checkpoint", "ok", f"{model.model_path}: {gib(footprint.weight_bytes)} as {footprint.formats}")
 

@@ -187,6 +187,6 @@ def _parse(arguments: Sequence[str] | None) -> tuple[Options, str | None, bool]:
             max_tokens=parsed.max_sequence_length,
             queries=parsed.num_queries or Workload.queries,
         ),
-        NumberFormats(parsed.dtype, parsed.weights),
+        NumberFormats(parsed.dtype, parsed.weights, parsed.kv_cache),
     )
     return options, parsed.simulate, parsed.json

@@ -63,7 +63,9 @@ def longest_conversation(name: str, model: PreTrainedModel, replica: PlannedRepl
 
 def planned_engine(model: PreTrainedModel, replica: PlannedReplica) -> PagedEngine:
     """Make the engine of a run by this plan: its KV cache, and as many sequences in a step as memory is kept for."""
-    return PagedEngine(model, max_kv_bytes=replica.max_kv_bytes, max_running=replica.max_running)
+    return PagedEngine(
+        model, max_kv_bytes=replica.max_kv_bytes, max_running=replica.max_running, kv_cache=replica.kv_cache
+    )
 
 
 def fill(engine: Engine, conversations: int, length: int) -> None:

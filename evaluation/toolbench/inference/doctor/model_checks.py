@@ -120,7 +120,8 @@ def check_generation(machine: Machine) -> list[Finding]:
     if loaded is None:
         return [_no_model(name)]
     count = min(_NEW_TOKENS, loaded.model.config.get_text_config().max_position_embeddings // 2)
-    with contextlib.closing(make_engine("auto", loaded.model, max_kv_bytes=_SMALL_KV_BYTES)) as engine:
+    options = {"max_kv_bytes": _SMALL_KV_BYTES, "kv_cache": machine.options.formats.kv_cache}
+    with contextlib.closing(make_engine("auto", loaded.model, **options)) as engine:
         request = GenerationRequest([token % engine.vocab_size for token in range(7, 23)], count, TokenSet([]))
         engine.generate(request)  # what the first generation compiles and captures is not its speed
         start = time.perf_counter()

@@ -11,6 +11,7 @@ from evaluation.toolbench.inference.command_line import (
     positive,
     text_or_none,
 )
+from evaluation.toolbench.inference.engine import KV_CACHES
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, LONGEST_CONVERSATION
 from evaluation.toolbench.inference.multi_gpu.number_formats import WEIGHTS
 
@@ -51,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--dtype", default=AUTO, help="auto, bfloat16, float16, float32")
     add("--weights", default=AUTO, choices=WEIGHTS,
         help="of the decoder's linear layers: auto, as --dtype; int8; fp8, on cards that have it")
+    add("--kv_cache", default=AUTO, choices=KV_CACHES, help="keys and values: auto, as --dtype; fp8, on any card")
     add("--cpu_offloading", action="store_true",
         help="let layers that do not fit on the GPUs lie in main memory, which makes every token slow")
     add("--json", action="store_true", help="print the same facts as JSON, errors too")

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from evaluation.toolbench.inference.engine import ENGINES
+from evaluation.toolbench.inference.engine.kv_format import require_pages
 from evaluation.toolbench.inference.engine.paged.attach import CannotBePagedError
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.reference import GenerateEngine
@@ -27,8 +28,7 @@ def make_engine(name: str, model: PreTrainedModel | None, **options: Any) -> Eng
     """
     if name not in ENGINES:
         raise ConfigError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
-    if name in ("server", "generate"):
-        refuse_kv_cache(name, options.pop("kv_cache", "auto"))
+    require_pages(options.get("kv_cache", "auto"), name)
     if name == "server":
         return ServerEngine(**options)
     if model is None:
@@ -44,15 +44,3 @@ def make_engine(name: str, model: PreTrainedModel | None, **options: Any) -> Eng
             raise ConfigError(f"{error}, which has no pages: --kv_cache auto") from error
         logger.warning("%s; going on with it, one request at a time", error)
         return GenerateEngine(model)
-
-
-def refuse_kv_cache(engine: str, kv_cache: str) -> None:
-    """Raise ConfigError for a format of pages and an engine that has none, or whose server has its own."""
-    if kv_cache == "auto" or engine in ("auto", "paged"):
-        return
-    remedy = (
-        "a server is given its own when it is started (vLLM: --kv-cache-dtype fp8)"
-        if engine == "server"
-        else "transformers' own generation keeps keys and values in the model's dtype"
-    )
-    raise ConfigError(f"--kv_cache {kv_cache} is for the engine 'paged', not for {engine!r}: {remedy}")

@@ -171,6 +171,7 @@ class _Fit:
             self._offloaded,
             footprint.dtype,
             footprint.weights,
+            footprint.kv_cache,
             self._products,
         )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from evaluation.toolbench.inference.engine.attention.float8 import vector_bytes
 from evaluation.toolbench.inference.engine.paged.working_memory import activation_bytes_per_token
 from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import (
@@ -59,6 +60,7 @@ class Footprint:
     max_length: int  # tokens, from the config
     weights: str = AUTO  # of the decoder's linear layers: as `dtype`, or "int8" or "fp8"
     unpacked_bytes: int = 0  # what a step takes for weights that are unpacked for their product
+    kv_cache: str = AUTO  # keys and values: as `dtype`, or "fp8"
 
     @property
     def weight_bytes(self) -> int:
@@ -79,8 +81,9 @@ class Footprint:
 
     @property
     def formats(self) -> str:
-        """Say in which formats the model is: "bfloat16", or "bfloat16, weights in fp8"."""
-        return f"{self.dtype}, weights in {self.weights}" if self.weights in EIGHT_BIT else self.dtype
+        """Say in which formats the model is: "bfloat16", or "bfloat16, weights in fp8, KV cache in fp8"."""
+        weights = f", weights in {self.weights}" if self.weights in EIGHT_BIT else ""
+        return self.dtype + weights + (f", KV cache in {self.kv_cache}" if self.kv_cache != AUTO else "")
 
 
 def toolgen_8b_config() -> PretrainedConfig:
@@ -110,12 +113,13 @@ def footprint_of_checkpoint(
     fp8: bool = False,
     config: PretrainedConfig | None = None,
     weights: str = AUTO,
+    kv_cache: str = AUTO,
 ) -> Footprint:
     """Return the footprint of the model at `model_path` when it is loaded in `dtype` (None: as it is stored).
 
     `fp8` says that weights stored as FP8 stay so (`dtypes.keep_fp8`), `weights` in which format those of linear layers
-    are held that are stored in another. `config` is the model's, where it has been
-    read: it is changed where the weights say otherwise (see `footprint_of_config`). An adapter's own weights are
+    are held that are stored in another, `kv_cache` in which keys and values are. `config` is the model's, where it has
+    been read: it is changed where the weights say otherwise (see `footprint_of_config`). An adapter's own weights are
     not counted: it is merged into the model's. DataError for a checkpoint that cannot be used.
     """
     files = find_model(model_path)
@@ -123,7 +127,9 @@ def footprint_of_checkpoint(
     checkpoint = read_checkpoint(files.folder, getattr(config, "transformers_weights", None))
     if files.adapter:  # which may bring an embedding of other rows
         checkpoint = replace(checkpoint, tensors={})
-    return footprint_of_config(config, dtype, name=files.name, checkpoint=checkpoint, fp8=fp8, weights=weights)
+    return footprint_of_config(
+        config, dtype, name=files.name, checkpoint=checkpoint, fp8=fp8, weights=weights, kv_cache=kv_cache
+    )
 
 
 def footprint_of_config(
@@ -134,6 +140,7 @@ def footprint_of_config(
     checkpoint: Checkpoint | None = None,
     fp8: bool = False,
     weights: str = AUTO,
+    kv_cache: str = AUTO,
 ) -> Footprint:
     """Return the footprint of the model that `config` describes; sizes from `checkpoint` where it has the tensor.
 
@@ -163,7 +170,8 @@ def footprint_of_config(
     if checkpoint and text.tie_word_embeddings and _is_untied(model, checkpoint):
         for part in (config, text):
             part.tie_word_embeddings = False
-        return footprint_of_config(config, dtype, name=name, checkpoint=checkpoint, fp8=fp8, weights=weights)
+        options: dict[str, Any] = {"fp8": fp8, "weights": weights, "kv_cache": kv_cache}
+        return footprint_of_config(config, dtype, name=name, checkpoint=checkpoint, **options)
     intermediate_size = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
     stored = checkpoint.tensors if checkpoint else {}
     is_fp8 = _method_of(quantization) == "fp8"
@@ -177,15 +185,17 @@ def footprint_of_config(
             )
         units = _units(model, text.num_hidden_layers)
         linears = quantized_linears(name, weights, ((path, unit) for path, unit, is_layer in units if is_layer))
+    key_bytes = vector_bytes(head_dim) if kv_cache == "fp8" else head_dim * meta_dtype.itemsize
     return Footprint(
         model=name,
         dtype=str(meta_dtype).removeprefix("torch."),
-        blocks=_blocks(model, 2 * kv_heads * head_dim * meta_dtype.itemsize, dtype, stored, linears, is_packed),
+        blocks=_blocks(model, 2 * kv_heads * key_bytes, dtype, stored, linears, is_packed),
         vocab_size=text.vocab_size,
         activation_bytes_per_token=activation_bytes_per_token(text.hidden_size, intermediate_size, meta_dtype.itemsize),
         max_length=max_length,
         weights=weights,
         unpacked_bytes=unpacked_bytes(weights, linears.values(), meta_dtype.itemsize),
+        kv_cache=kv_cache,
     )
 
 

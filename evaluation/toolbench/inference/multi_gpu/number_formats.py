@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evaluation.toolbench.inference.engine.kv_format import check_kv_cache
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 
@@ -13,17 +14,19 @@ WEIGHTS = (AUTO, *EIGHT_BIT)  # as `--weights` gives them
 
 @dataclass(frozen=True)
 class NumberFormats:
-    """Keep what --dtype and --weights say. ConfigError for formats of weights that nobody knows.
+    """Keep what --dtype, --weights and --kv_cache say. ConfigError for formats that nobody knows.
 
     `weights` are those of the decoder's linear layers; embedding, head and norms are in `dtype`. "auto" is `dtype`
-    there too, or what a checkpoint holds that is quantised already.
+    there too, or what a checkpoint holds that is quantised already. `kv_cache` is the format of keys and values.
     """
 
     dtype: str = AUTO
     weights: str = AUTO
+    kv_cache: str = AUTO
 
     def __post_init__(self) -> None:
         check_weights(self.weights)
+        check_kv_cache(self.kv_cache)
 
     @property
     def flags(self) -> str:

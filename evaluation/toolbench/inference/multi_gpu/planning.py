@@ -53,9 +53,11 @@ def footprint_on(gpus: Sequence[Gpu] | None, model_path: str | None, formats: Nu
     dtype, cards = resolve_dtype(formats.dtype, gpus), gpus or ()
     if formats.weights == "fp8":
         require_fp8(dtype, cards)
+    weights, kv_cache = formats.weights, formats.kv_cache
     if model_path is None:
-        return footprint_of_config(toolgen_8b_config(), dtype, name="ToolGen-Llama-3-8B", weights=formats.weights)
-    return footprint_of_checkpoint(model_path, dtype, fp8=keep_fp8(cards), weights=formats.weights)
+        shape, name = toolgen_8b_config(), "ToolGen-Llama-3-8B"
+        return footprint_of_config(shape, dtype, name=name, weights=weights, kv_cache=kv_cache)
+    return footprint_of_checkpoint(model_path, dtype, fp8=keep_fp8(cards), weights=weights, kv_cache=kv_cache)
 
 
 def plan_for(

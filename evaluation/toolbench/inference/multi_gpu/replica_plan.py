@@ -123,6 +123,7 @@ class PlannedReplica:
     offloaded: tuple[Block, ...] = ()  # on the CPU; their KV cache lies on the first GPU
     dtype: str = "bfloat16"  # that the plan counts with
     weights: str = AUTO  # likewise, of the decoder's linear layers
+    kv_cache: str = AUTO  # and of keys and values
     products: ProductCosts = field(default_factory=ProductCosts)
 
     @property

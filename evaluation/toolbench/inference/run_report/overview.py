@@ -12,7 +12,7 @@ from evaluation.toolbench.inference.records.run_record import RunRecord
 from evaluation.toolbench.inference.run_report.html import still_page
 from evaluation.toolbench.inference.run_report.set_figures import SetFigures, total_of
 
-_FORMATS = ("weights",)  # that are not as the checkpoint's
+_FORMATS = ("weights", "kv_cache")  # that are not as the checkpoint's
 
 # Without a script the page cannot change its language, so its headings are in both.
 _NUMBERS = {

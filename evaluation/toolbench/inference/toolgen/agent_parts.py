@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from evaluation.toolbench.checkout import repository_root
 from evaluation.toolbench.inference.engine.factory import make_engine
+from evaluation.toolbench.inference.engine.kv_format import require_pages
 from evaluation.toolbench.inference.engine.remote.handshake import Needs
 from evaluation.toolbench.inference.engine.request import Engine, Sampling
 from evaluation.toolbench.inference.errors import ConfigError, DataError
@@ -51,6 +52,7 @@ class MoreOptions(TypedDict, total=False):
     engine: str  # "auto", "paged", "generate" or "server"
     dtype: str  # "auto": bfloat16 on a GPU, float32 on the CPU
     weights: str  # of the decoder's linear layers: "auto", as `dtype`; "int8"; "fp8"
+    kv_cache: str  # keys and values: "auto", as `dtype`; "fp8"
     serving: Serving | None
 
 
@@ -65,6 +67,7 @@ def load_agent_parts(
     engine: str = "auto",
     dtype: str = "auto",
     weights: str = "auto",
+    kv_cache: str = "auto",
     serving: Serving | None = None,
     **agent_options: Any,
 ) -> tuple[ToolLanguage, PreTrainedModel | None, Engine, Sampling]:
@@ -88,6 +91,7 @@ def load_agent_parts(
         engine=engine,
         dtype=dtype,
         weights=weights,
+        kv_cache=kv_cache,
         device=device,
         cpu_offloading=cpu_offloading,
         num_gpus=num_gpus,
@@ -104,6 +108,7 @@ def load_engine(
     engine: str,
     dtype: str,
     weights: str = "auto",
+    kv_cache: str = "auto",
     device: str,
     cpu_offloading: bool,
     num_gpus: int,
@@ -116,7 +121,10 @@ def load_engine(
     weights are read and the model is None; its options are the `settings`, and the servers have to meet `needs`.
     """
     model: PreTrainedModel | None = None
+    require_pages(kv_cache, engine)
     engine_options = dict(serving.engine_options)
+    if kv_cache != "auto":
+        engine_options["kv_cache"] = kv_cache
     if engine == "server":
         if weights != "auto":
             raise ConfigError(f"weights={weights!r}: with the engine 'server', the server's own options say that")

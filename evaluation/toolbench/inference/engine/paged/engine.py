@@ -25,8 +25,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from evaluation.toolbench.inference.engine import KV_CACHES, MAX_RUNNING
+from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.engine.checks import check_request, check_scoring, context_of, vocabulary_of
+from evaluation.toolbench.inference.engine.kv_format import check_kv_cache
 from evaluation.toolbench.inference.engine.paged.attach import attach, detach
 from evaluation.toolbench.inference.engine.paged.execution import compilation, joined_linear
 from evaluation.toolbench.inference.engine.paged.execution.runner import LaunchedStep, ModelRunner
@@ -53,7 +54,7 @@ from evaluation.toolbench.inference.engine.request import (
     ScoringRequest,
     ScoringResult,
 )
-from evaluation.toolbench.inference.errors import ConfigError, EngineError, EngineStoppedError
+from evaluation.toolbench.inference.errors import EngineError, EngineStoppedError
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +113,7 @@ class PagedEngine(Engine):
         join_linears: bool | None = None,
         overlap: bool | None = None,
     ) -> None:
-        if kv_cache not in KV_CACHES:
-            raise ConfigError(f"unknown kv_cache {kv_cache!r}: use {' or '.join(KV_CACHES)}")
+        check_kv_cache(kv_cache)
         self.vocab_size = vocabulary_of(model)
         context = context_of(model)
         pages_per_sequence = -(-context // page_size)

@@ -60,7 +60,7 @@ function outcomesOf(report) {
   return Object.keys(OUTCOMES).map((outcome) => [outcome, report.summary.outcomes[outcome] || 0]).filter(([, number]) => number);
 }
 
-const FORMATS = ["weights"]; // that are not as the checkpoint has them
+const FORMATS = ["weights", "kv_cache"]; // that are not as the checkpoint has them
 
 function runFacts(report, wall) {
   const { run } = report;
