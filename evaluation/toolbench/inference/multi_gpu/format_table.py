@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from evaluation.toolbench.inference.engine import KV_CACHES
 from evaluation.toolbench.inference.errors import ConfigError, PlacementError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import GpuConfig
 from evaluation.toolbench.inference.multi_gpu.number_formats import WEIGHTS, NumberFormats
@@ -17,7 +19,7 @@ from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.multi_gpu.tables import WIDTH, align
 from evaluation.toolbench.inference.multi_gpu.units import gib
 
-_HEADER = ("flags", "formats", "weights", "replicas", "KV room", "conversations", "predicted")
+_HEADER = ("flags", "weights", "replicas", "KV room", "conversations", "predicted")
 
 
 def plans_by_formats(
@@ -28,8 +30,8 @@ def plans_by_formats(
     Raises as `footprint_of_checkpoint` for a checkpoint that cannot be used.
     """
     plans: dict[NumberFormats, Placement | str] = {}
-    for weights in WEIGHTS:
-        formats = replace(asked, weights=weights)
+    for weights, kv_cache in itertools.product(WEIGHTS, KV_CACHES):
+        formats = replace(asked, weights=weights, kv_cache=kv_cache)
         try:
             plans[formats] = plan_for(footprint_on(gpus, model_path, formats), gpus, config, workload)
         except (ConfigError, PlacementError) as error:
@@ -43,14 +45,13 @@ def format_table(plans: Mapping[NumberFormats, Placement | str], asked: NumberFo
     for formats, plan in plans.items():
         mark = "->" if formats == asked else "  "
         if isinstance(plan, str):
-            missing += textwrap.wrap(plan if plan.startswith("--") else f"{formats.flags}: {plan}", WIDTH)
+            missing.append(plan if plan.startswith("--") else f"{formats.flags}: {plan}")
             continue
         rooms = sum(replica.kv_tokens for replica in plan.replicas)
         sizes = [len(replica.gpus) for replica in plan.replicas]
         rows.append(
             [
                 f"{mark} {formats.flags}",
-                plan.footprint.formats,
                 gib(plan.footprint.weight_bytes),
                 f"{len(sizes)}, over {'+'.join(map(str, sizes))} GPU{'s' * (sum(sizes) > 1)}",
                 f"{rooms:,} tokens",
@@ -58,7 +59,8 @@ def format_table(plans: Mapping[NumberFormats, Placement | str], asked: NumberFo
                 f"{plan.queries_per_min:,.0f} queries/min",
             ]
         )
-    return [*align(_HEADER, rows), *missing]
+    reasons = [textwrap.wrap(reason, WIDTH) for reason in dict.fromkeys(missing)]
+    return [*align(_HEADER, rows), *itertools.chain.from_iterable(reasons)]
 
 
 def format_facts(plans: Mapping[NumberFormats, Placement | str]) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ class NumberFormats:
     @property
     def flags(self) -> str:
         """Return what to pass for them, beside --dtype."""
-        return f"--weights {self.weights}"
+        return f"--weights {self.weights}" + (f" --kv_cache {self.kv_cache}" if self.kv_cache != AUTO else "")
 
 
 def check_weights(weights: str) -> None:
