@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from evaluation.toolbench.demo import MODEL_DIR
 from evaluation.toolbench.inference.engine.quantized_linear import QuantizedLinear
 from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.multi_gpu import quantized_loading
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
 from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_with
 from evaluation.toolbench.inference.multi_gpu.number_formats import EIGHT_BIT
@@ -132,3 +133,13 @@ def test_a_missing_or_old_torchao_is_named_with_the_line_that_installs_it(tmp_pa
         timeout=280,
     )
     assert run.stdout == '--weights int8 needs a package: pip install "torchao>=0.18,<0.19"\n', run.stderr
+
+
+def test_weights_that_are_packed_are_the_same_and_of_their_module():
+    model = load_model(str(MODEL_DIR), device="cpu", weights="int8")
+    linears = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
+    before = [linear.weight.clone() for linear in linears]
+    quantized_loading._pack(linears)
+    for linear, weight in zip(linears, before, strict=True):
+        assert isinstance(linear.weight, nn.Parameter)
+        assert torch.equal(linear.weight, weight)

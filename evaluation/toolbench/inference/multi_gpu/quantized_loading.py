@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import nn
 
 from evaluation.toolbench.inference.engine.quantized_linear import QuantizedLinear
 from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.host_memory import available_bytes
+from evaluation.toolbench.inference.memory_shares import HOST_SHARE
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
 
 if TYPE_CHECKING:
@@ -55,17 +58,10 @@ def use_plain_tensors(model: PreTrainedModel) -> PreTrainedModel:
 
     Where there are GPUs, a product is tried on each: what the card or this torch cannot do is said before a run.
     """
-    devices = set()
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if not hasattr(getattr(child, "weight", None), "qdata"):
-                continue
-            weight, bias = child.weight, child.bias
-            linear = QuantizedLinear(weight.qdata, weight.scale.reshape(-1, 1).float(), bias)
-            setattr(parent, name, linear.train(child.training))
-            devices.add((linear.weight.device, linear.weight.dtype, weight.dtype))
-    for device, held, computed in devices:
-        _try_out(device, held, computed)
+    linears = _taken_over(model)
+    _pack([linear for linear in linears if linear.weight.is_cuda])
+    for device, held in {(linear.weight.device, linear.weight.dtype) for linear in linears}:
+        _try_out(device, held, model.dtype)
     # These are plain modules again, and transformers has nothing to do for them.
     for attribute in ("hf_quantizer", "is_quantized", "quantization_method"):
         model.__dict__.pop(attribute, None)
@@ -80,6 +76,36 @@ def _recipe(weights: str) -> Any:
 
     recipe = Float8WeightOnlyConfig if weights == "fp8" else Int8WeightOnlyConfig
     return recipe(set_inductor_config=False)
+
+
+def _taken_over(model: PreTrainedModel) -> list[QuantizedLinear]:
+    found = []
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            weight: Any = getattr(child, "weight", None)
+            if hasattr(weight, "qdata"):
+                linear = QuantizedLinear(weight.qdata, weight.scale.reshape(-1, 1).float(), child.bias)
+                setattr(parent, name, linear.train(child.training))
+                found.append(linear)
+    return found
+
+
+@torch.no_grad()
+def _pack(linears: Sequence[QuantizedLinear]) -> None:
+    """Lay weights on GPUs close together, by way of main memory where that has room.
+
+    Each was made beside its copies in 16 and 32 bits, and has left a hole of their size that is of no use to the KV
+    cache.
+    """
+    num_bytes = sum(linear.weight.nbytes for linear in linears)
+    if not linears or num_bytes > available_bytes() * HOST_SHARE:
+        return
+    aside = [linear.weight.detach().cpu() for linear in linears]
+    for linear in linears:
+        linear.weight.data = linear.weight.new_empty(0)
+    torch.cuda.empty_cache()
+    for linear, weight in zip(linears, aside, strict=True):
+        linear.weight.data = weight.to(linear.weight.device)
 
 
 @torch.inference_mode()
