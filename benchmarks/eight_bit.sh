@@ -2,6 +2,7 @@
 # Weights and KV cache in 8 bits on one GPU, in parts of less than ten minutes each:
 #
 #   bash benchmarks/eight_bit.sh tests       products, graphs, generations, what loading takes
+#   bash benchmarks/eight_bit.sh kernels     attention over pages of 8 bits: right, and how fast beside 16 bits, with other tiles
 #   bash benchmarks/eight_bit.sh sixteen     queries a minute at 1, 16, 64 and 128 conversations: bfloat16, int8
 #   bash benchmarks/eight_bit.sh eight       the same: fp8, fp8 with an fp8 KV cache
 #   bash benchmarks/eight_bit.sh card        20 GiB of the card, as one of three 24 GB cards has: int8, fp8, fp8 with an fp8 KV cache
@@ -23,6 +24,11 @@ trap 'rm -f "$log"' EXIT
 for part in "${@:-tests}"; do
   case $part in
     tests) "$python" -m pytest -q tests/engine/test_quantized_gpu.py tests/engine/test_paged_gpu.py -p no:cacheprovider 2>&1 | tail -15 ;;
+    kernels)
+      "$python" -m pytest -q -m gpu tests/engine/test_float8.py tests/engine/test_attention.py -p no:cacheprovider 2>&1 | tail -15
+      "$python" -m benchmarks.attention_kernels --only 64 --sweep 2>"$log" | grep -v '^{' || tail -15 "$log"
+      "$python" -m benchmarks.attention_kernels --only prefill 2>"$log" | grep -v '^{' || tail -15 "$log"
+      ;;
     sixteen) engine --weights auto,int8 --conversations 1,16,64,128 ;;
     eight) engine --weights fp8 --kv_cache auto,fp8 --conversations 1,16,64,128 ;;
     card)
@@ -31,6 +37,6 @@ for part in "${@:-tests}"; do
     fidelity)
       "$python" -m benchmarks.fidelity --shape 8b --formats int8,fp8,auto+fp8,fp8+fp8 2>"$log" || tail -15 "$log"
       ;;
-    *) echo "unknown part $part: tests, sixteen, eight, card, fidelity" >&2 && exit 2 ;;
+    *) echo "unknown part $part: tests, kernels, sixteen, eight, card, fidelity" >&2 && exit 2 ;;
   esac
 done

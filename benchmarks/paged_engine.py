@@ -76,7 +76,6 @@ VARIANTS = {
     "small-steps": Variant("paged", {"max_prefill_tokens": 192, "capture_at_start": True}),
     "medium-steps": Variant("paged", {"max_prefill_tokens": 448, "capture_at_start": True}),
     "large-steps": Variant("paged", {"max_prefill_tokens": 768, "capture_at_start": True}),
-    "8-bit-kv": Variant("paged", {"kv_cache": "fp8", "capture_at_start": True}),
     "eager": Variant("paged", {"use_graphs": False}),
     "in-turn": Variant("paged", {"overlap": False, "capture_at_start": True}),
     "generate": Variant("generate", {}),

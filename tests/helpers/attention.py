@@ -148,7 +148,7 @@ def check_float8_write(device: str, implementation: str, dtype: torch.dtype = to
     write_kv(k, v, *caches, torch.tensor(slots, device=device), kv_scales=tuple(scales), implementation=implementation)
     for new, cache, scale in zip((k, v), caches, scales, strict=True):
         expected, expected_scales = torch.full((64, 3, 24), 7, dtype=torch.uint8), torch.full((64, 3), 7.0)
-        codes, made = (tensor.cpu() for tensor in quantise(new))
+        codes, made = quantise(new.cpu())  # torch divides less exactly on a GPU than the kernel does
         for token, slot in enumerate(slots):
             if slot >= 0:
                 expected[slot], expected_scales[slot] = codes[token], made[token]
