@@ -131,7 +131,8 @@ def test_the_times_that_the_readme_promises_are_the_doctors(capsys):
     for gpus, _, queries_per_min, time in predicted_times(ENGLISH):
         assert doctor(["--simulate", gpus, "--json"]) == 0
         said = json.loads(capsys.readouterr().out)
-        assert f"{said['queries_per_min']:,.0f}" == queries_per_min, gpus
+        promised = float(queries_per_min.replace(",", ""))
+        assert promised == pytest.approx(said["queries_per_min"], rel=0.02), gpus  # no digit matters, a change does
         assert f"which is {time.partition(';')[0]} for 765 queries" in said["reasons"], gpus
     numbers = [[(row[0], row[2]) for row in predicted_times(name)] for name in (ENGLISH, CHINESE)]
     assert numbers[0] == numbers[1]
