@@ -240,7 +240,7 @@ def be_dead(fake: FakeSimulator) -> None:
         (no_reply_is('{"error": "", "response": ""}'), "no whole reply"),
         (no_reply_is('{"error": "", "response": "fi'), "no whole reply"),
         (no_reply_is(""), "no whole reply"),
-        (be_cut, "no whole reply"),
+        (be_cut, "no whole reply in the form that was asked for, cut at 2048 tokens"),
         (always(error_answer(429, "Slow down")), "status 429: Slow down"),
         (always(error_answer(500, "Out of luck")), "status 500: Out of luck"),
         (always(error_answer(400, "Too long")), "status 400: Too long"),
@@ -437,7 +437,7 @@ def test_a_server_tells_of_its_simulator_and_of_one_that_cannot_be_asked(serve: 
 
 
 def test_the_client_says_once_why_calls_are_not_simulated(folders: Path, fake, caplog) -> None:
-    fake.replies = lambda _: "nonsense"
+    fake.replies = lambda _: f"nonsense {'!' * len(fake.requests)}"
     with server_process(folders / "cache", *flags(folders, fake.url)) as (_, url), ApiClient(url) as client:
         for _ in range(2):
             reply = client.ask(**CALL_OF_CLIENT)

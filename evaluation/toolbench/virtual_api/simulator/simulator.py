@@ -137,7 +137,8 @@ class Simulator:
         said = await self._ask(request)
         answer = read_answer(said)
         if answer is None:
-            raise NotSimulated(f"it said no whole reply in the form that was asked for ({len(said.text)} characters)")
+            cut = f", cut at {request['max_tokens']} tokens" if said.is_cut else ""
+            raise NotSimulated(f"it said no whole reply in the form that was asked for{cut}")
         record = {**origin, **_account(request, said), "answer": answer}
         try:
             # Another process may have asked at the same time; what was stored first is what is replayed.
