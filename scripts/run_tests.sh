@@ -4,6 +4,7 @@
 #   bash scripts/run_tests.sh                      # everything
 #   bash scripts/run_tests.sh tests/engine -x      # further arguments go to pytest
 #   bash scripts/run_tests.sh -m "not slow"        # without the tests that run real processes for tens of seconds
+#   TOOLGEN_TEST_LONG=1 bash scripts/run_tests.sh  # also with those that take minutes
 #
 # If the active Python lacks a package, a virtual environment .venv is made or completed in this folder first (5 GB, nearly all
 # of it PyTorch). Tests that need a GPU, a Chromium or vLLM skip where there is none.
@@ -29,4 +30,4 @@ cd "$ROOT"
 "$PYTHON" -m ruff format --check --quiet . || { echo "Not formatted (see above): $PYTHON -m ruff format ." >&2; exit 1; }
 "$PYTHON" -m ruff check .
 "$PYTHON" -m mypy
-exec "$PYTHON" -m pytest --numprocesses 2 --dist loadfile "$@"
+exec "$PYTHON" -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -27,6 +27,16 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what takes minutes, unless asked for; begin with files of slow tests, lest one process end with them."""
+    if not os.environ.get("TOOLGEN_TEST_LONG"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: TOOLGEN_TEST_LONG=1 runs it"))
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow_files)
+
+
 if importlib.util.find_spec("torch") is None:
     # A Python without torch runs the rest of the suite: what asks for torch skips, and folders whose fixtures do.
     collect_ignore = []

@@ -26,6 +26,7 @@ def bench(tmp_path) -> Bench:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.long
 def test_replicas_on_the_cpu_from_end_to_end(capfd):
     assert main(["--cpu", "--parts", "replicas"]) == 0
 

@@ -33,7 +33,7 @@ def output(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("method", ["CoT@1", "DFS_woFilter_w2"])
+@pytest.mark.parametrize("method", ["CoT@1", pytest.param("DFS_woFilter_w2", marks=pytest.mark.long)])
 def test_the_main_command_answers_real_queries_with_real_tools(output, capfd, method):
     size = ["--num_queries", "2", "--steps", "2", "--max_new_tokens", "24"]
     flags = ["--data_dir", str(REAL_DATA), "--output_dir", str(output), "--method", method, *size]

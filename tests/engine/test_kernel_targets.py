@@ -4,7 +4,6 @@ needed: Triton compiles for any target, and brings its own assembler."""
 from __future__ import annotations
 
 import inspect
-import os
 from typing import Any
 
 import pytest
@@ -169,7 +168,7 @@ def test_a_kernel_compiles_and_fits_the_card(needed, capability):
     assert needed(capability, dtype, 128) <= LIMITS[capability]
 
 
-@pytest.mark.skipif(not os.environ.get("TOOLGEN_TEST_TILES"), reason="takes five minutes: TOOLGEN_TEST_TILES=1 runs it")
+@pytest.mark.long
 @each_card
 @pytest.mark.parametrize(("needed", "dtype", "head_dim"), LARGEST)
 def test_the_largest_tiles_compile_and_fit_the_card(needed, dtype, head_dim, capability):

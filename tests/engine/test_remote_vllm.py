@@ -144,6 +144,7 @@ def test_one_of_two_servers_is_killed_and_the_run_completes(demo_servers, demo_f
 
 
 @needs_demo
+@pytest.mark.long
 def test_the_only_server_is_told_to_end_and_started_again_and_the_run_completes(
     demo_servers, demo_flags, reference, service_url, tmp_path
 ):
@@ -194,6 +195,7 @@ def settings(random_server, monkeypatch):
     return ServerSettings.of(random_server.url)
 
 
+@pytest.mark.long
 def test_constraints_hold_over_200_conversations_with_the_published_tool_tokens(real_tools, settings, needs):
     checkpoint, language = real_tools
     stop = language.actions.end
@@ -240,6 +242,7 @@ def test_constraints_hold_over_200_conversations_with_the_published_tool_tokens(
             assert [result for _, result in exchanges] == [plain.generate(request) for request, _ in exchanges]
 
 
+@pytest.mark.long
 def test_a_server_that_does_not_fit_is_refused_in_one_line(settings, needs, monkeypatch):
     last = list(needs.spellings)[-1]
     unfit = {
@@ -262,9 +265,7 @@ PARALLEL = ("tensor", "pipeline", "data")
 
 
 @needs_demo
-@pytest.mark.skipif(
-    os.environ.get("TOOLGEN_TEST_PARALLEL") != "1", reason="takes minutes: TOOLGEN_TEST_PARALLEL=1 runs it"
-)
+@pytest.mark.long
 @pytest.mark.parametrize("kind", PARALLEL)
 def test_the_demo_gives_the_answers_of_generate_on_a_server_in_parts(
     demo_flags, reference, service_url, tmp_path, tmp_path_factory, kind

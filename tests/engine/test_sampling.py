@@ -61,7 +61,7 @@ def test_broken_logits_never_give_an_id_that_is_not_allowed(sampling, value, onl
 @given(st.integers(1, 12), st.integers(0, 2**31))
 def test_top_k_keeps_the_k_largest(k, seed):
     logits = torch.randn(1, 12, generator=torch.Generator().manual_seed(seed))
-    chosen = {draw(logits, [Sampling(5.0, top_k=k, seed=s)])[0] for s in range(60)}
+    chosen = {draw(logits, [Sampling(5.0, top_k=k, seed=s)])[0] for s in range(15)}
     assert chosen <= set(logits[0].topk(k).indices.tolist())
 
 

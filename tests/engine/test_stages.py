@@ -23,6 +23,7 @@ from tests.helpers.engine import VOCAB_SIZE, tiny_llama, tiny_qwen2, tiny_qwen3
 
 END = 5
 CPU = torch.device("cpu")
+TINY_POOL = {"num_pages": 20, "max_prefill_tokens": 9}
 
 
 def requests(count: int) -> list[GenerationRequest]:
@@ -41,9 +42,15 @@ def requests(count: int) -> list[GenerationRequest]:
     return asked
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen2, tiny_qwen3])
-@pytest.mark.parametrize("starts", [[0, 1], [0, 2, 3]], ids=["two", "three"])
-@pytest.mark.parametrize("options", [{}, {"num_pages": 20, "max_prefill_tokens": 9}], ids=["roomy", "tiny-pool"])
+@pytest.mark.parametrize(
+    ("make", "starts", "options"),
+    [
+        pytest.param(tiny_llama, [0, 1], {}, id="llama-two-roomy"),
+        pytest.param(tiny_llama, [0, 2, 3], TINY_POOL, id="llama-three-tiny-pool"),
+        pytest.param(tiny_qwen2, [0, 2, 3], {}, id="qwen2-three-roomy"),
+        pytest.param(tiny_qwen3, [0, 1], TINY_POOL, id="qwen3-two-tiny-pool"),
+    ],
+)
 def test_batches_that_follow_each_other_through_stages_get_the_tokens_of_the_reference(
     monkeypatch, make, starts, options
 ):

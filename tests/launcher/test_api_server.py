@@ -31,7 +31,8 @@ def cache_dir(tmp_path):
 
 def server_pids() -> list[int]:
     """The process ids of this process's API servers that run."""
-    return [child.pid for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    running = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child.pid for child in running if "--exit_with_parent" in child.cmdline()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP], ids=lambda number: number.name)
@@ -48,7 +49,7 @@ def test_a_server_that_dies_or_hangs_is_started_again_and_costs_calls_nothing_bu
             while server_pids() in (before, []):
                 assert client.call(**CALL) == (json.dumps(REPLY), 0)
     assert "The API server is gone: it " in caplog.text
-    assert not psutil.Process().children()
+    assert server_pids() == []
 
 
 def test_a_server_that_cannot_be_started_again_is_given_up_in_a_few_lines(cache_dir, caplog):

@@ -62,7 +62,12 @@ def simulate(steps: list[int], number: int | None, kv_tokens: int = KV_TOKENS) -
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "best_numbers"),  # of all numbers, those around the best one
-    [("short", (112, 128)), ("real", (96, 112, 128)), ("heavy-tailed", (96, 112)), ("adversarial", (40, 48))],
+    [
+        ("short", (112, 128)),
+        pytest.param("real", (96, 112, 128), marks=pytest.mark.long),
+        pytest.param("heavy-tailed", (96, 112), marks=pytest.mark.long),
+        pytest.param("adversarial", (40, 48), marks=pytest.mark.long),
+    ],
 )
 def test_it_answers_as_fast_as_the_best_fixed_number(kind, best_numbers):
     steps = steps_of(kind, 765)
