@@ -81,7 +81,7 @@ class Simulation:
     """
 
     def __init__(
-        self, queries: Sequence[Query], kv_tokens: int, *, most: int = 128, latency_s: float = 0.0, beat_s: float = 1.0
+        self, queries: Sequence[Query], kv_tokens: int, *, most: int = 128, latency_s: float = 0.0, beat_s: float = 0.25
     ) -> None:
         pool = PagePool(kv_tokens // SCALE // PAGE_SIZE, PAGE_SIZE)
         limits = Limits(max_running=most, max_prefill_tokens=448, max_prefill_rows=most)

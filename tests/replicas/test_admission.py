@@ -76,6 +76,13 @@ def test_it_answers_as_fast_as_the_best_fixed_number(kind, best_numbers):
 
 
 @pytest.mark.slow
+def test_short_queries_in_a_small_cache_cost_no_more_than_the_first_second():
+    """The number begins with what is expected, a third of what fits, and is there when the first queries have ended."""
+    steps = steps_of("short", 2500)
+    assert simulate(steps, None, 100_000)[0].rate >= 0.95 * simulate(steps, MOST, 100_000)[0].rate
+
+
+@pytest.mark.slow
 def test_a_small_cache_is_filled_and_not_fought_over():
     """A third of the room: 52 at once give most of what can be had, and 64 push each other out."""
     steps = steps_of("real", 500)

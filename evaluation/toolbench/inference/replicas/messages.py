@@ -86,7 +86,7 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Says every second how the replica is doing. `progress` grows whenever the model or an API has done something."""
+    """Says four times a second how the replica is doing. `progress` grows whenever the model or an API has done something."""
 
     progress: int = 0
     num_tokens: int = 0
