@@ -1,11 +1,15 @@
 """Measures several real GPUs in one run: `bash benchmarks/multi_gpu.sh`.
 
     doctor     test_multi_gpu.py on all GPUs with the 8B model's shape: planned, and a checkpoint of it loaded as shards
-    replicas   1, 2 (and 4) replicas with a GPU each, at the same time: the agent workload's throughput
-    shards     one replica over 2 (and 4) GPUs against one GPU, and how many GPUs are busy at the same time; before
-               that, the tokens of a small float32 model
+    replicas   1, 2 (4, 8) replicas with a GPU each, at the same time: the agent workload's throughput, the time until
+               all are ready, and the host's cores
+    shards     one replica over 2 (4, 8) GPUs against one GPU, with 64, 256 and 16 conversations, and how many GPUs are
+               busy at the same time; before that, the tokens of a small float32 model
+    halves     two replicas, each over half of four or eight GPUs
+    retrieval  the retrieval evaluation's search on one replica and on one for each GPU
     cards      CUDA_VISIBLE_DEVICES as "1", "1,0" and UUIDs: which cards NVML sees in use, and the map
     demo       the bundled demo through the main script, with one replica and with auto (two on a single GPU)
+    queries    765 queries through the main script with a replica on each GPU: queries a minute, what the parent takes
 
 Each part has a time limit of its own and ends alone when it fails. Weights are random and made on the GPUs. With one
 GPU two replicas share it. Tables, and a JSON line after each part; the last line has all rows. Exit code 0 when
@@ -29,20 +33,32 @@ import torch
 
 from benchmarks.ceilings import describe_machine
 from benchmarks.multi_gpu_bench import Bench, Load, Row
-from benchmarks.multi_gpu_checks import cards_part, demo_part, doctor_part
-from benchmarks.multi_gpu_throughput import replicas_part, shards_part
+from benchmarks.multi_gpu_checks import cards_part, demo_part, doctor_part, queries_part
+from benchmarks.multi_gpu_throughput import halves_part, replicas_part, retrieval_part, shards_part
 from benchmarks.processes import Deadline, PartError
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus
 from evaluation.toolbench.inference.multi_gpu.tables import align
 
-TOTAL_LIMIT_S = 470
-LIMITS_S = {"doctor": 150, "replicas": 170, "shards": 200, "cards": 60, "demo": 120}
+TOTAL_LIMIT_S = 540
+LIMITS_S = {
+    "doctor": 150,
+    "replicas": 170,
+    "shards": 240,
+    "halves": 100,
+    "retrieval": 120,
+    "cards": 60,
+    "demo": 120,
+    "queries": 120,
+}
 PARTS: dict[str, Callable[[Bench, Deadline], Iterator[Row]]] = {
     "doctor": doctor_part,
     "replicas": replicas_part,
     "shards": shards_part,
+    "halves": halves_part,
+    "retrieval": retrieval_part,
     "cards": cards_part,
     "demo": demo_part,
+    "queries": queries_part,
 }
 
 
@@ -61,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         shape="tiny" if args.cpu else "8b",
         light=Load(1, 1) if args.cpu else Load(16, 48),
         heavy=Load(2, 2) if args.cpu else Load(64, 128),
+        crowd=Load(3, 3) if args.cpu else Load(256, 384),
         has_checkpoint=not (args.cpu or args.no_checkpoint),
     )
     cards = f"{len(gpus)} x {gpus[0].name}" if gpus else "CPU"

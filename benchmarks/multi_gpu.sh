@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Several real GPUs in one run of at most eight minutes: the doctor, shards against one GPU, replicas, the forms of
-# CUDA_VISIBLE_DEVICES, and the demo through the main script. Short tables, a JSON line after each part.
+# Several real GPUs in one run of at most nine minutes: the doctor, replicas, shards against one GPU, retrieval, the forms
+# of CUDA_VISIBLE_DEVICES, the demo and 765 queries through the main script. Short tables, a JSON line after each part.
 #
 #   bash benchmarks/multi_gpu.sh                     all visible GPUs; with one, two replicas share it
 #   bash benchmarks/multi_gpu.sh --cpu               a tiny model on the CPU: tries the command itself

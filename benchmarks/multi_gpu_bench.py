@@ -41,6 +41,7 @@ class Bench:
     shape: str
     light: Load
     heavy: Load
+    crowd: Load  # where the model lies over several GPUs
     has_checkpoint: bool
     one_gpu: dict[int, float] = field(default_factory=dict)  # conversations in flight -> queries a minute
 
@@ -52,9 +53,15 @@ def environment_of(bench: Bench, **changes: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(bench: Bench, gpus: Sequence[int], seed: int, sharers: int = 1) -> Iterator[Worker]:
-    """Yield a replica over the GPUs with these CUDA indices, or on the CPU; `sharers` of them have each GPU."""
+def serving(
+    bench: Bench, gpus: Sequence[int], seed: int, sharers: int = 1, *, most: int | None = None
+) -> Iterator[Worker]:
+    """Yield a replica over the GPUs with these CUDA indices, or on the CPU; `sharers` of them have each GPU.
+
+    `most` conversations at once have a part in its steps; None: as many as the engine takes by itself.
+    """
     arguments = ["-m", "benchmarks.multi_gpu_worker", "serve", "--shape", bench.shape, "--seed", str(seed)]
+    arguments += ["--max_running", str(most)] if most else []
     environment = environment_of(bench)
     if gpus:
         chosen = [bench.gpus[index] for index in gpus]

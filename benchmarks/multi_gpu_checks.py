@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from benchmarks.gpu_use import watching
+from benchmarks.host_use import following
 from benchmarks.multi_gpu_bench import Bench, Row, environment_of
 from benchmarks.multi_gpu_worker import ALLOCATED_BYTES
 from benchmarks.processes import ROOT, Deadline, PartError, end, printed_by, run_json, start
@@ -21,6 +25,7 @@ SCRIPT = ROOT / "scripts/inference/inference_toolgen_pipeline_virtual.sh"
 DEMO = ROOT / "evaluation/toolbench/demo"
 DEMO_QUERIES = DEMO / "assets/solvable_queries/test_instruction/demo_queries.json"
 _CPU_QUERIES = 3  # of the demo's, with --cpu
+_MANY_QUERIES = 765  # of ToolBench's six test sets together
 _WIDTH = 72  # of a doctor's line in the table; the whole line is printed before it
 _CONTEXT_BYTES = GIB // 2  # more than a card without a process of ours gains, less than any allocation here
 
@@ -120,13 +125,42 @@ def demo_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
         yield Row(f"demo, NUM_REPLICAS={replicas}", measured, f"{len(queries)} answers", is_ok)
 
 
+def queries_part(bench: Bench, deadline: Deadline) -> Iterator[Row]:
+    """Answer as many queries as the published sets have, through the main script with a replica on each GPU.
+
+    They are the demo's, again and again, and its model: what the script, the parent and the API server take shows.
+    """
+    demo = json.loads(DEMO_QUERIES.read_text(encoding="utf-8"))
+    number = _MANY_QUERIES if bench.gpus else _CPU_QUERIES
+    queries = [
+        {**query, "query_id": position} for position, query in zip(range(number), itertools.cycle(demo), strict=False)
+    ]
+    query_file = bench.folder / "many_queries.json"
+    query_file.write_text(json.dumps(queries), encoding="utf-8")
+    output = bench.folder / "many"
+    replicas = str(max(1, len(bench.gpus)))
+    with watching([gpu.uuid for gpu in bench.gpus]) as use, following([os.getpid()]) as host:
+        printed = run_demo(bench, deadline, query_file, output, replicas, num_gpus=len(bench.gpus))
+    record = json.loads((output / "demo_queries" / "run.json").read_text(encoding="utf-8"))
+    answers = sum(1 for _ in output.rglob("*_CoT@1.json"))
+    seconds = record["timings_s"]
+    rate = 60 * answers / max(seconds["run"], 1e-9)
+    banner = next((line for line in printed.splitlines() if line.startswith("GPU count:")), "no banner")
+    measured = f"{answers} answers, {rate:.0f} queries/min, loading {seconds['load']:.0f} s, {banner}"
+    yield Row(f"{number} queries, {replicas} replicas", measured, f"{number} answers", answers == number)
+    busy = "" if use.busy_gpus is None else f", {use.busy_gpus} GPUs busy"
+    yield Row("and of the host", f"{host.cores:.1f} cores busy, the parent {host.parent_cores:.2f} of one{busy}")
+
+
 def layout_of(answers: Path) -> str:
     """Return which replica lay on which GPUs, as the run has recorded it."""
     layout = json.loads((answers / "run.json").read_text(encoding="utf-8"))["layout"]
     return "; ".join(f"replica {each['replica']} on {' '.join(each['gpus']) or 'the CPU'}" for each in layout)
 
 
-def run_demo(bench: Bench, deadline: Deadline, query_file: Path, output: Path, replicas: str) -> str:
+def run_demo(
+    bench: Bench, deadline: Deadline, query_file: Path, output: Path, replicas: str, *, num_gpus: int = 2
+) -> str:
     """Return what the main script prints. PartError, with the last thing it said, when it fails or is late."""
     environment = environment_of(
         bench,
@@ -140,7 +174,7 @@ def run_demo(bench: Bench, deadline: Deadline, query_file: Path, output: Path, r
     )
     environment.pop("SERVICE_URL", None)
     if len(bench.gpus) > 1:
-        environment["CUDA_VISIBLE_DEVICES"] = "0,1"
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(min(num_gpus, len(bench.gpus)))))
     command = ["bash", str(SCRIPT), "--input_query_file", str(query_file)]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as messages:
         process = subprocess.Popen(

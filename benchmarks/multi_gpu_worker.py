@@ -28,6 +28,7 @@ from benchmarks.agent_workload import measure
 from benchmarks.conversations import TOKENS_PER_QUERY, make_conversation
 from benchmarks.random_model import SHAPES, make_model
 from benchmarks.spread_model import plan, spread
+from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
@@ -52,11 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=("serve", "tokens", "cards"))
     parser.add_argument("--shape", choices=SHAPES, default="8b")
     parser.add_argument("--budget_bytes", type=int, default=0, help="of each GPU (serve)")
+    parser.add_argument("--max_running", type=int, default=MAX_RUNNING, help="sequences in a step (serve)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     with _answers() as say:
         if args.what == "serve":
-            serve(args.shape, args.budget_bytes, args.seed, sys.stdin, say)
+            serve(args.shape, args.budget_bytes, args.seed, sys.stdin, say, max_running=args.max_running)
         else:
             say(compare_tokens() if args.what == "tokens" else read_cards())
     return 0
@@ -70,7 +72,9 @@ def _answers() -> Iterator[Say]:
         yield lambda answer: print(json.dumps(answer), file=stream, flush=True)
 
 
-def serve(shape: str, budget_bytes: int, seed: int, commands: Iterator[str], say: Say) -> None:
+def serve(
+    shape: str, budget_bytes: int, seed: int, commands: Iterator[str], say: Say, *, max_running: int = MAX_RUNNING
+) -> None:
     """Serve until `commands` end."""
     began = time.perf_counter()
     config = SHAPES[shape]()
@@ -85,6 +89,7 @@ def serve(shape: str, budget_bytes: int, seed: int, commands: Iterator[str], say
     else:
         options = {"max_kv_bytes": _CPU_KV_BYTES}
     numbers = itertools.count()
+    options["max_running"] = max_running
     with contextlib.closing(PagedEngine(model, **options)) as engine:
         places = list(getattr(model, "hf_device_map", {"": str(device)}).values())
         kv_tokens = engine.page_use().num_pages * PAGE_SIZE

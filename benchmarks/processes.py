@@ -97,6 +97,10 @@ class Worker:
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def tell(self, message: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
         print(json.dumps(message), file=self._process.stdin, flush=True)

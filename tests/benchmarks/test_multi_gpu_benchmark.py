@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import multi_gpu_worker
 from benchmarks.gpu_use import watching
+from benchmarks.host_use import following
 from benchmarks.multi_gpu import main, run_part
 from benchmarks.multi_gpu_bench import Bench, Load, Row
 from benchmarks.multi_gpu_checks import demo_part, forms_of, judge_cards
@@ -22,7 +23,7 @@ A, B = "GPU-aaaaaaaa", "GPU-bbbbbbbb"
 
 @pytest.fixture
 def bench(tmp_path) -> Bench:
-    return Bench((), tmp_path, "tiny", Load(1, 1), Load(2, 2), has_checkpoint=False)
+    return Bench((), tmp_path, "tiny", Load(1, 1), Load(2, 2), Load(3, 3), has_checkpoint=False)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -35,12 +36,35 @@ def test_replicas_on_the_cpu_from_end_to_end(capfd):
     assert [row["what"] for row in rows] == [
         "replica 0 ready",
         "replica 1 ready",
+        "start of 2 replicas at once",
         "1 replica, 1 conversations",
         "1 replica, 2 conversations",
         "2 replicas, 2 conversations each",
+        "2 replicas, host",
     ]
-    assert all("queries/min" in row["measured"] for row in rows[2:])
+    assert all("queries/min" in row["measured"] for row in rows[3:-1])
     assert json.loads(next(line for line in printed if line.startswith('{"part"')))["part"] == "replicas"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_many_queries_go_through_the_main_script_and_halves_say_what_they_need(capfd):
+    assert main(["--cpu", "--parts", "halves,queries"]) == 0
+    halves, queries, host = json.loads(capfd.readouterr().out.splitlines()[-1])["rows"]
+    assert halves["measured"] == "skip (needs 4 GPUs, found 0)"
+    assert queries["measured"].startswith("3 answers, ")
+    assert "the parent " in host["measured"]
+
+
+def test_what_a_process_and_its_children_take_of_the_host_is_counted():
+    process = start("-c", "while True: pass", environment=dict(os.environ))
+    try:
+        with following([process.pid]) as use:
+            time.sleep(1.2)
+    finally:
+        end(process)
+    assert 0 < use.cores < 1.5
+    assert use.parent_cores == 0  # none of them is a replica
 
 
 def test_tokens_are_compared_over_all_devices(monkeypatch):
@@ -154,4 +178,7 @@ def test_unknown_parts_are_named(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--parts", "doctor,magic"])
     assert caught.value.code == 2
-    assert "unknown parts magic: choose of doctor, replicas, shards, cards, demo" in capsys.readouterr().err
+    assert (
+        "unknown parts magic: choose of doctor, replicas, shards, halves, retrieval, cards, demo, queries"
+        in capsys.readouterr().err
+    )

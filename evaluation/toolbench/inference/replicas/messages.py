@@ -86,7 +86,7 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Says four times a second how the replica is doing. `progress` grows whenever the model or an API has done something."""
+    """Says four times a second how the replica is doing. `progress` grows as the model or an API does something."""
 
     progress: int = 0
     num_tokens: int = 0
