@@ -14,6 +14,7 @@ from evaluation.toolbench.retrieval.results import SetResult, summary_of
 
 _OWN = Path(__file__).parent / "page"
 PAGE = Page(
+    "ToolGen retrieval",
     _OWN / "template.html",
     [ASSETS / "report.css", _OWN / "retrieval.css"],
     [ASSETS / "words.js", _OWN / "words.js", ASSETS / "state.js", ASSETS / "dom.js", _OWN / "retrieval.js"],

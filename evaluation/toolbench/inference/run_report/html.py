@@ -28,12 +28,14 @@ _UNSAFE_IN_HTML = {ord(character): f"\\u{ord(character):04x}" for character in "
 class Page:
     """Names the files that a page is made of. Scripts are in the order in which they build on each other."""
 
+    kind: str  # what its title ends with
     template: Path
     styles: Sequence[Path]
     scripts: Sequence[Path]
 
 
 RUN_PAGE = Page(
+    "ToolGen run",
     ASSETS / "template.html",
     [ASSETS / "report.css"],
     [
@@ -45,6 +47,7 @@ RUN_PAGE = Page(
     ],
 )
 COMPARISON_PAGE = Page(
+    "ToolGen runs",
     ASSETS / "compare" / "template.html",
     [ASSETS / "report.css", ASSETS / "compare" / "compare.css"],
     [
@@ -60,24 +63,16 @@ COMPARISON_PAGE = Page(
 def build_page(data: Mapping[str, Any], title: str, page: Page = RUN_PAGE) -> str:
     """Build the whole page, showing `data` (see `report.report_data`, `comparison.comparison_data`)."""
     style, script = ("".join(path.read_text(encoding="utf-8") for path in each) for each in (page.styles, page.scripts))
-    slots = {
-        "title": html.escape(title),
-        "policy": _policy(script, style),
-        "style": style,
-        "script": script,
-        "data": json_for_html(data),
-    }
-    return _fill(page.template, slots)
+    head = _head(title, page.kind, style, f"script-src '{_digest(script)}'; ")
+    return _fill(page.template, {"head": head, "script": script, "data": json_for_html(data)})
 
 
 def still_page(*, title: str, facts: str, heading: str, body: str) -> str:
     """Build a page without a script. All but `title` is markup already."""
     style = (ASSETS / "report.css").read_text(encoding="utf-8")
-    policy = f"default-src 'none'; style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'"
     slots = {
+        "head": _head(title, "ToolGen runs", style),
         "title": html.escape(title),
-        "policy": policy,
-        "style": style,
         "facts": facts,
         "heading": heading,
         "body": body,
@@ -100,9 +95,10 @@ def _fill(template: Path, slots: Mapping[str, str]) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")  # half characters become "?"
 
 
-def _policy(script: str, style: str) -> str:
-    own = f"script-src '{_digest(script)}'; style-src '{_digest(style)}'"
-    return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
+def _head(title: str, kind: str, style: str, script_policy: str = "") -> str:
+    policy = f"default-src 'none'; {script_policy}style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'"
+    slots = {"policy": policy, "title": f"{html.escape(title)} · {kind}", "style": style}
+    return _fill(ASSETS / "head.html", slots)
 
 
 def _digest(text: str) -> str:
