@@ -10,9 +10,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from typing import Any, Literal
+from typing import Any
 
 from evaluation.toolbench.inference.errors import PlacementError, ToolGenError
 from evaluation.toolbench.inference.records.problem import Problem
@@ -35,12 +35,12 @@ from evaluation.toolbench.inference.replicas.messages import (
     RunItem,
     Stop,
 )
-from evaluation.toolbench.inference.run_display.status import ReplicaState, ReplicaStatus
+from evaluation.toolbench.inference.replicas.supervised_replica import SupervisedReplica
+from evaluation.toolbench.inference.run_display.status import ReplicaStatus
 
 logger = logging.getLogger(__name__)
 
 MAX_TRIES = 3  # of an item that its replica dies with, or gives back
-MAX_RESTARTS = 2  # consecutive ones of a replica, without an item that came to its end
 _TURN_S = 0.2
 _LOADING_PATIENCE = 6  # loading may take this many times `Patience.replica_s`
 LOST = "ReplicaLost"  # the type of a failure whose replica is gone
@@ -58,38 +58,6 @@ class RunHooks:
     show: Callable[[], None] = lambda: None
 
 
-@dataclass
-class _Replica:
-    """Follows one replica over all its starts."""
-
-    spec: ReplicaSpec
-    state: ReplicaState | Literal["waiting"] = "waiting"  # to be started for the first time
-    handle: Handle | None = None
-    loaded: Loaded | None = None
-    beat: Beat = field(default_factory=Beat)
-    earlier: Beat = field(default_factory=Beat)  # of sessions that have ended
-    restarts: int = 0
-    started: float = 0.0
-    last_progress: float = 0.0
-    has_ended: bool = False  # in good order
-
-    @property
-    def can_work(self) -> bool:
-        return self.state == "running"
-
-    @property
-    def may_work(self) -> bool:
-        """Return whether it works now or may work later."""
-        return self.state in ("waiting", "loading", "running", "restarting")
-
-    def plan_restart(self, *, may_restart: bool) -> bool:
-        """Note that this start came to nothing, and whether there is to be another."""
-        again = may_restart and self.restarts < MAX_RESTARTS
-        self.restarts += 1
-        self.state = "restarting" if again else "failed"
-        return again
-
-
 class Supervisor:
     """Runs the items `item_ids`, in their order, on the replicas of `layout`. `run` once."""
 
@@ -98,7 +66,7 @@ class Supervisor:
         self._layout = layout
         self._hooks = hooks
         self._patience = patience
-        self._replicas = [_Replica(spec) for spec in layout.replicas]
+        self._replicas = [SupervisedReplica(spec) for spec in layout.replicas]
         self._error: ToolGenError | None = None  # that ends the run
         self._load_error: ToolGenError | None = None
         self._is_ready = False
@@ -132,7 +100,7 @@ class Supervisor:
             raise self._load_error
 
     def statuses(self) -> tuple[ReplicaStatus, ...]:
-        return tuple(self._status(replica) for replica in self._replicas)
+        return tuple(replica.status(len(self._ledger.held_by(replica.spec.number))) for replica in self._replicas)
 
     def loaded(self) -> dict[int, Loaded]:
         """Return what the replicas that have loaded said of themselves, by their number."""
@@ -178,7 +146,7 @@ class Supervisor:
                 replica.last_progress = time.monotonic()
             item_id = self._ledger.take(number)
             assert item_id is not None
-            if not self._send(replica, RunItem(item_id)):
+            if not replica.send(RunItem(item_id)):
                 working.remove(replica)
 
     def _listen(self) -> None:
@@ -194,14 +162,14 @@ class Supervisor:
             assert isinstance(connection, Connection)
             self._receive_all(lines[connection], connection)
 
-    def _receive_all(self, replica: _Replica, connection: Connection) -> None:
+    def _receive_all(self, replica: SupervisedReplica, connection: Connection) -> None:
         try:
             while not connection.closed and connection.poll():
                 self._take_in(replica, connection.recv())
         except (EOFError, OSError):
-            self._lose(replica, self._reason_of_end(replica))
+            self._lose(replica, replica.reason_of_end())
 
-    def _take_in(self, replica: _Replica, message: FromReplica) -> None:
+    def _take_in(self, replica: SupervisedReplica, message: FromReplica) -> None:
         match message:
             case Beat():
                 if message.progress != replica.beat.progress:
@@ -224,15 +192,15 @@ class Supervisor:
             case Ended():
                 replica.has_ended = True
 
-    def _note_loaded(self, replica: _Replica, message: Loaded) -> None:
+    def _note_loaded(self, replica: SupervisedReplica, message: Loaded) -> None:
         replica.loaded, replica.state = message, "running"
         if self._stop_asked is not None:
-            self._send(replica, Stop())
+            replica.send(Stop())
         if not self._is_ready:
             self._is_ready = True
             self._hooks.ready()
 
-    def _note_end(self, replica: _Replica, message: Done | Failed) -> None:
+    def _note_end(self, replica: SupervisedReplica, message: Done | Failed) -> None:
         replica.last_progress = time.monotonic()
         replica.restarts = 0
         is_new = self._ledger.end(replica.spec.number, message.item_id)
@@ -253,20 +221,14 @@ class Supervisor:
                 continue
             silent_s = now - replica.last_progress
             if replica.handle.ended() is not None and not replica.handle.connection.poll():
-                self._lose(replica, self._reason_of_end(replica))
+                self._lose(replica, replica.reason_of_end())
             elif replica.state == "loading":
                 if now - replica.started > _LOADING_PATIENCE * self._patience.replica_s:
                     self._lose(replica, f"it did not load within {now - replica.started:.0f} s")
-            elif self._ledger.held_by(replica.spec.number) and silent_s > self._patience_with(replica):
+            elif self._ledger.held_by(replica.spec.number) and silent_s > replica.may_be_silent_s(self._patience):
                 self._lose(replica, f"it made no progress for {silent_s:.0f} s (--replica_timeout)")
 
-    def _patience_with(self, replica: _Replica) -> float:
-        assert replica.loaded is not None
-        extra = 0.0 if replica.loaded.sees_steps else self._patience.generation_s
-        extra += self._patience.call_s if replica.beat.calls_in_flight else 0.0
-        return self._patience.replica_s + extra
-
-    def _lose(self, replica: _Replica, reason: str) -> None:
+    def _lose(self, replica: SupervisedReplica, reason: str) -> None:
         """Give up a replica that is of no more use: its items go back, and it is started again if it may be."""
         if replica.handle is None:
             return
@@ -290,14 +252,14 @@ class Supervisor:
         for item_id in held:
             self._give_back(replica, item_id, Problem(LOST, f"{replica.spec.name} was lost while it ran: {reason}"))
 
-    def _settle(self, replica: _Replica) -> None:
+    def _settle(self, replica: SupervisedReplica) -> None:
         """Count what a replica still held when the run was stopped: done, where it only could not say so, or left."""
         for item_id in self._ledger.held_by(replica.spec.number):
             self._ledger.end(replica.spec.number, item_id)
             if self._hooks.is_done(item_id):
                 self._hooks.done(item_id, None)
 
-    def _take_back(self, replica: _Replica, item_id: str, problem: Problem) -> None:
+    def _take_back(self, replica: SupervisedReplica, item_id: str, problem: Problem) -> None:
         """Let an item that met what is not its own be tried again, by this replica or another."""
         replica.last_progress = time.monotonic()
         if item_id not in self._ledger.held_by(replica.spec.number):
@@ -307,7 +269,7 @@ class Supervisor:
         else:
             self._ledger.end(replica.spec.number, item_id)
 
-    def _give_back(self, replica: _Replica, item_id: str, problem: Problem) -> None:
+    def _give_back(self, replica: SupervisedReplica, item_id: str, problem: Problem) -> None:
         """Let an item that is not over wait again; after its last try it has failed with `problem`."""
         number = replica.spec.number
         if self._hooks.is_done(item_id):  # it died between the result and its message
@@ -317,14 +279,14 @@ class Supervisor:
             tries = f"{self._ledger.num_tries(item_id)} tries of {MAX_TRIES}"
             self._hooks.failed(item_id, replace(problem, message=f"{problem.message}; {tries}"))
 
-    def _miss_start(self, replica: _Replica, error: OSError) -> None:
+    def _miss_start(self, replica: SupervisedReplica, error: OSError) -> None:
         again = replica.plan_restart(may_restart=True)
         text = f"{replica.spec.name} could not be started: {error}"
         logger.warning("%s; %s", text, "it is tried again" if again else "it is not tried again")
         if not again and self._load_error is None:
             self._load_error = PlacementError(text)
 
-    def _fail_to_load(self, replica: _Replica, problem: Problem) -> None:
+    def _fail_to_load(self, replica: SupervisedReplica, problem: Problem) -> None:
         """Give the replica up: what is wrong with the checkpoint or the GPUs is so the next time, too."""
         if self._load_error is None:
             self._load_error = problem.as_error()
@@ -336,31 +298,12 @@ class Supervisor:
             replica.handle.end(by_force=True)
         replica.handle, replica.state = None, "failed"
 
-    def _reason_of_end(self, replica: _Replica) -> str:
-        deadline = time.monotonic() + 1.0  # its line breaks an instant before it has ended
-        while replica.handle is not None and time.monotonic() < deadline:
-            reason = replica.handle.ended()
-            if reason is not None:
-                return reason
-            time.sleep(0.01)
-        return "its connection broke"
-
-    def _send(self, replica: _Replica, message: RunItem | Stop) -> bool:
-        """Send the message; False if the replica is gone, which `_listen` will find out."""
-        if replica.handle is None:
-            return False
-        try:
-            replica.handle.connection.send(message)
-        except OSError:
-            return False
-        return True
-
     def _ask_to_stop(self) -> None:
         if self._stop_asked is None:
             self._stop_asked = time.monotonic()
             for replica in self._replicas:
                 if replica.state == "running":
-                    self._send(replica, Stop())
+                    replica.send(Stop())
 
     def _end_replicas(self) -> None:
         """End them in good order where nothing is in flight, by force otherwise."""
@@ -371,7 +314,7 @@ class Supervisor:
         ]
         for replica in idle:
             if self._stop_asked is None:
-                self._send(replica, Stop())
+                replica.send(Stop())
         deadline = time.monotonic() + self._patience.stopping_s
         while any(replica.handle and not replica.has_ended for replica in idle) and time.monotonic() < deadline:
             self._listen_to_the_end(idle)
@@ -383,7 +326,7 @@ class Supervisor:
                 if self._error is None:
                     self._settle(replica)
 
-    def _listen_to_the_end(self, replicas: Sequence[_Replica]) -> None:
+    def _listen_to_the_end(self, replicas: Sequence[SupervisedReplica]) -> None:
         for replica in replicas:
             if replica.handle is None or replica.has_ended:
                 continue
@@ -393,31 +336,9 @@ class Supervisor:
             except (EOFError, OSError):
                 replica.has_ended = True
 
-    def _tell(self, replica: _Replica, message: Log) -> None:
+    def _tell(self, replica: SupervisedReplica, message: Log) -> None:
         """Log a replica's line; what several say alike is said once."""
         if message.text not in self._told:
             self._told.add(message.text)
             prefix = "" if self._layout.is_in_parent else f"{replica.spec.name}: "
             logger.log(message.level, "%s%s", prefix, message.text)
-
-    def _status(self, replica: _Replica) -> ReplicaStatus:
-        counts = replica.earlier + replica.beat
-        return ReplicaStatus(
-            name=replica.spec.name,
-            gpus=replica.spec.gpus,
-            state=_shown_state(replica),
-            in_flight=len(self._ledger.held_by(replica.spec.number)),
-            num_tokens=counts.num_tokens,
-            num_prompt_tokens=counts.num_prompt_tokens,
-            api_calls=counts.api_calls,
-            api_errors=counts.api_errors,
-            cache=counts.cache,
-            num_texts=counts.num_texts,
-            num_cut=counts.num_cut,
-        )
-
-
-def _shown_state(replica: _Replica) -> ReplicaState:
-    if replica.state == "waiting":
-        return "loading"
-    return "compiling" if replica.state == "loading" and replica.beat.is_compiling else replica.state
