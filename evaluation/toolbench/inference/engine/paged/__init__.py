@@ -7,5 +7,6 @@ limits, step_sizes       how large a step may become, and what its size is round
 scheduler, plan          who takes part in the next step, with how many tokens (pure); what it decides
 working_memory           what steps need beside weights and pages (pure)
 kv_cache, attach         the tensors behind the pages; the seam to transformers' attention
+model_setup              a model made ready for the engine: its stages, and the memory of a step on them
 execution/               how a planned step is run
 """

@@ -29,23 +29,15 @@ from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.engine.checks import check_request, check_scoring, context_of, vocabulary_of
 from evaluation.toolbench.inference.engine.kv_format import check_kv_cache
 from evaluation.toolbench.inference.engine.paged.attach import attach, detach
-from evaluation.toolbench.inference.engine.paged.execution import compilation, joined_linear
 from evaluation.toolbench.inference.engine.paged.execution.runner import LaunchedStep, ModelRunner
-from evaluation.toolbench.inference.engine.paged.execution.stages import Stage, stages_of, with_own_modules
 from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE, KvCache, count_pages
 from evaluation.toolbench.inference.engine.paged.limits import Limits
+from evaluation.toolbench.inference.engine.paged.model_setup import bytes_of_a_step, prepared_stages
 from evaluation.toolbench.inference.engine.paged.pages import PagePool, extend_names
 from evaluation.toolbench.inference.engine.paged.plan import Plan
 from evaluation.toolbench.inference.engine.paged.prefix import common_length
 from evaluation.toolbench.inference.engine.paged.scheduler import Counts, Scheduler
 from evaluation.toolbench.inference.engine.paged.sequence import Sequence
-from evaluation.toolbench.inference.engine.paged.working_memory import (
-    activation_bytes_per_token,
-    logits_bytes,
-    rows_of_a_step,
-    working_bytes,
-)
-from evaluation.toolbench.inference.engine.quantized_linear import unpacked_bytes
 from evaluation.toolbench.inference.engine.request import (
     Engine,
     GenerationRequest,
@@ -120,7 +112,7 @@ class PagedEngine(Engine):
         attention_before, layers = attach(model)
         layers = [dataclasses.replace(layer, is_float8=kv_cache == "fp8") for layer in layers]
         try:
-            stages = _prepared_stages(model, compile_layers, before_compiling, join_linears)
+            stages = prepared_stages(model, compile_layers, before_compiling, join_linears)
             limits = Limits.of(
                 len(stages),
                 max_running=max_running,
@@ -131,7 +123,7 @@ class PagedEngine(Engine):
                 num_pages = count_pages(
                     layers,
                     page_size,
-                    working_bytes=_working_bytes(model, self.vocab_size, stages, limits),
+                    working_bytes=bytes_of_a_step(model, self.vocab_size, stages, limits),
                     max_pages=max_running * pages_per_sequence,
                     max_bytes=max_kv_bytes,
                     max_gpu_bytes=max_gpu_bytes or {},
@@ -451,40 +443,3 @@ def _failed(error: EngineError) -> Future[Any]:
     future: Future[Any] = Future()
     future.set_exception(error)
     return future
-
-
-def _prepared_stages(
-    model: PreTrainedModel,
-    compile_layers: bool | None,
-    before_compiling: Callable[[], None] | None,
-    join_linears: bool | None,
-) -> list[Stage]:
-    """Return the stages of `model`, made faster as asked for, or, where nothing is said, if the model is worth it."""
-    stages = stages_of(model)
-    is_worth_it = compilation.is_worth_compiling(model, stages)
-    if join_linears is None:
-        join_linears = is_worth_it
-    if compile_layers is None:
-        compile_layers = is_worth_it
-    own = with_own_modules(model, stages) if join_linears else None
-    if own is not None:
-        stages = own
-        joined_linear.join_linears(stages)
-    if compile_layers:
-        if before_compiling is not None:
-            before_compiling()
-        compilation.compile_layers(stages)
-    return stages
-
-
-def _working_bytes(
-    model: PreTrainedModel, vocab_size: int, stages: list[Stage], limits: Limits
-) -> Callable[[torch.device], int]:
-    """Return what a step needs on a device beside weights and pages; the logits are where the output embedding is."""
-    config = model.config.get_text_config()
-    intermediate_size = int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
-    activation_bytes = activation_bytes_per_token(int(config.hidden_size), intermediate_size, model.dtype.itemsize)
-    everywhere = working_bytes(activation_bytes, limits, len(stages)) + unpacked_bytes(model, model.dtype.itemsize)
-    at_head = logits_bytes(rows_of_a_step(limits.max_running, len(stages), limits), vocab_size)
-    head_device = stages[-1].device if len(stages) == 1 else model.get_output_embeddings().weight.device
-    return lambda device: everywhere + (at_head if device == head_device else 0)
