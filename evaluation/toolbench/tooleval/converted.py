@@ -56,7 +56,7 @@ class ConvertedAnswer:
 
     @property
     def state(self) -> State:
-        """Return who decides. It is read as Finish's arguments, so an answer that only mentions giving up is judged."""
+        """Return who decides. An answer is read as Finish's arguments: one that only mentions giving up is judged."""
         if not self.calls or self.calls[-1]["name"] != FINISH_NAME:
             return "no_finish"
         finish = parse_finish(self.final_answer or str(self.calls[-1]["arguments"]))

@@ -29,7 +29,7 @@ def context_of(model: PreTrainedModel) -> int:
 
 
 def check_request(request: GenerationRequest, *, vocab_size: int, max_length: int, num_checked: int = 0) -> int:
-    """Return how many tokens may be generated: `max_new_tokens` or what the context leaves. EngineError if none.
+    """Return how many tokens may be generated: as asked, or what the context leaves. EngineError when invalid.
 
     The first `num_checked` of the prompt's tokens, not all of them, have been looked at already.
     """
@@ -68,7 +68,7 @@ def check_request(request: GenerationRequest, *, vocab_size: int, max_length: in
 def check_scoring(
     request: ScoringRequest, *, vocab_size: int, max_length: int, num_checked: int = 0
 ) -> GenerationRequest:
-    """Return the generation of the one best token that finds the scores on its way. EngineError as above.
+    """Return the one-token generation that finds the scores on its way. EngineError if it cannot be served.
 
     `num_checked` is that of `check_request`.
     """
