@@ -20,8 +20,7 @@ from tests.helpers.placement import TOOLGEN_8B, gpu
 def cards(monkeypatch):
     """Give the machine these cards."""
     monkeypatch.setattr(planning, "require_usable", lambda found: None)
-    for module in (choice, planning):
-        monkeypatch.setattr(module, "footprint_of_checkpoint", lambda *_, **__: TOOLGEN_8B)
+    monkeypatch.setattr(planning, "footprint_of_checkpoint", lambda *_, **__: TOOLGEN_8B)
 
     def give(*total_gib):
         found = tuple(gpu(index, size) for index, size in enumerate(total_gib))
