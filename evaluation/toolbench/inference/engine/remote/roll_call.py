@@ -26,7 +26,7 @@ class RollCallReply:
 
     @property
     def would_end_run(self) -> bool:
-        """Whether a run with this server among others would not start: it is there and not what is needed."""
+        """Return whether a run with this server among others would not start: it is there and not what is needed."""
         return self.failure is not None and self.failure.kind in ("unfit", "refused")
 
     def __str__(self) -> str:
