@@ -11,7 +11,7 @@ from accelerate import dispatch_model
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
-from evaluation.toolbench.inference.engine.paged import engine as paged
+from evaluation.toolbench.inference.engine.paged import model_setup
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.paged.execution.stages import split
 from evaluation.toolbench.inference.engine.paged.execution.step_buffers import StepShape
@@ -98,7 +98,7 @@ def test_stages_on_the_gpus_that_there_are_give_the_tokens_of_the_reference(monk
     model = tiny_llama(**options).cuda()
     if len(set(places)) > 1:
         model = dispatch_model(model, {**device_map, "lm_head": 0 if is_tied else places[-1]})
-    monkeypatch.setattr(paged, "stages_of", lambda model: split(model, starts))
+    monkeypatch.setattr(model_setup, "stages_of", lambda model: split(model, starts))
     with contextlib.closing(PagedEngine(model, num_pages=80, page_size=16)) as engine:
         futures = [engine.submit(request) for request in asked]
         assert [future.result(120) for future in futures] == expected

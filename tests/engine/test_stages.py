@@ -12,7 +12,8 @@ from accelerate import dispatch_model
 from transformers import LlamaModel
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
-from evaluation.toolbench.inference.engine.paged import engine as paged
+from evaluation.toolbench.inference.engine.paged import model_setup
+from evaluation.toolbench.inference.engine.paged.attach import attach
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.paged.execution import stages
 from evaluation.toolbench.inference.engine.paged.execution.links import Link
@@ -57,7 +58,7 @@ def test_batches_that_follow_each_other_through_stages_get_the_tokens_of_the_ref
     asked = requests(24)
     with contextlib.closing(GenerateEngine(make(num_hidden_layers=4))) as reference:
         expected = [reference.generate(request) for request in asked]
-    monkeypatch.setattr(paged, "stages_of", lambda model: split(model, starts))
+    monkeypatch.setattr(model_setup, "stages_of", lambda model: split(model, starts))
     options = {"num_pages": 80, "page_size": 8, "overlap": True, **options}
     with contextlib.closing(PagedEngine(make(num_hidden_layers=4), **options)) as engine:
         futures = [engine.submit(request) for request in asked]
@@ -107,7 +108,7 @@ def test_a_decoder_that_treats_its_inputs_specially_is_not_split(monkeypatch, ca
     model = tiny_llama()
     model.model.__class__ = DoublingDecoder
     monkeypatch.setattr(stages, "_starts_of_devices", lambda model: [0, 1])
-    paged.attach(model)
+    attach(model)
     with caplog.at_level(logging.WARNING):
         [stage] = stages_of(model)
     assert stage.decoder is model.base_model

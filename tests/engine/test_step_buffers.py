@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
-from evaluation.toolbench.inference.engine.paged import engine as paged
+from evaluation.toolbench.inference.engine.paged import model_setup
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.paged.execution.slot_table import SlotTable
 from evaluation.toolbench.inference.engine.paged.execution.stages import split
@@ -38,7 +38,7 @@ CONSTRAINTS = [None, None, None, TokenSet(range(30, VOCAB_SIZE)), TokenTrie([[10
 
 @pytest.mark.parametrize(("overlap", "starts"), [(False, [0]), (True, [0]), (True, [0, 1])])
 def test_an_engine_over_padded_steps_gives_the_tokens_of_the_reference(monkeypatch, overlap, starts):
-    monkeypatch.setattr(paged, "stages_of", lambda model: split(model, starts))
+    monkeypatch.setattr(model_setup, "stages_of", lambda model: split(model, starts))
     rng = random.Random(0)
     asked = [
         GenerationRequest(
