@@ -28,7 +28,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from benchmarks.attention_steps import SHAPES, Shape, Work, page_tables, works
 from benchmarks.ceilings import Ceilings, captured, describe_machine, measure_ceilings, median_seconds
 from evaluation.toolbench.inference.engine.attention import paged_attention, reference, varlen, write_kv
-from evaluation.toolbench.inference.engine.attention.float8 import Scales, quantise
+from evaluation.toolbench.inference.engine.attention.float8 import Scales, quantize
 
 _DTYPE = torch.bfloat16
 # Tokens of the context, warps, load stages; for prefill the rows of a tile first.
@@ -78,8 +78,8 @@ class Layers:
     def in_float8(self) -> Layers:
         """Return the same layers with their keys and values in 8 bits."""
         layers = copy.copy(self)
-        layers.k, k_scales = _quantised(self.k)
-        layers.v, v_scales = _quantised(self.v)
+        layers.k, k_scales = _quantized(self.k)
+        layers.v, v_scales = _quantized(self.v)
         layers.kv_scales = list(zip(k_scales, v_scales, strict=True))
         return layers
 
@@ -97,12 +97,12 @@ class Layers:
         return self.k[layer].flatten(0, 1)[self.slots], self.v[layer].flatten(0, 1)[self.slots]
 
 
-def _quantised(pages: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _quantized(pages: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return codes and scales of all layers, as the engine's cache holds them; made layer by layer, in float32."""
     codes = torch.empty_like(pages, dtype=torch.uint8)
     scales = torch.empty(*pages.shape[:2], pages.shape[3], pages.shape[2], device=pages.device).transpose(2, 3)
     for layer, held in enumerate(pages):
-        codes[layer], scales[layer] = quantise(held)
+        codes[layer], scales[layer] = quantize(held)
     return codes, scales
 
 

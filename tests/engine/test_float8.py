@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.engine.attention.float8 import LARGEST, LIMIT, dequantise, quantise
+from evaluation.toolbench.inference.engine.attention.float8 import LARGEST, LIMIT, dequantize, quantize
 from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.paged.attach import LayerShape
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
@@ -28,8 +28,8 @@ vectors = st.lists(numbers, min_size=1, max_size=24)
 @given(vectors)
 def test_a_number_comes_back_within_a_sixteenth_or_a_thousandth_of_the_scale(vector):
     given_vector = torch.tensor(vector)
-    codes, scale = quantise(given_vector)
-    error = (dequantise(codes, scale) - given_vector).abs()
+    codes, scale = quantize(given_vector)
+    error = (dequantize(codes, scale) - given_vector).abs()
     bound = torch.maximum(given_vector.abs() / 16, scale / 1024)
     assert (error <= bound * (1 + 1e-6)).all()
     assert scale >= given_vector.abs().max() / LARGEST * (1 - 1e-6)
@@ -37,15 +37,15 @@ def test_a_number_comes_back_within_a_sixteenth_or_a_thousandth_of_the_scale(vec
 
 @given(vectors)
 def test_what_has_been_through_8_bits_comes_back_unchanged_the_next_time(vector):
-    once = dequantise(*quantise(torch.tensor(vector)))
-    torch.testing.assert_close(dequantise(*quantise(once)), once, rtol=1e-6, atol=1e-30)
+    once = dequantize(*quantize(torch.tensor(vector)))
+    torch.testing.assert_close(dequantize(*quantize(once)), once, rtol=1e-6, atol=1e-30)
 
 
 def test_zeros_come_back_as_zeros_the_infinite_as_the_largest_and_nan_throughout():
     infinite = torch.tensor([torch.inf, -1e9, 0.0])
-    assert dequantise(*quantise(torch.zeros(2, 3))).tolist() == [[0.0] * 3] * 2
-    torch.testing.assert_close(dequantise(*quantise(infinite)), torch.tensor([LIMIT, -LIMIT, 0.0]))
-    assert dequantise(*quantise(torch.tensor([1.0, torch.nan, 2.0]))).isnan().all()
+    assert dequantize(*quantize(torch.zeros(2, 3))).tolist() == [[0.0] * 3] * 2
+    torch.testing.assert_close(dequantize(*quantize(infinite)), torch.tensor([LIMIT, -LIMIT, 0.0]))
+    assert dequantize(*quantize(torch.tensor([1.0, torch.nan, 2.0]))).isnan().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from evaluation.toolbench.inference.engine.attention import write_kv
-from evaluation.toolbench.inference.engine.attention.float8 import Scales, dequantise, quantise
+from evaluation.toolbench.inference.engine.attention.float8 import Scales, dequantize, quantize
 
 
 @dataclass
@@ -84,7 +84,7 @@ def paged_batch(
 
 def in_float8(batch: PagedBatch) -> PagedBatch:
     """The same batch with keys and values in 8 bits; slots that hold no token have a scale of NaN."""
-    (k, k_scales), (v, v_scales) = quantise(batch.k_cache), quantise(batch.v_cache)
+    (k, k_scales), (v, v_scales) = quantize(batch.k_cache), quantize(batch.v_cache)
     # A head's scales lie one after another, as in the engine's cache.
     kv_scales = tuple(scales.transpose(1, 2).contiguous().transpose(1, 2) for scales in (k_scales, v_scales))
     return replace(batch, k_cache=k, v_cache=v, kv_scales=kv_scales)
@@ -94,7 +94,7 @@ def exact_attention(batch: PagedBatch) -> torch.Tensor:
     """What `paged_attention` must return for `batch`, in float64 on the CPU, one query at a time."""
     k_cache, v_cache = batch.k_cache, batch.v_cache
     if batch.kv_scales is not None:
-        k_cache, v_cache = dequantise(k_cache, batch.kv_scales[0]), dequantise(v_cache, batch.kv_scales[1])
+        k_cache, v_cache = dequantize(k_cache, batch.kv_scales[0]), dequantize(v_cache, batch.kv_scales[1])
     q, k_cache, v_cache = (tensor.to("cpu", torch.float64) for tensor in (batch.q, k_cache, v_cache))
     page_size, num_kv_heads = k_cache.shape[1:3]
     group = q.shape[1] // num_kv_heads
@@ -135,7 +135,7 @@ def check_write(device: str, implementation: str) -> None:
 
 
 def check_float8_write(device: str, implementation: str, dtype: torch.dtype = torch.float32) -> None:
-    """Assert that `write_kv` puts what `quantise` makes of tokens where their slots say, and nothing elsewhere."""
+    """Assert that `write_kv` puts what `quantize` makes of tokens where their slots say, and nothing elsewhere."""
     generator = torch.Generator().manual_seed(0)
     k = torch.randn(5, 3, 24, generator=generator) * torch.tensor([1e-6, 1.0, 300.0, 2e4, 0.0]).view(5, 1, 1)
     k[1, 1] = float("nan")
@@ -148,7 +148,7 @@ def check_float8_write(device: str, implementation: str, dtype: torch.dtype = to
     write_kv(k, v, *caches, torch.tensor(slots, device=device), kv_scales=tuple(scales), implementation=implementation)
     for new, cache, scale in zip((k, v), caches, scales, strict=True):
         expected, expected_scales = torch.full((64, 3, 24), 7, dtype=torch.uint8), torch.full((64, 3), 7.0)
-        codes, made = quantise(new.cpu())  # torch divides less exactly on a GPU than the kernel does
+        codes, made = quantize(new.cpu())  # torch divides less exactly on a GPU than the kernel does
         for token, slot in enumerate(slots):
             if slot >= 0:
                 expected[slot], expected_scales[slot] = codes[token], made[token]

@@ -16,7 +16,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from evaluation.toolbench.inference.engine.attention.float8 import dequantise, quantise
+from evaluation.toolbench.inference.engine.attention.float8 import dequantize, quantize
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
 
@@ -71,7 +71,7 @@ def _attend_in_float8(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     group = query.shape[1] // key.shape[1]
-    key, value = (dequantise(*quantise(kept)).to(query.dtype).repeat_interleave(group, dim=1) for kept in (key, value))
+    key, value = (dequantize(*quantize(kept)).to(query.dtype).repeat_interleave(group, dim=1) for kept in (key, value))
     scores = query @ key.transpose(-1, -2) * scaling
     seen = torch.ones_like(scores, dtype=torch.bool).tril(key.shape[2] - query.shape[2])
     return (scores.masked_fill(~seen, -torch.inf).softmax(-1) @ value).transpose(1, 2), None

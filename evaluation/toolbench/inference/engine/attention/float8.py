@@ -22,7 +22,7 @@ def vector_bytes(size: int) -> int:
     return size + torch.float32.itemsize
 
 
-def quantise(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def quantize(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the codes, uint8 and shaped like `vectors` (..., D), and the scales (...) in float32."""
     vectors = vectors.float().clamp(-LIMIT, LIMIT)
     peak = vectors.abs().amax(-1).clamp(min=SMALLEST_PEAK)
@@ -30,6 +30,6 @@ def quantise(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return codes.view(torch.uint8), peak / LARGEST
 
 
-def dequantise(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+def dequantize(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     """Return the vectors (..., D) in float32, of codes (..., D) and scales (...)."""
     return codes.view(torch.float8_e4m3fn).float() * scales.unsqueeze(-1)

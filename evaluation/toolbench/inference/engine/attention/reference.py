@@ -11,7 +11,7 @@ import itertools
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from evaluation.toolbench.inference.engine.attention.float8 import Scales, dequantise, quantise
+from evaluation.toolbench.inference.engine.attention.float8 import Scales, dequantize, quantize
 
 
 def paged_attention(
@@ -99,7 +99,7 @@ def _read(cache: torch.Tensor, scales: torch.Tensor | None, pages: torch.Tensor,
     """Return a copy of what is in `pages` (B, n): (B, n * page_size, Hkv, D)."""
     held = cache[pages]
     if scales is not None:
-        held = dequantise(held, scales[pages]).to(dtype)
+        held = dequantize(held, scales[pages]).to(dtype)
     return held.flatten(1, 2)
 
 
@@ -110,7 +110,7 @@ def read_slots(
     held = cache.flatten(0, 1).index_select(0, slots)
     if scales is not None:
         page_size = cache.shape[1]
-        held = dequantise(held, scales[slots // page_size, slots % page_size]).to(dtype)
+        held = dequantize(held, scales[slots // page_size, slots % page_size]).to(dtype)
     return held
 
 
@@ -138,7 +138,7 @@ def write_slots(
     """Store them likewise where no slot is padding."""
     if kv_scales is not None:
         page, offset = slots // k_cache.shape[1], slots % k_cache.shape[1]
-        k, kv_scales[0][page, offset] = quantise(k)
-        v, kv_scales[1][page, offset] = quantise(v)
+        k, kv_scales[0][page, offset] = quantize(k)
+        v, kv_scales[1][page, offset] = quantize(v)
     k_cache.flatten(0, 1).index_copy_(0, slots, k)
     v_cache.flatten(0, 1).index_copy_(0, slots, v)
