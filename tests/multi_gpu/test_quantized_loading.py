@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import subprocess
 import sys
 
@@ -14,8 +16,9 @@ from torch.utils._pytree import tree_leaves
 
 from evaluation.toolbench.demo import MODEL_DIR
 from evaluation.toolbench.inference.engine.quantized_linear import QuantizedLinear
-from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.multi_gpu import quantized_loading
+from evaluation.toolbench.inference.multi_gpu.checkpoint import read_checkpoint
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_checkpoint
 from evaluation.toolbench.inference.multi_gpu.loading import load_model, load_with
 from evaluation.toolbench.inference.multi_gpu.number_formats import EIGHT_BIT
@@ -143,3 +146,18 @@ def test_weights_that_are_packed_are_the_same_and_of_their_module():
     for linear, weight in zip(linears, before, strict=True):
         assert isinstance(linear.weight, nn.Parameter)
         assert torch.equal(linear.weight, weight)
+
+
+def test_a_compressed_checkpoint_is_planned_as_it_is_stored_or_refused_with_the_package_that_it_needs(tmp_path):
+    folder = save_tiny_llama(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "compressed-tensors", "format": "float-quantized"}
+    (folder / "config.json").write_text(json.dumps(config))
+    stored = sum(tensor.num_bytes for tensor in read_checkpoint(folder).tensors.values())
+    assert footprint_of_checkpoint(str(folder)).weight_bytes == pytest.approx(stored, rel=0.01)
+    with pytest.raises(ConfigError, match=r"quantised already \(compressed-tensors\): leave --weights out"):
+        load_model(str(folder), device="cpu", weights="int8")
+    if importlib.util.find_spec("compressed_tensors") is None:
+        with pytest.raises(DataError, match="pip install compressed-tensors") as caught:
+            load_model(str(folder), device="cpu")
+        assert "\n" not in str(caught.value)
