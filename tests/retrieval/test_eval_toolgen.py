@@ -142,15 +142,15 @@ def test_fewer_tools_than_beams_are_all_that_is_named(world):
 
 
 def test_a_query_that_fails_scores_0_and_is_tried_again_by_the_next_run(world, monkeypatch, caplog):
-    score, calls = PagedEngine.score, []
+    score_all, calls = PagedEngine.score_all, []
 
-    def sometimes(self, request):
-        calls.append(request)
+    def sometimes(self, requests):
+        calls.extend(requests)
         if len(calls) == 1:
             raise EngineError("no luck")
-        return score(self, request)
+        return score_all(self, requests)
 
-    monkeypatch.setattr(PagedEngine, "score", sometimes)
+    monkeypatch.setattr(PagedEngine, "score_all", sometimes)
     assert evaluate(constrain="True") == 1
     assert "query 12 failed: EngineError: no luck" in caplog.text
     metrics = world / "out/tiny-retriever_constrained_Atomic_G1_instruction_llama-3.metrics.json"
