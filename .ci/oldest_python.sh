@@ -16,8 +16,8 @@ fi
 folder=$(mktemp -d)
 trap 'rm -rf -- "$folder"' EXIT
 "$python" -m venv "$folder/venv"
-# torch is gigabytes; accelerate and triton are of use beside it only.
-grep -hvE '^(torch|accelerate|triton)\b' requirements.txt requirements-dev.txt >"$folder/requirements.txt"
+# torch is gigabytes; the others are of use beside it only.
+grep -hvE '^(torch|torchao|accelerate|triton)\b' requirements.txt requirements-dev.txt >"$folder/requirements.txt"
 "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$folder/requirements.txt" 2>"$folder/log" ||
     { cat "$folder/log" >&2; exit 1; }
 "$folder/venv/bin/python" -m pytest -p no:cacheprovider --quiet --numprocesses 2 --dist loadfile -m "not slow" -r fE tests
