@@ -366,7 +366,10 @@ def test_what_was_chosen_is_in_the_address_and_is_there_again(page, report):
     chosen, shown, theme = page.js("location.search"), ids(page), page.js("document.documentElement.dataset.theme")
     page.open(report + chosen)
     page.wait_for("document.querySelector('#rows td.id')?.textContent === '149'")
-    assert ids(page) == shown
+    again = ids(page)
+    both = min(len(again), len(shown))  # rows are drawn as far as there is room, and then on
+    assert both >= 50
+    assert again[:both] == shown[:both]
     assert page.js("[search.value, deep.checked, document.documentElement.dataset.theme]") == ["question", True, theme]
     assert page.js("document.querySelector('#columns th[aria-sort]').textContent") == "Time"
     page.open(report)
