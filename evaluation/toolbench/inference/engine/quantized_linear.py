@@ -6,6 +6,8 @@ joined, compiled and captured in CUDA graphs like any others. Products are PyTor
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -65,10 +67,19 @@ def float8_product(rows: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor
 
 
 def unpacked_bytes(model: nn.Module, item_bytes: int) -> int:
-    """Return what a step of `model` takes for unpacked weights: two layers', in the memory of graphs and in other."""
+    """Return what a step of `model`, which computes in numbers of `item_bytes`, takes for unpacked weights."""
     sizes = [
         module.weight.numel()
         for module in model.modules()
         if isinstance(module, QuantizedLinear) and not (module.weight.dtype == FP8 and module.weight.is_cuda)
     ]
+    return unpacking_bytes(sizes, item_bytes)
+
+
+def unpacking_bytes(sizes: Iterable[int], item_bytes: int) -> int:
+    """Return the room for unpacked weights of layers of these `sizes` (numbers), in numbers of `item_bytes`.
+
+    At most two of the largest layers at once, which are one product where they are joined; and that in the memory of
+    CUDA graphs and once more outside, for steps that have none.
+    """
     return 4 * max(sizes, default=0) * item_bytes

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from evaluation.toolbench.inference.engine.quantized_linear import unpacking_bytes
 from evaluation.toolbench.inference.errors import ConfigError
 
 _SCALE_BYTES = 4  # a float32 for each output feature
@@ -57,11 +58,5 @@ def quantized_bytes(linear: nn.Linear) -> int:
 
 
 def unpacked_bytes(weights: str, linears: Iterable[nn.Linear], item_bytes: int) -> int:
-    """Return what products need beside activations: each brings int8 weights to the model's dtype, of `item_bytes`.
-
-    At most two of the largest layers at once, which are one product where they are joined; and that in the memory of
-    CUDA graphs and once more outside, for steps that have none.
-    """
-    if weights != "int8":
-        return 0
-    return 4 * max(linear.weight.numel() for linear in linears) * item_bytes
+    """Return what products need beside activations: each brings int8 weights to the model's dtype, of `item_bytes`."""
+    return unpacking_bytes((linear.weight.numel() for linear in linears), item_bytes) if weights == "int8" else 0
