@@ -63,8 +63,13 @@ COMPARISON_PAGE = Page(
 def build_page(data: Mapping[str, Any], title: str, page: Page = RUN_PAGE) -> str:
     """Build the whole page, showing `data` (see `report.report_data`, `comparison.comparison_data`)."""
     style, script = ("".join(path.read_text(encoding="utf-8") for path in each) for each in (page.styles, page.scripts))
-    head = _head(title, page.kind, style, f"script-src '{_digest(script)}'; ")
-    return _fill(page.template, {"head": head, "script": script, "data": json_for_html(data)})
+    slots = {
+        "head": _head(title, page.kind, style, f"script-src '{_digest(script)}'; "),
+        **{name: (ASSETS / f"{name}.html").read_text(encoding="utf-8").rstrip() for name in ("buttons", "noscript")},
+        "script": script,
+        "data": json_for_html(data),
+    }
+    return _fill(page.template, slots)
 
 
 def still_page(*, title: str, facts: str, heading: str, body: str) -> str:
