@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import statistics
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from benchmarks.sampling import sampling
 
 _INTERVAL_S = 0.1
 
@@ -39,18 +40,13 @@ def watching(uuids: Sequence[str], nvml: Any = None) -> Iterator[GpuUse]:
     nvml = nvml or importlib.import_module("pynvml")
     nvml.nvmlInit()
     handles = [nvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
-    stopped = threading.Event()
 
-    def sample() -> None:
-        while not stopped.wait(_INTERVAL_S):
-            for samples, handle in zip(use.samples, handles, strict=True):
-                samples.append(nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
+    def note() -> None:
+        for samples, handle in zip(use.samples, handles, strict=True):
+            samples.append(nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
 
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
     try:
-        yield use
+        with sampling(note, _INTERVAL_S):
+            yield use
     finally:
-        stopped.set()
-        thread.join()
         nvml.nvmlShutdown()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import psutil
+
+from benchmarks.sampling import sampling
 
 _INTERVAL_S = 0.5
 _OF_A_REPLICA = "replicas.child"  # in the command line
@@ -36,24 +37,17 @@ class HostUse:
 @contextlib.contextmanager
 def following(pids: Iterable[int]) -> Iterator[HostUse]:
     """Follow the processes `pids` and all that they start, until the end of the block."""
-    use, roots, stopped, began = HostUse(), list(pids), threading.Event(), time.monotonic()
+    use, roots, began = HostUse(), list(pids), time.monotonic()
     before = dict(_seconds_of(roots, use))
 
-    def sample() -> None:
-        while not stopped.wait(_INTERVAL_S):
-            _note()
-
-    def _note() -> None:
+    def note() -> None:
         use.seconds |= {pid: seconds - before.get(pid, 0.0) for pid, seconds in _seconds_of(roots, use)}
 
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
     try:
-        yield use
+        with sampling(note, _INTERVAL_S):
+            yield use
     finally:
-        stopped.set()
-        thread.join()
-        _note()
+        note()
         use.elapsed_s = time.monotonic() - began
 
 
