@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import os
+import re
 import select
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +82,16 @@ class Browser:
         self.send("Page.navigate", url="about:blank")
         self.send("Page.navigate", url=url)
         self.wait_for("document.documentElement?.dataset.readyMs !== undefined")
+
+    @contextlib.contextmanager
+    def watched(self, url: str) -> Iterator[None]:
+        """The page just opened. Whatever is done there, nothing may go wrong unseen or be asked of a network."""
+        self.errors.clear()
+        self.requests.clear()
+        self.open(url)
+        yield
+        assert self.errors == []
+        assert {re.split("[?#]", address)[0] for address in self.requests} <= {url, "about:blank"}
 
     def js(self, expression: str) -> Any:
         """The value of `expression` in the page; a promise is waited for."""

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import report_page
 from evaluation.toolbench.inference.run_report.comparison import write_comparison
-from tests.helpers.browser import CHROMIUM, Browser
+from tests.helpers.browser import CHROMIUM
 from tests.helpers.page_words import left_in_english
 from tests.helpers.run_report import GIVE_UP, Move, finish, replica_log, run_query
 from tests.report.test_comparison import verdict, write_log, write_statuses
@@ -18,13 +18,6 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium (chro
 
 HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 SOLVED = {"old": {0, 1, 2, 3, 4}, "new": {0, 1, 2, 5, 6, 7}}  # of ten queries in G1
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +50,9 @@ def comparison(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, comparison):
-    """The overview, just opened. Whatever a test does, nothing may go wrong unseen or be asked of a network."""
-    browser.errors.clear()
-    browser.requests.clear()
-    browser.open(comparison)
-    yield browser
-    assert browser.errors == []
-    assert {address.partition("#")[0].partition("?")[0] for address in browser.requests} <= {comparison, "about:blank"}
+    """The overview, just opened and watched."""
+    with browser.watched(comparison):
+        yield browser
 
 
 def text_of(page, selector):

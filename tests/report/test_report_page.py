@@ -17,7 +17,7 @@ from evaluation.toolbench.inference.records.run_record import (
 from evaluation.toolbench.inference.run_report import html
 from evaluation.toolbench.inference.run_report.report import write_report
 from evaluation.toolbench.retrieval import report as retrieval_report
-from tests.helpers.browser import CHROMIUM, Browser
+from tests.helpers.browser import CHROMIUM
 from tests.helpers.page_words import left_in_english
 from tests.helpers.run_report import GIVE_UP, Move, finish, replica_log, run_query, search, write_answer
 
@@ -32,13 +32,6 @@ CUT_OFF = json.dumps(
 def until_it_breaks():
     yield Move(action="last_deed_for_log")
     raise ValueError("broken")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +57,9 @@ def report(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, report):
-    """The overview, just opened. Whatever a test does, nothing may go wrong unseen or be asked of a network."""
-    browser.errors.clear()
-    browser.requests.clear()
-    browser.open(report)
-    yield browser
-    assert browser.errors == []
-    assert {re.split("[?#]", address)[0] for address in browser.requests} <= {report, "about:blank"}
+    """The overview, just opened and watched."""
+    with browser.watched(report):
+        yield browser
 
 
 def ids(page):
