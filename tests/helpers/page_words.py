@@ -9,6 +9,7 @@ from tests.helpers.browser import Browser
 # Names and units that Chinese texts have as they are.
 _SAME = {"API", "CPU", "GPU", "GiB", "CSV", "JSON", "English", "token", "tokens", "Esc", "ms", "min", "Finish"}
 _SAME |= {"ToolGen", "NDCG", "Recall", "ndcg", "recall", "mrr", "MRR", "McNemar"}
+_SAME |= {"weights"}  # a flag
 
 _TEXTS = """
 (() => {

@@ -50,6 +50,8 @@ def test_every_variable_becomes_its_flag(checkout):
         "DATA_DIR": "/elsewhere",
         "RESULT_PATH": "out/x",
         "ENGINE": "paged",
+        "WEIGHTS": "fp8",
+        "KV_CACHE": "fp8",
         "NUM_REPLICAS": "3",
         "MAX_GPU_MEMORY": "20GiB",
     }
@@ -58,6 +60,7 @@ def test_every_variable_becomes_its_flag(checkout):
     assert (choice.stages, choice.splits) == (["G1", "G2", "G3"], ["instruction", "tool", "category"])
     assert (choice.indexing, choice.constrained, choice.limited) == ("Semantic", (True, False), True)
     assert (choice.data_dir, config.result_path, config.template) == (Path("/elsewhere"), "out/x", "qwen-7b-chat")
+    assert (run.model.weights, run.model.kv_cache) == ("fp8", "fp8")
     assert (run.model.engine, run.gpus.num_replicas, run.gpus.max_gpu_memory) == ("paged", 3, "20GiB")
 
 

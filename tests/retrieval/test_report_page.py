@@ -35,7 +35,8 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     path = folder / "report.html"
     record = RunRecord("r", "finished", 0.0, gpus=[GpuRecord("GPU-a", "H100", 80 * 2**30, 0)], configuration={"a": 1})
-    path.write_text(report_page("my model", {"dtype": "float32"}, record, [result(True), result(False)]), "utf-8")
+    described = {"dtype": "float32", "weights": "int8"}
+    path.write_text(report_page("my model", described, record, [result(True), result(False)]), "utf-8")
     browser = Browser(folder / "profile")
     browser.open(path.as_uri())
     yield browser
@@ -56,6 +57,7 @@ def test_the_page_shows_the_numbers_of_each_set_and_loads_nothing(page):
     assert "±" in rows[0]
     assert page.errors == []
     assert [url for url in page.requests if not url.startswith(("file:", "about:"))] == []
+    assert page.js("document.querySelector('#facts').textContent").startswith("weights int8 · ")
     assert "H100" in page.js("document.body.textContent")
 
 

@@ -27,7 +27,8 @@ environment variables, of which flags of the same meaning win:
   LIMIT_TO_STAGE_SPACE   True, False   (False)
   DATA_DIR               folder laid out like ToolGen's data/   (data/ of this tree; the demo's)
   RESULT_PATH            what result files' names begin with   (data/results/retrieval/; outputs/demo/retrieval/)
-  ENGINE, ENGINE_URL, ENGINE_API_KEY, NUM_REPLICAS, MAX_GPU_MEMORY, CUDA_VISIBLE_DEVICES   as for `run`
+  WEIGHTS, KV_CACHE, NUM_REPLICAS, MAX_GPU_MEMORY, CUDA_VISIBLE_DEVICES, ENGINE, ENGINE_URL, ENGINE_API_KEY
+                         as for `run`
 """
 
 _AS_FLAGS = {
@@ -42,6 +43,8 @@ _AS_FLAGS = {
     "RESULT_PATH": "--result_path",
     "ENGINE": "--engine",
     "ENGINE_URL": "--engine_url",
+    "WEIGHTS": "--weights",
+    "KV_CACHE": "--kv_cache",
     "NUM_REPLICAS": "--num_replicas",
     "MAX_GPU_MEMORY": "--max_gpu_memory",
 }

@@ -16,9 +16,11 @@ from evaluation.toolbench.inference.command_line import (
     text_or_none,
 )
 from evaluation.toolbench.inference.Downstream_tasks.config import ModelConfig, RunConfig
-from evaluation.toolbench.inference.engine import ENGINES, SERVER_WAIT_S
+from evaluation.toolbench.inference.engine import ENGINES, KV_CACHES, SERVER_WAIT_S
+from evaluation.toolbench.inference.engine.kv_format import require_pages
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
+from evaluation.toolbench.inference.multi_gpu.number_formats import WEIGHTS, require_own_weights
 from evaluation.toolbench.inference.replicas.limits import Patience
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS, default_data_dir
 from evaluation.toolbench.inference.toolgen.chat_format import chat_format
@@ -121,6 +123,8 @@ def _check(options: argparse.Namespace) -> None:
         )
     if options.engine == "server" and not options.engine_url:
         raise ConfigError("--engine server needs --engine_url http://HOST:8000/v1")
+    require_own_weights(options.weights, engine=options.engine)
+    require_pages(options.kv_cache, options.engine)
     from evaluation.toolbench.inference.multi_gpu.model_files import local_folder  # httpx: not for --help
 
     local_folder(options.model_name_or_path)
@@ -139,6 +143,8 @@ def _run_config(options: argparse.Namespace) -> RunConfig:
             template=options.template,
             indexing=options.indexing,
             dtype=options.dtype,
+            weights=options.weights,
+            kv_cache=options.kv_cache,
             engine=options.engine,
             engine_url=options.engine_url,
             engine_model=options.engine_model,
@@ -202,6 +208,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="how long to wait for a server when all are down")
     add("--dtype", default=AUTO, choices=(AUTO, "bfloat16", "float16", "float32"),
         help="auto: bfloat16 on GPUs, float32 on the CPU")
+    add("--weights", default=AUTO, choices=WEIGHTS,
+        help="of the decoder's linear layers, quantised while loading: auto, as --dtype; int8, on any card; fp8, on "
+        "cards that have it, and faster there. Half the memory, and predictions that may differ (default: auto)")
+    add("--kv_cache", default=AUTO, choices=KV_CACHES,
+        help="keys and values: auto, as --dtype; fp8, on any card, in half the memory (default: auto)")
     add("--num_gpus", type=positive, metavar="N", help="GPUs to use (default: all that CUDA sees)")
     add("--num_replicas", type=auto_or_positive, default=AUTO, metavar="N",
         help="copies of the model (default: auto, as many as promise the most queries a second)")

@@ -8,6 +8,9 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
+from evaluation.toolbench.inference.multi_gpu.number_formats import FORMATS
+from evaluation.toolbench.inference.run.earlier_answers import differences
 from evaluation.toolbench.retrieval.evaluation_sets import EvaluationSet
 from evaluation.toolbench.retrieval.queries import Query
 from evaluation.toolbench.retrieval.query_log import NOTHING, Outcome, QueryLog
@@ -55,6 +58,11 @@ class SetProgress:
         self._outcomes = {key: outcome for key, outcome in (earlier or {}).items() if key in wanted}
         self._log.begin(anew=anew or earlier is None)
 
+    def other_formats(self) -> list[str]:
+        """Return how the formats of an earlier run's outcomes differ, as "<name>: <old> -> <new>". OutputError."""
+        earlier = self._log.earlier_fingerprint()
+        return [] if earlier is None else differences(_formats(earlier), _formats(self._run))
+
     def left(self) -> Iterator[Query]:
         """Return the queries to be searched for, in their order."""
         return (query for query in self.each.queries if not query.problem and str(query.query_id) not in self._outcomes)
@@ -86,6 +94,10 @@ class SetProgress:
 
     def close(self) -> None:
         self._log.close()
+
+
+def _formats(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: run.get(name, AUTO) for name in FORMATS}
 
 
 def _described(query: Query, outcome: Outcome) -> dict[str, Any]:

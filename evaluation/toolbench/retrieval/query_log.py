@@ -58,16 +58,19 @@ class QueryLog:
 
     def read(self) -> dict[str, Outcome] | None:
         """Return what an earlier run has left; None for the log of other flags, another model or other data."""
-        try:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
-        except FileNotFoundError:
+        lines = self._lines()
+        if not lines:
             return {}
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
         if _parsed(lines[0]) != json.loads(json.dumps(self._header)):
             return None
         entries = (_parsed(line) for line in lines[1:])
         return {str(entry["query_id"]): _outcome(entry) for entry in entries if entry is not None}
+
+    def earlier_fingerprint(self) -> Mapping[str, Any] | None:
+        """Return what the outcomes that an earlier run has left are outcomes of; None where there are none."""
+        lines = self._lines()
+        header = _parsed(lines[0]) if any(lines[1:]) else None
+        return header.get("fingerprint") if header else None
 
     def begin(self, *, anew: bool) -> None:
         """Open it for `add`, after what is there or, if `anew`, from the start. OutputError."""
@@ -96,6 +99,15 @@ class QueryLog:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _lines(self) -> list[str]:
+        """Return what is there, the last line last, which is empty where the one before it is whole; [] of no file."""
+        try:
+            return self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
 
     def _append(self, line: Mapping[str, Any]) -> None:
         assert self._file is not None  # begun

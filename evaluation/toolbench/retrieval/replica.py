@@ -59,6 +59,8 @@ def load(replica: Replica, job: RetrievalJob) -> Iterator[Work]:
         lambda: job.needs,
         engine=config.model.engine,
         dtype=config.model.dtype,
+        weights=config.model.weights,
+        kv_cache=config.model.kv_cache,
         device="cuda",
         cpu_offloading=config.gpus.cpu_offloading,
         num_gpus=len(replica.spec.gpus),

@@ -8,6 +8,9 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
+from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
+from evaluation.toolbench.inference.multi_gpu.number_formats import FORMATS, NumberFormats
 from evaluation.toolbench.inference.records.lock import RunLock
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.records.run_record import Counts, FailureRecord, RunRecord
@@ -54,7 +57,9 @@ class Evaluation:
         self._record: RunRecord | None = None  # of this run; None where nothing was left
 
     def run(self) -> int:
-        """Search for what is left, write the files of each set once it is complete, print the table."""
+        """Search for what is left, write the files of each set once it is complete, print the table. ConfigError."""
+        if not self._config.overwrite:
+            self._keep_to_formats()
         for number, each in enumerate(self._sets):
             each.take_up(anew=self._config.overwrite)
             self._owner |= {f"{number}/{query.query_id}": (number, query) for query in each.left()}
@@ -70,6 +75,17 @@ class Evaluation:
             for each in self._sets:
                 each.close()
         return self._conclude() if signal_code is None else signal_code
+
+    def _keep_to_formats(self) -> None:
+        """Raise ConfigError where outcomes were asked for in other number formats: they are not thrown away."""
+        for each in self._sets:
+            found = each.other_formats()
+            if found:
+                raise ConfigError(
+                    f"the outcomes in {each.files.query_log} were made with other settings ({'; '.join(found)}): pass "
+                    "another --result_path (RESULT_PATH), or --overwrite to replace them",
+                    differences=found,
+                )
 
     def _search(self, num_earlier: int) -> int | None:
         """Run what is left over the replicas; 128 + signal when a signal ended it."""
@@ -134,6 +150,9 @@ class Evaluation:
         title = [f"== {each.each.name}"] if len(self._sets) > 1 else []
         print("\n".join([*title, *_upstream_lines(result)]), flush=True)
 
+    def _formats(self) -> NumberFormats:
+        return NumberFormats(self._described["dtype"], *(self._described.get(name, AUTO) for name in FORMATS))
+
     def _ordered(self) -> list[SetResult]:
         return [self._results[number] for number in sorted(self._results)]
 
@@ -143,7 +162,8 @@ class Evaluation:
         if results:
             if self._record is not None or not self._files.report.exists():
                 self._files.write_report(self._described, self._record, results)
-            print("\n".join(["", *table(results), "", *notes(results), f"Report: {self._files.report}"]), flush=True)
+            lines = ["", *table(results), "", *notes(results, self._formats()), f"Report: {self._files.report}"]
+            print("\n".join(lines), flush=True)
         num_left = len(self._sets) - len(results)
         if num_left:
             logger.warning("%d of %d sets are not complete: the same command goes on", num_left, len(self._sets))
@@ -159,6 +179,7 @@ def _described(config: EvaluationConfig, prepared: Preparation) -> dict[str, Any
         "indexing": config.indexing,
         "template": config.template,
         "dtype": "the server's" if model.engine == "server" else dtype_name(model.dtype),
+        **{name: getattr(model, name) for name in FORMATS if getattr(model, name) != AUTO},
         "widths": [WIDTH, WIDER],
         "rules": asdict(prepared.rules),
     }

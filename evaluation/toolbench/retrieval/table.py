@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
+from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
 from evaluation.toolbench.retrieval.metrics import NDCG_CUTOFFS, RECALL_CUTOFFS
 from evaluation.toolbench.retrieval.results import SetResult
 
@@ -37,7 +39,7 @@ def table(results: Sequence[SetResult]) -> list[str]:
     return lines
 
 
-def notes(results: Sequence[SetResult]) -> list[str]:
+def notes(results: Sequence[SetResult], formats: NumberFormats) -> list[str]:
     """Say what the table does not say by itself."""
     lines = [
         "Percent, with standard errors over queries. upstream is ToolGen's NDCG, whose ideal ranking is made of the",
@@ -48,6 +50,8 @@ def notes(results: Sequence[SetResult]) -> list[str]:
     if shared:
         hits = sum(result.counts["hits on labels that several tools share"] for result in results)
         lines.append(f"{shared} labels are names that several tools share, and {hits} hits are on these.")
+    if (formats.weights, formats.kv_cache) != (AUTO, AUTO):
+        lines.append(f"The model was held in {formats.in_words}.")
     return lines
 
 

@@ -27,7 +27,7 @@ from evaluation.toolbench.inference.engine import ENGINES, KV_CACHES, MAX_RUNNIN
 from evaluation.toolbench.inference.engine.kv_format import require_pages
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
-from evaluation.toolbench.inference.multi_gpu.number_formats import WEIGHTS
+from evaluation.toolbench.inference.multi_gpu.number_formats import FORMATS, WEIGHTS, require_own_weights
 from evaluation.toolbench.inference.replicas.layout import CPU_CONVERSATIONS
 from evaluation.toolbench.inference.toolgen.catalog import FINISH_ACTIONS
 from evaluation.toolbench.inference.toolgen.chat_format import check_template
@@ -64,7 +64,8 @@ def check(config: RunConfig) -> None:
         from evaluation.toolbench.inference.multi_gpu.model_files import local_folder  # httpx: not for --help
 
         local_folder(model.model_path)
-    for flag, value in (("weights", model.weights), ("kv_cache", model.kv_cache)):
+    for flag in FORMATS:
+        value = getattr(model, flag)
         if value != AUTO and not model.is_toolgen:
             raise ConfigError(
                 f"--{flag} {value} with --backbone_model {model.backbone_model}: only toolgen_atomic and toolgen "
@@ -96,16 +97,7 @@ def _check_toolgen(model: ModelConfig) -> None:
 
 def _check_engine(config: RunConfig) -> None:
     model = config.model
-    if model.weights != AUTO and model.engine == "server":
-        raise ConfigError(
-            f"--weights {model.weights} with --engine server: the server holds the weights, and its own options say in "
-            "which format (vLLM: --quantization fp8)"
-        )
-    if model.weights != AUTO and config.gpus.cpu_offloading:
-        raise ConfigError(
-            f"--weights {model.weights} with --cpu_offloading: layers on the CPU are not quantised; in 8 bits the "
-            "model may fit without it, otherwise leave --weights out"
-        )
+    require_own_weights(model.weights, engine=model.engine, cpu_offloading=config.gpus.cpu_offloading)
     require_pages(model.kv_cache, model.engine)
     if model.engine != "server":
         if model.engine_url:

@@ -27,7 +27,7 @@ from evaluation.toolbench.inference.multi_gpu.checkpoint import (
 from evaluation.toolbench.inference.multi_gpu.eight_bit import quantized_bytes, quantized_linears, unpacked_bytes
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.multi_gpu.model_files import find_model
-from evaluation.toolbench.inference.multi_gpu.number_formats import EIGHT_BIT
+from evaluation.toolbench.inference.multi_gpu.number_formats import EIGHT_BIT, NumberFormats
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -81,9 +81,8 @@ class Footprint:
 
     @property
     def formats(self) -> str:
-        """Say in which formats the model is: "bfloat16", or "bfloat16, weights in fp8, KV cache in fp8"."""
-        weights = f", weights in {self.weights}" if self.weights in EIGHT_BIT else ""
-        return self.dtype + weights + (f", KV cache in {self.kv_cache}" if self.kv_cache != AUTO else "")
+        """Say in which formats the model is, in words."""
+        return NumberFormats(self.dtype, self.weights, self.kv_cache).in_words
 
 
 def toolgen_8b_config() -> PretrainedConfig:

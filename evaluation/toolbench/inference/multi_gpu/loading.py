@@ -27,7 +27,7 @@ from evaluation.toolbench.inference.multi_gpu.lora import merged_model, moved
 from evaluation.toolbench.inference.multi_gpu.memory_map import max_memory_of
 from evaluation.toolbench.inference.multi_gpu.misfit import describe_misfit
 from evaluation.toolbench.inference.multi_gpu.model_files import find_model
-from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
+from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats, require_own_weights
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.placement import capped_budgets
 from evaluation.toolbench.inference.multi_gpu.quantized_loading import (
@@ -196,11 +196,7 @@ def load_with(
     """Load the checked model in eval mode; `arguments` are `from_pretrained`'s on placement, with `device_map`."""
     if weights != AUTO:
         require_torchao(weights)
-        if cpu_offloading:
-            raise ConfigError(
-                f"--weights {weights} with --cpu_offloading: layers on the CPU are not quantised; in 8 bits the model "
-                "may fit without it, otherwise leave --weights out"
-            )
+        require_own_weights(weights, cpu_offloading=cpu_offloading)
     files = find_model(model_path)
     config = read_config(model_path)
     if not files.adapter:  # refused before a byte is loaded; an adapter may change shapes

@@ -10,6 +10,7 @@ from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 
 EIGHT_BIT = ("int8", "fp8")
 WEIGHTS = (AUTO, *EIGHT_BIT)  # as `--weights` gives them
+FORMATS = ("weights", "kv_cache")  # flags that hold something in other numbers than the checkpoint's
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,28 @@ class NumberFormats:
         """Return what to pass for them, beside --dtype."""
         return f"--weights {self.weights}" + (f" --kv_cache {self.kv_cache}" if self.kv_cache != AUTO else "")
 
+    @property
+    def in_words(self) -> str:
+        """Say in which formats the model is: "bfloat16", or "bfloat16, weights in fp8, KV cache in fp8"."""
+        weights = f", weights in {self.weights}" if self.weights in EIGHT_BIT else ""
+        return self.dtype + weights + (f", KV cache in {self.kv_cache}" if self.kv_cache != AUTO else "")
+
 
 def check_weights(weights: str) -> None:
     """Raise ConfigError for a name that is none of WEIGHTS."""
     if weights not in WEIGHTS:
         raise ConfigError(f"weights={weights!r} is not one of {', '.join(WEIGHTS)}")
+
+
+def require_own_weights(weights: str, *, engine: str = AUTO, cpu_offloading: bool = False) -> None:
+    """Raise ConfigError where a format is asked for and the weights are a server's, or may lie on the CPU."""
+    if weights != AUTO and engine == "server":
+        raise ConfigError(
+            f"--weights {weights} with --engine server: the server holds the weights, and its own options say in "
+            "which format (vLLM: --quantization fp8)"
+        )
+    if weights != AUTO and cpu_offloading:
+        raise ConfigError(
+            f"--weights {weights} with --cpu_offloading: layers on the CPU are not quantised; in 8 bits the model "
+            "may fit without it, otherwise leave --weights out"
+        )

@@ -20,6 +20,7 @@ from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import read_config
 from evaluation.toolbench.inference.multi_gpu.loading import gpu_budgets, load_model, load_replica
 from evaluation.toolbench.inference.multi_gpu.model_files import find_model, has_tokenizer
+from evaluation.toolbench.inference.multi_gpu.number_formats import require_own_weights
 from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
 from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions, GenerationSettings, Restriction
 from evaluation.toolbench.inference.toolgen.checkpoint_sampling import checkpoint_sampling
@@ -121,13 +122,12 @@ def load_engine(
     weights are read and the model is None; its options are the `settings`, and the servers have to meet `needs`.
     """
     model: PreTrainedModel | None = None
+    require_own_weights(weights, engine=engine)
     require_pages(kv_cache, engine)
     engine_options = dict(serving.engine_options)
     if kv_cache != "auto":
         engine_options["kv_cache"] = kv_cache
     if engine == "server":
-        if weights != "auto":
-            raise ConfigError(f"weights={weights!r}: with the engine 'server', the server's own options say that")
         if "settings" not in engine_options:
             raise ConfigError("the engine 'server' needs the URL of one: --engine_url, or its option `settings`")
         engine_options["needs"] = needs()

@@ -39,7 +39,8 @@ function showRecord() {
     run && fold(t("Machine"), [...Object.entries(run.versions), ...run.gpus.map((gpu) => [gpu.uuid, gpu.name])]),
     run && fold(t("Failures"), run.failures.map((failure) => [failure.query_id, `${failure.type}: ${failure.message}`])),
   ].filter(Boolean));
-  byId("facts").textContent = [run && t(run.status), run && dateTime(run.started),
+  const formats = ["weights", "kv_cache"].filter((name) => report.described[name]).map((name) => `${name} ${report.described[name]}`);
+  byId("facts").textContent = [...formats, run && t(run.status), run && dateTime(run.started),
     count(report.sets.reduce((sum, set) => sum + set.counts.queries, 0), "search").replace(/searchs$/, "searches")]
     .filter(Boolean).join(" · ");
 }
