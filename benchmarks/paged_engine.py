@@ -6,6 +6,7 @@
     python -m benchmarks.paged_engine --gpus 3 --gpu_gib 20 --conversations 64,128   # as over three 24 GB cards
     python -m benchmarks.paged_engine --weights auto,int8,fp8 --kv_cache auto,fp8 --conversations 1,16,64,128
     python -m benchmarks.paged_engine --weights fp8 --gpu_gib 20   # what one of three 24 GB cards gives
+    python -m benchmarks.paged_engine --weights auto,fp8 --gpus 3 --gpu_gib 20   # one model over the three
     python -m benchmarks.paged_engine --tiny                           # a CPU, beside the generate engine
 
 The workload, the limit and the measurement are those of `agent_workload`. Each measurement is a JSON line as
@@ -36,7 +37,7 @@ from benchmarks.ceilings import describe_machine, measure_ceilings
 from benchmarks.conversations import Conversation, make_conversation
 from benchmarks.gpu_profile import gpu_time_table
 from benchmarks.multi_gpu_bench import budget_of
-from benchmarks.random_model import SHAPES, TOOL_TOKENS, costs_of, make_model
+from benchmarks.random_model import SHAPES, TOOL_TOKENS, costs_of, make_model, weight_formats
 from benchmarks.spread_model import plan, spread
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.factory import make_engine
@@ -44,11 +45,8 @@ from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE
 from evaluation.toolbench.inference.engine.request import Engine
 from evaluation.toolbench.inference.multi_gpu.expectation import Expectation
-from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
-from evaluation.toolbench.inference.multi_gpu.number_formats import WEIGHTS
-from evaluation.toolbench.inference.multi_gpu.quantized_loading import quantize
 from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 
@@ -192,11 +190,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     for weights in args.weights:
         _make_room(device)
-        model = make_model(config, device, dtype, seed=args.seed)
-        if weights != AUTO:
-            quantize(model, weights, footprint_of_config(config, dtype, weights=weights))
+        model = make_model(config, device, dtype, seed=args.seed, weights=weights)
         if gpus:
-            model = spread(model, plan(config, [GpuBudget(gpu, budget_bytes) for gpu in gpus], dtype))
+            budgets = [GpuBudget(gpu, budget_bytes) for gpu in gpus]
+            model = spread(model, plan(config, budgets, dtype, weights=weights, kv_cache=args.kv_cache[0]))
         bench = Bench(model, seed=args.seed, weights=weights)
         is_last_of_several = weights == ("fp8" if "fp8" in args.weights else weights)
         for name, kv_cache in itertools.product(args.variants, args.kv_cache):
@@ -255,18 +252,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=float, default=2.0, help="queries for each conversation (default: %(default)s)"
     )
-    parser.add_argument("--weights", default=AUTO, help="formats of the weights: of auto,int8,fp8 (default: auto)")
+    parser.add_argument(
+        "--weights", type=weight_formats, default=[AUTO], help="formats of the weights, of auto,int8,fp8"
+    )
     parser.add_argument("--kv_cache", default=AUTO, help="formats of the KV cache: of auto,fp8 (default: auto)")
     parser.add_argument("--profile", action="store_true", help="add where the GPU's time goes, for each variant")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     args.conversations = [int(n) for n in (args.conversations or ("1,8" if args.tiny else "1,16,64")).split(",")]
     args.variants = (args.variants or ("generate,default" if args.tiny else "default")).split(",")
-    args.weights, args.kv_cache = args.weights.split(","), args.kv_cache.split(",")
-    if set(args.weights) - set(WEIGHTS):
-        parser.error(f"--weights {','.join(args.weights)}: choose of {', '.join(WEIGHTS)}")
-    if args.gpus > 1 and args.weights != [AUTO]:
-        parser.error("--weights is for one GPU here: a model over several is spread in its own dtype")
+    args.kv_cache = args.kv_cache.split(",")
     unknown = [name for name in args.variants if name not in VARIANTS]
     if unknown:
         parser.error(f"unknown variants {', '.join(unknown)}: choose of {', '.join(VARIANTS)}")

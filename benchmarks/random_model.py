@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel, Qwen2Config
+
+from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
+from evaluation.toolbench.inference.multi_gpu.number_formats import WEIGHTS
+from evaluation.toolbench.inference.multi_gpu.quantized_loading import quantize
 
 TOOL_TOKENS = 46_985  # the last rows of a vocabulary
 
@@ -81,9 +87,21 @@ def costs_of(config: PreTrainedConfig, dtype: torch.dtype) -> ModelCosts:
     )
 
 
-def make_model(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, *, seed: int = 0) -> PreTrainedModel:
-    """Return the model on `device`, with random weights made there."""
+def weight_formats(text: str) -> list[str]:
+    """Return the formats that a flag such as `--weights auto,fp8` lists."""
+    formats = text.split(",")
+    if set(formats) - set(WEIGHTS):
+        raise ArgumentTypeError(f"{text}: choose of {', '.join(WEIGHTS)}")
+    return formats
+
+
+def make_model(
+    config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, *, seed: int = 0, weights: str = AUTO
+) -> PreTrainedModel:
+    """Return the model on `device`, with random weights made there, and brought to the format `weights` as a run's."""
     torch.manual_seed(seed)
     with device:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    if weights != AUTO:
+        quantize(model, weights, footprint_of_config(config, dtype, weights=weights))
     return model.eval()

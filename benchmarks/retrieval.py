@@ -3,6 +3,7 @@
     python -m benchmarks.retrieval                                       # one GPU, the 8B model's shape, random weights
     python -m benchmarks.retrieval --replicas 1,2,4 --anchor_queries 0   # several GPUs, each with its own copy
     python -m benchmarks.retrieval --step_tokens 512,1024,1536           # tokens a step
+    python -m benchmarks.retrieval --weights auto,fp8 --anchor_queries 0  # weights in 8 bits beside the model's own
     python -m benchmarks.retrieval --page_sizes 64,16                    # a branch copies the page that it begins in
     python -m benchmarks.retrieval --tiny                                # a tiny model on the CPU
 
@@ -10,8 +11,8 @@ Every query is a prompt of random tokens, another one each time, and a beam sear
 the prompt, then a token for each beam. Replicas, threads and messages are those of the real command. The rate is taken
 between the first and the last queries of a run, once every replica is at work. The anchor is the way of ToolGen's
 own script: `generate` with five beams and a processor that masks the vocabulary from a list, one query at a time. The
-limit is what the card's matrix products allow for the prompts alone. Each measurement is a JSON line; a table comes
-last.
+limit is what the card's matrix products in 16 bits allow for the prompts alone. Each measurement is a JSON line; a
+table comes last.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from benchmarks.ceilings import describe_machine, measure_ceilings
-from benchmarks.random_model import SHAPES, TOOL_TOKENS, costs_of, make_model
+from benchmarks.random_model import SHAPES, TOOL_TOKENS, costs_of, make_model, weight_formats
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.replicas.handle import ProcessHandle
@@ -65,13 +67,14 @@ class Job:
     at_once: int
     engine_options: dict[str, Any]
     seed: int = 0
+    weights: str = AUTO
 
 
 @contextmanager
 def load(replica: Replica, job: Job) -> Iterator[Work]:
     """Make the random model where this process's GPU is, and be ready for queries by their numbers."""
     device, dtype = _place()
-    model = make_model(SHAPES[job.shape](), device, dtype, seed=job.seed)
+    model = make_model(SHAPES[job.shape](), device, dtype, seed=job.seed, weights=job.weights)
     engine = replica.watch.wrap(PagedEngine(model, **job.engine_options))
     trie, rules = tools_of(model), rules_of(model)
     searches = SearchThread(engine, replica.stop.is_set)
@@ -227,17 +230,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    for step_tokens, page_size, widths in itertools.product(args.step_tokens, args.page_sizes, args.widths):
+    ways = itertools.product(args.weights, args.step_tokens, args.page_sizes, args.widths)
+    for weights, step_tokens, page_size, widths in ways:
         options = {
             **(GPU_OPTIONS if device.type == "cuda" else {}),
             "step_tokens": step_tokens,
             "page_size": page_size,
         }
         beams = " and ".join(map(str, widths))
+        held = "" if weights == AUTO else f", {weights}"
         pages = f", pages of {page_size}" if len(args.page_sizes) > 1 else ""
         for replicas in args.replicas:
-            job = Job(shape, args.prompt_tokens, widths, args.at_once, options, args.seed)
-            name = f"{beams} beams, steps of {step_tokens}{pages}"
+            job = Job(shape, args.prompt_tokens, widths, args.at_once, options, args.seed, weights)
+            name = f"{beams} beams, steps of {step_tokens}{pages}{held}"
             note(name, replicas, measure(job, replicas, args.num_queries))
     print(table(rows, limit))
     return 0
@@ -276,6 +281,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default=[(WIDTH,), (WIDTH, WIDER)],
         help=f"beams of the searches that a query has (default: {WIDTH},{WIDTH}+{WIDER})",
     )
+    parser.add_argument("--weights", type=weight_formats, default=[AUTO], help="of auto,int8,fp8 (default: auto)")
     parser.add_argument("--replicas", type=numbers, default=[1], help="such as 1,2,4 (default: 1)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)

@@ -11,6 +11,11 @@ from benchmarks import paged_engine
 from benchmarks.agent_workload import Limit
 from benchmarks.gpu_profile import Kernel, covered, gpu_lines, kind_of_kernel
 from benchmarks.paged_engine import Row, table
+from benchmarks.random_model import SHAPES
+from benchmarks.spread_model import plan
+from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget
+from evaluation.toolbench.inference.multi_gpu.simulated import simulated_gpus
+from evaluation.toolbench.inference.multi_gpu.units import GIB
 
 
 def test_a_tiny_run_prints_its_measurements_and_a_table_last(capsys):
@@ -21,6 +26,18 @@ def test_a_tiny_run_prints_its_measurements_and_a_table_last(capsys):
     # Each turn is read once; the system prompt was there from the round before.
     assert measured["prefill_tokens"] < 2 * 2300
     assert lines[-1].split()[:2] == ["default", "2"]
+
+
+def test_a_tiny_run_in_8_bits_says_so(capsys):
+    flags = ["--variants", "default", "--conversations", "1", "--rounds", "1", "--weights", "int8", "--kv_cache", "fp8"]
+    assert paged_engine.main(["--tiny", *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [measured] = [json.loads(line) for line in lines if line.startswith("{")]
+    assert (measured["weights"], measured["kv_cache"]) == ("int8", "fp8")
+    assert "weights int8, kv_cache fp8" in lines[-1]
+    with pytest.raises(SystemExit):
+        paged_engine.main(["--tiny", "--weights", "int8,int4"])
+    assert "int8,int4: choose of auto, int8, fp8" in capsys.readouterr().err
 
 
 def test_an_unknown_variant_is_refused_with_those_that_exist(capsys):
@@ -72,3 +89,13 @@ def test_shares_are_of_the_limit_for_as_many_conversations():
 )
 def test_kernels_are_counted_by_kind(name, kind):
     assert kind_of_kernel(name) == kind
+
+
+def test_a_model_over_several_cards_is_planned_in_its_formats():
+    """24 GB cards, of which two hold the 8B shape in bfloat16, hold it alone in 8 bits."""
+    config, budgets = SHAPES["8b"](), [GpuBudget(gpu, 20 * GIB) for gpu in simulated_gpus("2x24GiB")]
+    plain = plan(config, budgets, torch.bfloat16)
+    small = plan(config, budgets, torch.bfloat16, weights="fp8", kv_cache="fp8")
+    assert [len(each.shards) for each in (plain, small)] == [2, 2]
+    assert sum(shard.weight_bytes for shard in small.shards) < 0.6 * sum(shard.weight_bytes for shard in plain.shards)
+    assert small.kv_tokens > 2 * plain.kv_tokens
