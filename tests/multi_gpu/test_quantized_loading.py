@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import subprocess
@@ -94,6 +95,23 @@ def test_the_model_is_never_in_memory_in_16_bits(tmp_path, monkeypatch):
     for weights in EIGHT_BIT:
         planned = footprint_of_checkpoint(folder, weights=weights).weight_bytes
         assert peak(weights) < planned + 8 * largest < in_16_bits + 4 * largest
+
+
+@FORMATS
+def test_nothing_but_its_layer_holds_a_quantised_weight(weights):
+    """Weights on a GPU are moved after loading: where they were has to be free at once, without the collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        model = load_model(str(MODEL_DIR), device="cpu", weights=weights)
+        held = [module.weight for module in model.modules() if isinstance(module, QuantizedLinear)]
+        storages = [StorageWeakRef(weight.untyped_storage()) for weight in held]
+        for weight in held:
+            weight.data = weight.new_empty(0)
+        assert held
+        assert all(storage.expired() for storage in storages)
+    finally:
+        gc.enable()
 
 
 @FORMATS

@@ -86,6 +86,8 @@ def _taken_over(model: PreTrainedModel) -> list[QuantizedLinear]:
             if hasattr(weight, "qdata"):
                 linear = QuantizedLinear(weight.qdata, weight.scale.reshape(-1, 1).float(), child.bias)
                 setattr(parent, name, linear.train(child.training))
+                # torchao has hung a bound method on it: a cycle, which would keep the memory until it is collected.
+                child.weight = None
                 found.append(linear)
     return found
 
