@@ -17,6 +17,8 @@ from triton.compiler import ASTSource
 
 from evaluation.toolbench.inference.engine.attention import triton_decode, triton_prefill, triton_write
 from evaluation.toolbench.inference.engine.attention.hardware import is_old_capability
+from evaluation.toolbench.inference.engine.products import triton_few_rows
+from evaluation.toolbench.inference.engine.products.tiles import TILES, choose_tile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -33,11 +35,12 @@ LIMITS = {
 }
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 POINTERS_TO_INT32 = ("block_tables", "context_lens", "cu_seqlens_q")
-POINTERS_TO_FLOAT32 = ("partial", "log_sum", "k_scales", "v_scales")
+POINTERS_TO_FLOAT32 = ("partial", "log_sum", "k_scales", "v_scales", "scale")
+POINTERS_TO_8_BITS = {"int8": "*i8", "fp8": "*u8"}
 CONVERT_FLOAT8 = (8, 9)  # the first with such instructions
 WITHOUT_SCALES = {"k_scales": None, "v_scales": None}
 SCALE_SLOTS = {"k_scale_slot": 1, "v_scale_slot": 1}  # a head's scales in a page lie one after another
-NOT_SPECIALISED = ("table_row", "block_tables", "context_lens", "cu_seqlens_q", "batch", "num_splits")
+NOT_SPECIALISED = ("table_row", "block_tables", "context_lens", "cu_seqlens_q", "batch", "num_splits", "num_rows")
 PAGE_SIZE = 64
 
 
@@ -50,7 +53,14 @@ def own_cache(tmp_path_factory):
 
 
 def shared_bytes(
-    kernel: Any, capability: tuple[int, int], dtype: torch.dtype, constants: dict, *, is_float8: bool, **options: int
+    kernel: Any,
+    capability: tuple[int, int],
+    dtype: torch.dtype,
+    constants: dict,
+    *,
+    is_float8: bool = False,
+    held: str = "16 bits",
+    **options: int,
 ) -> int:
     """Compile `kernel` as its launch would, and what it needs of shared memory."""
     signature = {}
@@ -67,7 +77,9 @@ def shared_bytes(
             signature[name] = "*i64"
         elif name in ("k_cache", "v_cache") and is_float8:
             signature[name] = "*u8"
-        elif name in ("q", "k", "v", "k_cache", "v_cache", "out"):
+        elif name == "weight" and held in POINTERS_TO_8_BITS:
+            signature[name] = POINTERS_TO_8_BITS[held]
+        elif name in ("q", "k", "v", "k_cache", "v_cache", "out", "inputs", "weight", "bias"):
             signature[name] = f"*{NAMES[dtype]}"
         else:
             signature[name] = "fp32" if name == "scale_log2" else "i32"
@@ -139,8 +151,42 @@ def float8_write_bytes(capability, dtype, head_dim):
     return shared_bytes(triton_write._write_float8_token, capability, dtype, constants, is_float8=True, num_warps=4)
 
 
+def few_rows_bytes(capability, dtype, head_dim, held="16 bits"):
+    """The most that any tile needs which is chosen for such a card; nothing where cuBLAS is."""
+    is_old = is_old_capability(capability)
+    sizes = [(rows, features) for _, rows in TILES for features in (32 * head_dim, 224 * head_dim)]
+    tiles = {choose_tile(held, rows, features, 32 * head_dim, on_old_card=is_old) for rows, features in sizes}
+    return max(_few_rows_bytes(capability, dtype, held, tile) for tile in tiles - {None}) if tiles != {None} else 0
+
+
+def _few_rows_bytes(capability, dtype, held, tile):
+    constants = {
+        "IS_FLOAT8": held == "fp8",
+        "IS_NATIVE": capability >= CONVERT_FLOAT8,
+        "IS_EVEN": False,  # takes more than even
+        "ROWS": tile.rows,
+        "FEATURES": tile.features,
+        "INPUTS": tile.inputs,
+        "PARTS": tile.num_warps,
+        "STAGES": tile.num_stages,
+    }
+    if held == "16 bits":
+        constants["scale"] = None
+    options = {"num_warps": tile.num_warps}
+    return shared_bytes(triton_few_rows._multiply, capability, dtype, constants, held=held, **options)
+
+
+def int8_few_rows_bytes(capability, dtype, head_dim):
+    return few_rows_bytes(capability, dtype, head_dim, "int8")
+
+
+def float8_few_rows_bytes(capability, dtype, head_dim):
+    return few_rows_bytes(capability, dtype, head_dim, "fp8")
+
+
 FLOAT8 = [float8_prefill_bytes, float8_decode_bytes, float8_write_bytes]
-FORMS = [prefill_bytes, decode_bytes, join_bytes, write_bytes, *FLOAT8]
+FEW_ROWS = [few_rows_bytes, int8_few_rows_bytes, float8_few_rows_bytes]
+FORMS = [prefill_bytes, decode_bytes, join_bytes, write_bytes, *FLOAT8, *FEW_ROWS]
 
 
 # The largest of each form: smaller heads and fewer tokens take less.
@@ -178,10 +224,10 @@ def test_the_largest_tiles_compile_and_fit_the_card(needed, dtype, head_dim, cap
 def test_every_kernel_of_the_package_is_among_them():
     kernels = {
         name
-        for module in (triton_decode, triton_prefill, triton_write)
+        for module in (triton_decode, triton_prefill, triton_write, triton_few_rows)
         for name, value in vars(module).items()
         if isinstance(value, triton.runtime.JITFunction)
     }
-    compiled_here = "".join(inspect.getsource(function) for function in FORMS)
+    compiled_here = "".join(inspect.getsource(function) for function in [*FORMS, _few_rows_bytes])
     inlined = {"_attend_blocks", "codes_of", "multiplicand", "numbers_of", "scales_of"}  # parts of the others
     assert all(name in compiled_here for name in kernels - inlined), kernels

@@ -1,0 +1,72 @@
+"""Multiplies by a layer's weight: steps of few rows by a kernel that reads it as fast as memory gives it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from evaluation.toolbench.inference.engine.attention.hardware import is_old
+from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
+from evaluation.toolbench.inference.engine.products.tiles import MOST_ROWS, Format, choose_tile
+from evaluation.toolbench.inference.engine.quantized_linear import FP8, quantized_product
+
+_FORMATS: dict[torch.dtype, Format] = {torch.int8: "int8", FP8: "fp8"}
+_SIXTEEN_BITS = (torch.bfloat16, torch.float16)
+
+
+def plain_product(
+    inputs: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None
+) -> torch.Tensor:  # (..., N) in the dtype of `inputs`
+    """Return `inputs` (..., K) times `weight` (N, K), scaled by `scale` (N, 1) where it has one, plus `bias`."""
+    if scale is None:
+        return nn.functional.linear(inputs, weight, bias)
+    return quantized_product(inputs, weight, scale, bias)
+
+
+def product(
+    inputs: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None
+) -> torch.Tensor:  # (..., N) in the dtype of `inputs`
+    """Return the same; of up to MOST_ROWS rows in 16 bits on a GPU by our kernel.
+
+    The number of rows is looked at in Python, so a compiler makes two versions of what calls this. That for many rows
+    is what it is without this function: what it fuses with the quantisation of activations, it goes on fusing.
+    """
+    if inputs.dtype in _SIXTEEN_BITS and math.prod(inputs.shape[:-1]) <= MOST_ROWS:
+        few: torch.Tensor = _few_rows(inputs, weight, scale, bias)
+        return few
+    return plain_product(inputs, weight, scale, bias)
+
+
+# To a compiler this is one operation: it neither looks inside nor needs to know the number of rows.
+@torch.library.custom_op(
+    "toolgen::few_rows_product",
+    mutates_args=(),
+    schema="(Tensor inputs, Tensor weight, Tensor? scale, Tensor? bias) -> Tensor",
+)
+def _few_rows(
+    inputs: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None
+) -> torch.Tensor:
+    num_features, num_inputs = weight.shape
+    rows = inputs.reshape(-1, num_inputs)
+    if rows.stride(1) != 1:
+        rows = rows.contiguous()
+    held = _FORMATS.get(weight.dtype, "16 bits")
+    tile = None
+    if inputs.is_cuda and len(rows) and weight.stride(1) == 1 and (held != "16 bits" or weight.dtype == inputs.dtype):
+        tile = choose_tile(held, len(rows), num_features, num_inputs, on_old_card=is_old(inputs.device))
+    if tile is None:
+        return plain_product(inputs, weight, scale, bias)
+    from evaluation.toolbench.inference.engine.products.triton_few_rows import few_rows_product
+
+    out = rows.new_empty(len(rows), num_features)
+    launch(lambda: few_rows_product(rows, weight, scale, bias, out, tile))
+    return out.view(*inputs.shape[:-1], num_features)
+
+
+@_few_rows.register_fake
+def _(
+    inputs: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None
+) -> torch.Tensor:
+    return inputs.new_empty(*inputs.shape[:-1], len(weight))

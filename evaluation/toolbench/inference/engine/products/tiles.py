@@ -1,0 +1,67 @@
+"""Says how the kernel for few rows is cut, by format, rows and size; `benchmarks.matrix_products` tries others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+MOST_ROWS = 16  # of a step that has few: with more, cuBLAS reads weights as fast
+_ONE, _FEW, _MANY = 1, 8, MOST_ROWS
+_WIDE = 16_384  # output features from which programs are many
+_ALIGNED = 16  # bytes that a load takes at once
+
+Format = Literal["16 bits", "int8", "fp8"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Says what a program computes, and how.
+
+    rows         computed at once, zeros for those that a step lacks. 1: multiplied and summed in float32; 8 or 16: by
+                 matrix instructions
+    features     output features of a program
+    inputs       input features that each of its warps takes at a time; the warps take turns along the input
+    num_warps    warps of a program
+    num_stages   tiles in memory or on the way there
+    """
+
+    rows: int
+    features: int
+    inputs: int
+    num_warps: int
+    num_stages: int
+
+
+# By format and rows: for few output features (the projections around attention, the last of the feed-forward layer)
+# and for many. None: cuBLAS.
+TILES: dict[tuple[Format, int], tuple[Tile | None, Tile | None]] = {
+    ("16 bits", _ONE): (Tile(8, 16, 64, 4, 6), Tile(8, 16, 64, 4, 4)),
+    ("16 bits", _FEW): (Tile(8, 16, 64, 4, 6), Tile(8, 16, 64, 4, 4)),
+    ("16 bits", _MANY): (Tile(16, 32, 64, 4, 5), Tile(16, 32, 64, 4, 4)),
+    ("int8", _ONE): (Tile(8, 16, 128, 4, 5), Tile(8, 16, 128, 4, 4)),
+    ("int8", _FEW): (Tile(8, 16, 128, 4, 5), Tile(8, 32, 64, 4, 4)),
+    ("int8", _MANY): (Tile(16, 32, 64, 4, 5), Tile(16, 32, 64, 4, 4)),
+    ("fp8", _ONE): (Tile(8, 16, 128, 4, 5), Tile(8, 32, 64, 4, 4)),
+    ("fp8", _FEW): (Tile(8, 16, 128, 4, 5), Tile(8, 32, 64, 4, 4)),
+    ("fp8", _MANY): (Tile(16, 32, 64, 4, 5), Tile(16, 32, 64, 4, 4)),
+}
+# Without matrix instructions that Triton knows, and without copies that run ahead.
+_OLD_CARD = Tile(_ONE, 16, 64, 4, 1)
+
+
+def choose_tile(held: Format, rows: int, features: int, inputs: int, *, on_old_card: bool = False) -> Tile | None:
+    """Return the tile for `rows` inputs times a weight (features, inputs) of format `held`; None for cuBLAS.
+
+    On an old card (see `attention.hardware`) the kernel is for one row and weights in 8 bits.
+    """
+    if inputs % _ALIGNED:
+        return None
+    if on_old_card:
+        return _OLD_CARD if rows == 1 and held != "16 bits" else None
+    narrow, wide = TILES[held, _rows_class(rows)]
+    return wide if features >= _WIDE else narrow
+
+
+def _rows_class(rows: int) -> int:
+    """Return up to how many rows share the entry of the table for `rows`."""
+    return next(most for most in (_ONE, _FEW, _MANY) if rows <= most)
