@@ -18,6 +18,7 @@ from evaluation.toolbench.inference.engine.paged.execution.stages import Stage, 
 logger = logging.getLogger(__name__)
 
 _WORTH_IT = 10**9  # parameters: below, what is saved does not make up for half a minute of compilation
+_TYPICAL_PAIRS = 256  # of tokens in a step that reads prompts
 _PER_DEVICE = 8  # compilations of the same code: for one token, for several, without pages, in each of two callers
 
 
@@ -43,7 +44,9 @@ def compile_layers(stages: Sequence[Stage]) -> bool:
     for layer in layers:
         layer.compile(dynamic=True)  # one compilation serves all layers of a device
     try:
-        try_out(stages)
+        # Kernels are laid out for the size that they are compiled with first: made for two tokens, the activations of
+        # 1,024 ran at a third of the memory's bandwidth.
+        try_out(stages, _TYPICAL_PAIRS)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

@@ -92,11 +92,11 @@ def split(model: PreTrainedModel, starts: Sequence[int]) -> list[Stage]:
 
 
 @torch.inference_mode()
-def try_out(stages: Sequence[Stage]) -> torch.Tensor:
-    """Return (2, hidden size): what comes out of the last stage for two tokens, without attention."""
-    hidden = torch.tensor([1, 0])
+def try_out(stages: Sequence[Stage], num_pairs: int = 1) -> torch.Tensor:
+    """Return (2 * num_pairs, hidden size): what the last stage makes of as many pairs of tokens, without attention."""
+    hidden = torch.tensor([1, 0] * num_pairs)
     for stage in stages:
-        positions = torch.tensor([0, 1], device=stage.device)
+        positions = torch.tensor([0, 1] * num_pairs, device=stage.device)
         hidden = stage.forward(hidden.to(stage.device), positions, Probe())
     return hidden
 
