@@ -1,7 +1,8 @@
-"""Products of few rows: the kernel against float64, and where it is used."""
+"""Products of few rows: the kernel against float64, where it is used, and the tokens of an engine that uses it."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -12,10 +13,23 @@ from pathlib import Path
 import pytest
 import torch
 import torch._dynamo as dynamo
+from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from evaluation.toolbench.inference.engine.constraint import TokenSet
+from evaluation.toolbench.inference.engine.paged.attach import attach
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.paged.execution.few_rows_linear import FewRowsLinear, use_few_rows
+from evaluation.toolbench.inference.engine.paged.execution.joined_linear import LinearPart, join_linears
+from evaluation.toolbench.inference.engine.paged.execution.stages import split
+from evaluation.toolbench.inference.engine.products import few_rows
 from evaluation.toolbench.inference.engine.products.few_rows import plain_product, product
 from evaluation.toolbench.inference.engine.products.tiles import MOST_ROWS, TILES, Tile, choose_tile
+from evaluation.toolbench.inference.engine.reference import GenerateEngine
+from evaluation.toolbench.inference.engine.request import GenerationRequest
+from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
+from evaluation.toolbench.inference.multi_gpu.quantized_loading import quantize
+from tests.helpers.engine import tiny_llama, tiny_qwen2, tiny_qwen3
 from tests.helpers.few_rows_cases import CASES, TOLERANCE, Case, error_of, operands
 
 IS_INTERPRETED = not torch.cuda.is_available() and importlib.util.find_spec("triton")
@@ -84,6 +98,41 @@ def test_odd_inputs_and_old_cards_are_left_to_cublas():
     assert choose_tile("int8", 1, 4096, 4096, on_old_card=True) is not None
 
 
+def requests(count: int) -> list[GenerationRequest]:
+    return [GenerationRequest([n + 1, 3 * n % 90, 7] * (1 + 5 * (n % 3)), 12, TokenSet([5])) for n in range(count)]
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen2, tiny_qwen3])
+@pytest.mark.parametrize("starts", [[0], [0, 1]], ids=["one stage", "two stages"])
+def test_every_linear_layer_of_the_stages_multiplies_few_rows_and_the_models_own_stay(make, starts):
+    model = make()
+    attach(model)
+    stages = split(model, starts)
+    join_linears(stages)
+    use_few_rows(stages)
+    changed = [module for stage in stages for layer in stage.decoder.layers for module in layer.modules()]
+    assert not [module for module in changed if type(module) is nn.Linear]
+    parts = [module for module in changed if isinstance(module, LinearPart)]
+    assert all(part.joined.product is product for part in parts)
+    assert [sum(isinstance(module, kind) for module in changed) for kind in (LinearPart, FewRowsLinear)] == [10, 4]
+    assert sum(type(module) is nn.Linear for module in model.model.layers.modules()) == 14
+
+
+@pytest.mark.parametrize("options", [{"join_linears": True}, {"join_linears": False}], ids=["joined", "separate"])
+@pytest.mark.parametrize("weights", ["auto", "int8", "fp8"])
+def test_an_engine_with_it_gives_the_tokens_of_the_reference(weights, options):
+    model = tiny_qwen2()
+    if weights != "auto":
+        pytest.importorskip("torchao")
+        quantize(model, weights, footprint_of_config(model.config, torch.float32, weights=weights))
+    with contextlib.closing(GenerateEngine(model)) as reference:
+        expected = [reference.generate(request) for request in requests(6)]
+    for _ in range(2):  # the second engine finds the model as the first one did
+        with contextlib.closing(PagedEngine(model, num_pages=80, page_size=8, few_rows=True, **options)) as engine:
+            futures = [engine.submit(request) for request in requests(6)]
+            assert [future.result(60) for future in futures] == expected
+
+
 LARGE_CASES = [
     Case(held, rows, features, 14_336, tile)
     for held, limit in TILES
@@ -124,3 +173,32 @@ def test_products_compiled_and_captured_are_right_for_any_number_of_rows(held):
             rows.copy_(inputs[-num_rows:])
             graph.replay()
             assert (found - exact[-num_rows:]).norm() < 8e-3 * exact[-num_rows:].norm()
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("weights", ["auto", "int8"])
+@pytest.mark.parametrize("count", [1, 6, 30])
+def test_an_engine_on_a_gpu_gives_the_tokens_of_the_reference_in_float32(monkeypatch, weights, count):
+    """In float32 every token is equal; a tile that fits a tiny model stands for those that are chosen."""
+    dynamo.reset()
+    launched = []
+
+    def small_tile(rows: torch.Tensor, weight: torch.Tensor) -> Tile:
+        launched.append(len(rows))
+        return Tile(1 if len(rows) == 1 else MOST_ROWS, 16, 16, 2, 2)
+
+    monkeypatch.setattr(few_rows, "tile_for", small_tile)
+    model = tiny_qwen2().cuda()
+    if weights != "auto":
+        pytest.importorskip("torchao")
+        quantize(model, weights, footprint_of_config(model.config, torch.float32, weights=weights))
+    with contextlib.closing(GenerateEngine(model)) as reference:
+        expected = [reference.generate(request) for request in requests(count)]
+    assert not launched
+    options = {"compile_layers": True, "join_linears": True, "few_rows": True}
+    with contextlib.closing(PagedEngine(model, num_pages=300, page_size=16, **options)) as engine:
+        futures = [engine.submit(request) for request in requests(count)]
+        assert [future.result(120) for future in futures] == expected
+        assert engine._runner.stages[0].graphs
+    assert launched

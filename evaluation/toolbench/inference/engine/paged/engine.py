@@ -79,6 +79,7 @@ class PagedEngine(Engine):
     before_compiling   called once when that begins
     join_linears       layers that are given the same tensor run as one product: see `joined_linear`.
                        None: as for compile_layers
+    few_rows           a kernel of our own multiplies in steps of few rows: see `products`. None: as for compile_layers
     overlap            launch a step before reading the last one's tokens; None: on a GPU
 
     While the engine lives it owns the model's attention; `close` gives that back. A future can be
@@ -103,6 +104,7 @@ class PagedEngine(Engine):
         compile_layers: bool | None = None,
         before_compiling: Callable[[], None] | None = None,
         join_linears: bool | None = None,
+        few_rows: bool | None = None,
         overlap: bool | None = None,
     ) -> None:
         check_kv_cache(kv_cache)
@@ -112,7 +114,7 @@ class PagedEngine(Engine):
         attention_before, layers = attach(model)
         layers = [dataclasses.replace(layer, is_float8=kv_cache == "fp8") for layer in layers]
         try:
-            stages = prepared_stages(model, compile_layers, before_compiling, join_linears)
+            stages = prepared_stages(model, compile_layers, before_compiling, join_linears, few_rows)
             limits = Limits.of(
                 len(stages),
                 max_running=max_running,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedModel
 
-from evaluation.toolbench.inference.engine.paged.execution import compilation, joined_linear
+from evaluation.toolbench.inference.engine.paged.execution import compilation, few_rows_linear, joined_linear
 from evaluation.toolbench.inference.engine.paged.execution.stages import Stage, stages_of, with_own_modules
 from evaluation.toolbench.inference.engine.paged.limits import Limits
 from evaluation.toolbench.inference.engine.paged.working_memory import (
@@ -24,18 +24,24 @@ def prepared_stages(
     compile_layers: bool | None,
     before_compiling: Callable[[], None] | None,
     join_linears: bool | None,
+    few_rows: bool | None,
 ) -> list[Stage]:
     """Return the stages of `model`, made faster as asked for, or, where nothing is said, if the model is worth it."""
     stages = stages_of(model)
     is_worth_it = compilation.is_worth_compiling(model, stages)
     if join_linears is None:
         join_linears = is_worth_it
+    if few_rows is None:
+        few_rows = is_worth_it
     if compile_layers is None:
         compile_layers = is_worth_it
-    own = with_own_modules(model, stages) if join_linears else None
+    own = with_own_modules(model, stages) if join_linears or few_rows else None
     if own is not None:
         stages = own
-        joined_linear.join_linears(stages)
+        if join_linears:
+            joined_linear.join_linears(stages)
+        if few_rows:
+            few_rows_linear.use_few_rows(stages)
     if compile_layers:
         if before_compiling is not None:
             before_compiling()

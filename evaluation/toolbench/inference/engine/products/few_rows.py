@@ -7,9 +7,10 @@ import math
 import torch
 from torch import nn
 
+from evaluation.toolbench.inference.engine.attention.availability import triton_works
 from evaluation.toolbench.inference.engine.attention.hardware import is_old
 from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
-from evaluation.toolbench.inference.engine.products.tiles import MOST_ROWS, Format, choose_tile
+from evaluation.toolbench.inference.engine.products.tiles import MOST_ROWS, Format, Tile, choose_tile
 from evaluation.toolbench.inference.engine.quantized_linear import FP8, quantized_product
 
 _FORMATS: dict[torch.dtype, Format] = {torch.int8: "int8", FP8: "fp8"}
@@ -28,12 +29,12 @@ def plain_product(
 def product(
     inputs: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None
 ) -> torch.Tensor:  # (..., N) in the dtype of `inputs`
-    """Return the same; of up to MOST_ROWS rows in 16 bits on a GPU by our kernel.
+    """Return the same; of up to MOST_ROWS rows by our kernel, where there is a tile for it.
 
     The number of rows is looked at in Python, so a compiler makes two versions of what calls this. That for many rows
     is what it is without this function: what it fuses with the quantisation of activations, it goes on fusing.
     """
-    if inputs.dtype in _SIXTEEN_BITS and math.prod(inputs.shape[:-1]) <= MOST_ROWS:
+    if math.prod(inputs.shape[:-1]) <= MOST_ROWS:
         few: torch.Tensor = _few_rows(inputs, weight, scale, bias)
         return few
     return plain_product(inputs, weight, scale, bias)
@@ -50,16 +51,14 @@ def _few_rows(
 ) -> torch.Tensor:
     num_features, num_inputs = weight.shape
     rows = inputs.reshape(-1, num_inputs)
-    if rows.stride(1) != 1:
-        rows = rows.contiguous()
-    held = _FORMATS.get(weight.dtype, "16 bits")
-    tile = None
-    if inputs.is_cuda and len(rows) and weight.stride(1) == 1 and (held != "16 bits" or weight.dtype == inputs.dtype):
-        tile = choose_tile(held, len(rows), num_features, num_inputs, on_old_card=is_old(inputs.device))
+    can_launch = inputs.is_cuda and len(rows) > 0 and weight.stride(1) == 1 and triton_works(inputs.device)
+    tile = tile_for(rows, weight) if can_launch else None
     if tile is None:
         return plain_product(inputs, weight, scale, bias)
     from evaluation.toolbench.inference.engine.products.triton_few_rows import few_rows_product
 
+    if rows.stride(1) != 1:
+        rows = rows.contiguous()
     out = rows.new_empty(len(rows), num_features)
     launch(lambda: few_rows_product(rows, weight, scale, bias, out, tile))
     return out.view(*inputs.shape[:-1], num_features)
@@ -70,3 +69,11 @@ def _(
     inputs: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None
 ) -> torch.Tensor:
     return inputs.new_empty(*inputs.shape[:-1], len(weight))
+
+
+def tile_for(rows: torch.Tensor, weight: torch.Tensor) -> Tile | None:
+    """Return how the kernel is cut for `rows` (T, K) and `weight` (N, K); None for products that are PyTorch's."""
+    held = _FORMATS.get(weight.dtype, "16 bits")
+    if rows.dtype not in _SIXTEEN_BITS or (held == "16 bits" and weight.dtype != rows.dtype):
+        return None
+    return choose_tile(held, len(rows), *weight.shape, on_old_card=is_old(rows.device))

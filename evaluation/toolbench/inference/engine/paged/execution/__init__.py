@@ -9,5 +9,7 @@ paged_step, host_step    the attention of a step's layers: on GPUs, and on the C
 drawing, output_head     the next tokens, where the output embedding lies; its logits
 links                    from one device to the next
 joined_linear,
-compilation              what makes large models faster: fewer matrix products, fused small operations
+few_rows_linear,
+compilation              what makes large models faster: fewer matrix products, a kernel for few rows, fused small
+                         operations
 """

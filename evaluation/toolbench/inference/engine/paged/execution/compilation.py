@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 _WORTH_IT = 10**9  # parameters: below, what is saved does not make up for half a minute of compilation
 _TYPICAL_PAIRS = 256  # of tokens in a step that reads prompts
-_PER_DEVICE = 8  # compilations of the same code: for one token, for several, without pages, in each of two callers
+_PER_DEVICE = 12  # compilations of the same code: for one token, few, many, without pages, in each of two callers
 
 
 def is_worth_compiling(model: PreTrainedModel, stages: Sequence[Stage]) -> bool:

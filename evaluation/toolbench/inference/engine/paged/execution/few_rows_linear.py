@@ -1,0 +1,40 @@
+"""Has the linear layers of a decoder multiply few rows by the kernel for them (see `products`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from evaluation.toolbench.inference.engine.paged.execution.joined_linear import LinearPart
+from evaluation.toolbench.inference.engine.paged.execution.stages import Stage
+from evaluation.toolbench.inference.engine.products.few_rows import product
+from evaluation.toolbench.inference.engine.quantized_linear import QuantizedLinear
+
+
+class FewRowsLinear(nn.Module):
+    """Stands for a linear layer, with the same weight, scale and bias."""
+
+    weight: torch.Tensor
+    scale: torch.Tensor | None
+    bias: torch.Tensor | None
+
+    def __init__(self, layer: nn.Linear | QuantizedLinear) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self.register_buffer("scale", layer.scale if isinstance(layer, QuantizedLinear) else None)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return product(inputs, self.weight, self.scale, self.bias)
+
+
+def use_few_rows(stages: Sequence[Stage]) -> None:
+    """Change the stages' layers, which must be modules of their own; those that have been joined stay joined."""
+    for stage in stages:
+        for parent in list(stage.decoder.layers.modules()):
+            for name, layer in parent.named_children():
+                if isinstance(layer, LinearPart):
+                    layer.joined.product = product
+                elif type(layer) in (nn.Linear, QuantizedLinear):
+                    parent._modules[name] = FewRowsLinear(layer)
