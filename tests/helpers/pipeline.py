@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -9,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import pytest
 from unidecode import unidecode
 
+from evaluation.toolbench.inference.qa_pipeline_multithread import main
 from evaluation.toolbench.names import standardize
 from tests.helpers.toolgen import TOKEN_LINES, TOOLS, save_tiny_checkpoint, write_data_folder
 
@@ -105,6 +108,18 @@ def run_pipeline(flags: list[str], service_url: str | None, **options: Any) -> s
     process = start_pipeline(flags, service_url, **options)
     stdout, stderr = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def run_here(flags: list[str], service_url: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has torch already: seconds less. Its warnings go to pytest's log."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(io.StringIO()) as stdout,
+        redirect_stderr(io.StringIO()) as stderr,
+    ):
+        patch.setenv("SERVICE_URL", service_url)
+        exit_code = main(flags)
+    return subprocess.CompletedProcess(flags, exit_code, stdout.getvalue(), stderr.getvalue())
 
 
 def record_nothing(cache: Path) -> None:

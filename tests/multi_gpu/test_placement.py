@@ -97,6 +97,15 @@ def test_another_gpu_never_turns_a_fit_into_a_misfit(model, targets, workload):
         assert layout_or_none(model, [*targets, budget(10, 3 * GIB)], workload)
 
 
+@settings(max_examples=60)
+@given(models(), machines(), workloads, st.sampled_from([None, 2]), st.integers(1, 199))
+def test_a_shorter_conversation_never_turns_a_fit_into_a_misfit(model, targets, workload, num_replicas, fewer):
+    """The longest one that fits is looked for by halving."""
+    if layout_or_none(model, targets, workload, num_replicas=num_replicas):
+        shorter = replace(workload, max_tokens=max(1, workload.max_tokens - fewer))
+        assert layout_or_none(model, targets, shorter, num_replicas=num_replicas)
+
+
 @untimed
 @given(models(), machines(), workloads)
 def test_the_engine_that_keeps_to_its_limit_takes_no_more_than_planned(model, targets, workload):

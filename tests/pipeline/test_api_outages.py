@@ -132,7 +132,7 @@ def test_the_time_of_a_query_is_kept_while_the_server_is_away(run, server, tmp_p
 @pytest.mark.skipif(not (MODEL_DIR / "model.safetensors").is_file(), reason=f"no trained checkpoint in {MODEL_DIR}")
 @pytest.mark.timeout(900)
 def test_the_demo_gives_its_answers_although_its_api_server_is_killed_again_and_again(tmp_path):
-    queries = json.loads((DATA_DIR / "solvable_queries/test_instruction/demo_queries.json").read_text())[:24]
+    queries = json.loads((DATA_DIR / "solvable_queries/test_instruction/demo_queries.json").read_text())[:12]
     path = World.write_queries(tmp_path / "some.json", queries)
     flags = ("--input_query_file", str(path))
     undisturbed = run_script({"OUTPUT_DIR": str(tmp_path / "a")}, *flags, cwd=tmp_path)

@@ -13,7 +13,6 @@ import time
 
 import pytest
 
-from evaluation.toolbench.inference.qa_pipeline_multithread import main
 from evaluation.toolbench.inference.run.interruption import STOPPING
 from tests.helpers.pipeline import (
     ROOT,
@@ -23,6 +22,7 @@ from tests.helpers.pipeline import (
     api_server,
     contents,
     query,
+    run_here,
     run_pipeline,
     start_pipeline,
     wait_for,
@@ -52,18 +52,6 @@ def undisturbed(world, service_url, tmp_path_factory):
     return output, run_pipeline(world.flags(output, num_thread=1), service_url)
 
 
-@pytest.fixture
-def run_here(service_url, monkeypatch, capfd):
-    """The same command line in this process, which has torch already: (exit code, stderr)."""
-    monkeypatch.setenv("SERVICE_URL", service_url)
-
-    def run(flags):
-        capfd.readouterr()
-        return main(flags), capfd.readouterr().err
-
-    return run
-
-
 def test_every_query_becomes_an_answer_file_and_a_table_says_so(world, undisturbed):
     output, run = undisturbed
     assert run.returncode == 0, run.stderr
@@ -79,7 +67,7 @@ def test_every_query_becomes_an_answer_file_and_a_table_says_so(world, undisturb
 
 
 def test_eight_threads_give_the_answers_of_one(world, service_url, undisturbed, tmp_path):
-    run = run_pipeline(world.flags(tmp_path / "answers", num_thread=8), service_url)
+    run = run_here(world.flags(tmp_path / "answers", num_thread=8), service_url)
     assert run.returncode == 0, run.stderr
     expected = contents(undisturbed[0])
     assert contents(tmp_path / "answers") == expected
@@ -112,7 +100,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_to_the_same_answers(world, ser
     killed.communicate()
     assert world.answer_names(output) & world.all_answers < world.all_answers
 
-    assert run_pipeline(flags, service_url).returncode == 0
+    assert run_here(flags, service_url).returncode == 0
     assert contents(output) == contents(undisturbed[0])
 
 
@@ -127,16 +115,17 @@ def test_a_run_ends_with_the_process_that_wanted_it(world, service_url, tmp_path
     assert run.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
 
 
-def test_dfs_writes_its_tree(world, run_here, tmp_path):
+def test_dfs_writes_its_tree(world, service_url, tmp_path):
     queries = world.write_queries(tmp_path / "queries.json", [query(0), query(1)])
-    exit_code, stderr = run_here(world.flags(tmp_path / "answers", method="DFS_woFilter_w2", input_query_file=queries))
-    assert exit_code == 0, stderr
+    flags = world.flags(tmp_path / "answers", method="DFS_woFilter_w2", input_query_file=queries)
+    run = run_here(flags, service_url)
+    assert run.returncode == 0, run.stderr
     record = json.loads((tmp_path / "answers" / "1_DFS_woFilter_w2.json").read_text())
     assert list(record) == ["win", "tree", "forward_args", "compare_candidates", "answer_generation"]
     assert record["tree"]["size"] > 6
 
 
-def test_a_full_disk_ends_the_run_in_one_line_and_keeps_what_was_written(world, run_here, undisturbed, tmp_path):
+def test_a_full_disk_ends_the_run_in_one_line_and_keeps_what_was_written(world, service_url, undisturbed, tmp_path):
     """The limit on the size of files stands in for the disk: the same system call fails."""
     output = tmp_path / "answers"
     output.mkdir()
@@ -144,19 +133,19 @@ def test_a_full_disk_ends_the_run_in_one_line_and_keeps_what_was_written(world, 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        exit_code, stderr = run_here(world.flags(output, num_thread=2))
+        run = run_here(world.flags(output, num_thread=2), service_url)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert exit_code == 2
-    assert f"cannot write {output}" in stderr.splitlines()[-1]
+    assert run.returncode == 2
+    assert f"cannot write {output}" in run.stderr.splitlines()[-1]
     assert world.answer_names(output) == {os.path.basename(kept)}
 
 
-def test_a_tool_that_is_not_known_fails_its_query_and_no_other(world, run_here, caplog, tmp_path):
+def test_a_tool_that_is_not_known_fails_its_query_and_no_other(world, service_url, caplog, tmp_path):
     unknown = [{"category_name": "Weather", "tool_name": "Tea Leaves", "api_name": "Read"}]
     queries = world.write_queries(tmp_path / "queries.json", [query(0), query(1, api_list=unknown)])
     output = tmp_path / "answers"
-    assert run_here(world.flags(output, input_query_file=queries))[0] == 1
+    assert run_here(world.flags(output, input_query_file=queries), service_url).returncode == 1
     assert world.answer_names(output) == {"0_CoT@1.json", "failures.json"}
     [failure] = json.loads((output / "failures.json").read_text())
     assert (failure["id"], failure["error"]) == ("1", "DataError")
@@ -164,12 +153,12 @@ def test_a_tool_that_is_not_known_fails_its_query_and_no_other(world, run_here, 
     assert "query 1 failed" in caplog.text
 
 
-def test_an_entry_that_is_no_query_fails_and_no_other(world, run_here, tmp_path):
+def test_an_entry_that_is_no_query_fails_and_no_other(world, service_url, tmp_path):
     halved = query(0, query="Is it sunny in Paris \ud83d?")  # an emoji cut in two, as scraped texts have them
     queries = world.write_queries(tmp_path / "queries.json", [halved, 5, {"query_id": 7}, query(0)])
     output = tmp_path / "answers"
     for _ in range(2):  # and again on the next run
-        assert run_here(world.flags(output, input_query_file=queries))[0] == 1
+        assert run_here(world.flags(output, input_query_file=queries), service_url).returncode == 1
         assert world.answer_names(output) == {"0_CoT@1.json", "failures.json"}
         failures = {failure["id"]: failure for failure in json.loads((output / "failures.json").read_text())}
         assert set(failures) == {"entry-1", "7", "entry-3"}
@@ -180,30 +169,26 @@ def test_an_entry_that_is_no_query_fails_and_no_other(world, run_here, tmp_path)
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", ["0_CoT@1.json", "failures.json", "events-0.jsonl", ".run.lock"])
-def test_a_pipe_where_a_record_belongs_ends_the_run_in_one_line(world, tmp_path, name):
+def test_a_pipe_where_a_record_belongs_ends_the_run_in_one_line(world, service_url, tmp_path, name):
     output = tmp_path / "answers"
     output.mkdir()
     os.mkfifo(output / name)
-    with api_server(tmp_path) as service_url:
-        run = run_pipeline(world.flags(output), service_url)
+    run = run_here(world.flags(output), service_url)
     assert run.returncode == 2, run.stderr
     assert f"{output / name}: it is a pipe or a device, not a file" in run.stderr.splitlines()[-1]
 
 
-def test_a_pipe_in_place_of_the_runs_record_is_replaced(world, run_here, tmp_path):
+def test_a_pipe_in_place_of_the_runs_record_is_replaced(world, service_url, tmp_path):
     output = tmp_path / "answers"
     output.mkdir()
     os.mkfifo(output / "run.json")
-    assert run_here(world.flags(output))[0] == 0
+    assert run_here(world.flags(output), service_url).returncode == 0
     assert json.loads((output / "run.json").read_text())["status"] == "finished"
 
 
-def test_a_model_that_never_ends_its_texts_is_told_of_once(world, tmp_path):
+def test_a_model_that_never_ends_its_texts_is_told_of_once(undisturbed):
     """The tiny model draws at random among its tokens, and hardly ever its end token."""
-    output = tmp_path / "answers"
-    with api_server(tmp_path) as service_url:
-        run = run_pipeline(world.flags(output, num_thread=4), service_url)
-    assert run.returncode == 0, run.stderr
+    output, run = undisturbed
     [line] = [line for line in run.stderr.splitlines() if "of the model's texts" in line]
     tokens = json.loads((output / "run.json").read_text())["tokens"]
     assert tokens["cut"] > tokens["texts"] / 2
@@ -212,19 +197,18 @@ def test_a_model_that_never_ends_its_texts_is_told_of_once(world, tmp_path):
 
 
 @pytest.mark.slow
-def test_shards_of_a_job_array_share_a_folder_and_are_one_run_together(world, undisturbed, run_here, tmp_path):
+def test_shards_of_a_job_array_share_a_folder_and_are_one_run_together(world, service_url, undisturbed, tmp_path):
     output = tmp_path / "answers"
-    with api_server(tmp_path) as service_url:
-        runs = [start_pipeline(world.flags(output, shard=f"{number}/2"), service_url) for number in (1, 2)]
-        for run in runs:
-            stderr = run.communicate(timeout=300)[1]
-            assert run.returncode == 0, stderr
+    runs = [start_pipeline(world.flags(output, shard=f"{number}/2"), service_url) for number in (1, 2)]
+    for run in runs:
+        stderr = run.communicate(timeout=300)[1]
+        assert run.returncode == 0, stderr
     assert world.all_answers <= world.answer_names(output)
     assert contents(output) == contents(undisturbed[0])
     records = [json.loads((output / f"run-{number}of2.json").read_text()) for number in (1, 2)]
     assert [record["counts"]["queries"] for record in records] == [5, 4]
     assert {path.name for path in output.glob("events-*")} == {"events-1of2-0.jsonl", "events-2of2-0.jsonl"}
-    assert run_here(world.flags(output))[0] == 0  # the whole run has nothing left to do
+    assert run_here(world.flags(output), service_url).returncode == 0  # the whole run has nothing left to do
     assert not (output / "run.json").exists()
 
 
@@ -301,11 +285,13 @@ def test_no_server_is_one_line_before_anything_is_loaded_or_overwritten(world, u
     [((), None, "the tokenizer lacks 4 of the 4 tool tokens"), (TOKENS, 300, "the model's embedding has 300 rows")],
     ids=["a tokenizer without the tool tokens", "a tool token beyond the embedding"],
 )
-def test_a_checkpoint_that_does_not_know_the_tools_is_refused(world, run_here, tmp_path, tokens, vocab_size, message):
+def test_a_checkpoint_that_does_not_know_the_tools_is_refused(
+    world, service_url, tmp_path, tokens, vocab_size, message
+):
     model = save_tiny_checkpoint(tmp_path / "model", tokens, vocab_size=vocab_size)
-    exit_code, stderr = run_here(world.flags(tmp_path / "answers", model_path=model))
-    assert exit_code == 2
-    assert message in stderr.splitlines()[-1]
+    run = run_here(world.flags(tmp_path / "answers", model_path=model), service_url)
+    assert run.returncode == 2
+    assert message in run.stderr.splitlines()[-1]
     assert world.answer_names(tmp_path / "answers") == set()
 
 
@@ -322,11 +308,12 @@ def test_help_explains_every_flag_and_needs_no_torch():
         assert flag in run.stdout
 
 
-def test_a_run_in_which_everything_fails_ends_after_a_while_and_says_why(world, service_url, tmp_path):
+def test_a_run_in_which_everything_fails_ends_after_a_while_and_says_why(world, service_url, caplog, tmp_path):
     flags = world.flags(tmp_path / "answers", num_thread=1, generation_timeout=0.001, fail_after=3)
-    run = run_pipeline(flags, service_url)
+    run = run_here(flags, service_url)
     assert run.returncode == 1
     assert "3 queries in a row have failed, so the run ends here (--fail_after 3; 0 goes on" in run.stderr
-    assert len([line for line in run.stderr.splitlines() if line.startswith("WARNING: query ")]) == 1
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len([line for line in warnings if line.startswith("query ")]) == 1
     assert " x TimeLimitError: " in run.stdout
     assert "queries are left" in run.stdout

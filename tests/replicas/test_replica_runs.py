@@ -22,6 +22,7 @@ from tests.helpers.pipeline import (
     contents,
     query,
     record_nothing,
+    run_here,
     run_pipeline,
     start_pipeline,
     wait_for,
@@ -51,7 +52,7 @@ def service_url(tmp_path_factory):
 def undisturbed(world, service_url, tmp_path_factory):
     """The answers of one thread in one process."""
     output = tmp_path_factory.mktemp("undisturbed") / "answers"
-    run = run_pipeline(world.flags(output, num_thread=1), service_url)
+    run = run_here(world.flags(output, num_thread=1), service_url)
     assert run.returncode == 0, run.stderr
     answers = contents(output)
     assert len(answers) == NUM_QUERIES
@@ -107,7 +108,7 @@ def test_locked_stopped_and_killed_a_run_goes_on_to_the_same_answers(world, serv
     assert len(processes) == 3
     for process in processes:
         process.suspend()  # so that it does not end meanwhile
-    locked_out = run_pipeline(world.flags(output), service_url)
+    locked_out = run_here(world.flags(output), service_url)
     for process in processes:
         process.resume()
     stopped.send_signal(signal.SIGTERM)
@@ -131,7 +132,7 @@ def test_locked_stopped_and_killed_a_run_goes_on_to_the_same_answers(world, serv
 
     assert contents(output).items() < undisturbed.items()  # some are left to do, and every file is whole
 
-    resumed = run_pipeline(world.flags(output, num_thread=16), service_url)
+    resumed = run_here(world.flags(output, num_thread=16), service_url)
     assert resumed.returncode == 0, resumed.stderr
     assert contents(output) == undisturbed
     assert {path.name for path in output.iterdir() if path.name.startswith(".")} == set()
@@ -182,5 +183,5 @@ def test_a_folder_that_becomes_read_only_ends_the_run_in_one_line(world, service
         output.chmod(0o755)
     assert run.returncode == 2
     assert f"cannot write {output}" in stderr.splitlines()[-1]
-    assert run_pipeline(world.flags(output), service_url).returncode == 0
+    assert run_here(world.flags(output), service_url).returncode == 0
     assert contents(output) == undisturbed

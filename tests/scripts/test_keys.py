@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psutil
@@ -61,6 +62,7 @@ def test_no_command_line_of_a_run_has_a_key_and_the_server_gets_its_own(tmp_path
             try:
                 run = psutil.Process(script.pid)
                 seen |= {" ".join(each.cmdline()) for each in (run, *run.children(recursive=True))}
+                time.sleep(0.2)
             except psutil.NoSuchProcess:
                 continue
         assert script.returncode == 0, script.communicate()

@@ -285,16 +285,17 @@ class pipeline_runner:
 
     def _prepare(self, num_queries: int) -> Any:
         """Choose the layout, say why, and load the model if this process has it; return the backbone, else None."""
-        from transformers.utils.logging import disable_progress_bar
-
-        from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
-
         if self._check_first:
             self._check_api_server()
         self._layout = layout_for(self.config, num_queries)
         _say(self._layout.reasons)
         if not self._layout.is_in_parent:
             return None
+        # They import torch: not for a run that is refused.
+        from transformers.utils.logging import disable_progress_bar
+
+        from evaluation.toolbench.inference.Downstream_tasks.seeding import seed_everything
+
         where = ", ".join(self._layout.replicas[0].gpus) or "the CPU"
         if self.config.model.is_toolgen and self.config.model.engine != "server":
             _say(f"Loading {self.config.model.model_path} on {where} for {num_queries} queries")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -141,9 +142,14 @@ def _without_holders(budget: GpuBudget) -> GpuBudget:
 def _longest_that_fits(
     footprint: Footprint, budgets: Sequence[GpuBudget], workload: Workload, num_replicas: int, fits: _Fits
 ) -> int:
-    """Return the tokens of the longest conversation that fits, in steps of 256; 0 when none does."""
+    """Return the tokens of the longest conversation that fits, in steps of 256; 0 when none does.
+
+    Where one fits, so does every shorter one.
+    """
     lengths = range(workload.max_tokens // 256 * 256, 0, -256)
-    return next(
-        (length for length in lengths if fits(footprint, budgets, replace(workload, max_tokens=length), num_replicas)),
-        0,
+    first = bisect_left(
+        lengths,
+        True,
+        key=lambda length: fits(footprint, budgets, replace(workload, max_tokens=length), num_replicas),
     )
+    return lengths[first] if first < len(lengths) else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.engine.paged.step_sizes import mixed_decode_rows, mixed_tokens
@@ -78,6 +79,7 @@ class Limits:
         )
 
 
+@lru_cache(maxsize=4096)  # a planner asks again and again
 def prompt_tokens_for(num_running: int, num_batches: int = 1) -> int:
     """Return how many prompt tokens a step of one batch reads while `num_running` sequences run in all batches.
 
