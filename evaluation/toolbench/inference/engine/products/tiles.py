@@ -33,17 +33,17 @@ class Tile:
 
 
 # By format and rows: for few output features (the projections around attention, the last of the feed-forward layer)
-# and for many. None: cuBLAS.
+# and for many. The fastest on an H200 of those that `benchmarks.matrix_products --few_rows` tries. None: cuBLAS.
 TILES: dict[tuple[Format, int], tuple[Tile | None, Tile | None]] = {
-    ("16 bits", _ONE): (Tile(8, 16, 64, 4, 6), Tile(8, 16, 64, 4, 4)),
-    ("16 bits", _FEW): (Tile(8, 16, 64, 4, 6), Tile(8, 16, 64, 4, 4)),
-    ("16 bits", _MANY): (Tile(16, 32, 64, 4, 5), Tile(16, 32, 64, 4, 4)),
-    ("int8", _ONE): (Tile(8, 16, 128, 4, 5), Tile(8, 16, 128, 4, 4)),
-    ("int8", _FEW): (Tile(8, 16, 128, 4, 5), Tile(8, 32, 64, 4, 4)),
-    ("int8", _MANY): (Tile(16, 32, 64, 4, 5), Tile(16, 32, 64, 4, 4)),
-    ("fp8", _ONE): (Tile(8, 16, 128, 4, 5), Tile(8, 32, 64, 4, 4)),
-    ("fp8", _FEW): (Tile(8, 16, 128, 4, 5), Tile(8, 32, 64, 4, 4)),
-    ("fp8", _MANY): (Tile(16, 32, 64, 4, 5), Tile(16, 32, 64, 4, 4)),
+    ("16 bits", _ONE): (Tile(1, 16, 128, 4, 3), Tile(1, 16, 64, 4, 4)),
+    ("16 bits", _FEW): (Tile(8, 16, 64, 4, 4), None),
+    ("16 bits", _MANY): (None, None),
+    ("int8", _ONE): (Tile(8, 16, 128, 4, 4), Tile(8, 16, 128, 4, 4)),
+    ("int8", _FEW): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
+    ("int8", _MANY): (Tile(16, 16, 128, 4, 4), Tile(16, 32, 64, 4, 4)),
+    ("fp8", _ONE): (Tile(1, 16, 128, 4, 4), Tile(1, 16, 128, 4, 4)),
+    ("fp8", _FEW): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
+    ("fp8", _MANY): (Tile(16, 32, 128, 4, 3), Tile(16, 32, 128, 4, 3)),
 }
 # Without matrix instructions that Triton knows, and without copies that run ahead.
 _OLD_CARD = Tile(_ONE, 16, 64, 4, 1)
