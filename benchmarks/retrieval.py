@@ -39,7 +39,6 @@ from benchmarks.ceilings import describe_machine, measure_ceilings
 from benchmarks.random_model import SHAPES, TOOL_TOKENS, costs_of, make_model, weight_formats
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
-from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.multi_gpu.gpus import visible_gpus
 from evaluation.toolbench.inference.records.problem import Problem
@@ -274,7 +273,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prompt_tokens", type=int, default=100, help="of a query (default: %(default)s)")
     parser.add_argument("--at_once", type=int, help="queries in a replica (default: 96; 8 with --tiny)")
     parser.add_argument("--step_tokens", type=numbers, default=[GPU_OPTIONS["step_tokens"]], help="such as 512,1024")
-    parser.add_argument("--page_sizes", type=numbers, default=[PAGE_SIZE], help="tokens of a page, such as 64,16")
+    parser.add_argument("--page_sizes", type=numbers, default=[GPU_OPTIONS["page_size"]], help="such as 64,16")
     parser.add_argument(
         "--widths",
         type=lambda text: [tuple(numbers(each.replace("+", ","))) for each in text.split(",")],
