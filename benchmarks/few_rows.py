@@ -8,7 +8,7 @@ quantises the rows, or unpacks the weight, is in its time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -16,9 +16,8 @@ import torch
 from benchmarks.ceilings import captured, median_seconds
 from evaluation.toolbench.inference.engine.attention.hardware import is_old
 from evaluation.toolbench.inference.engine.products.few_rows import plain_product
-from evaluation.toolbench.inference.engine.products.tiles import Format, Tile, choose_tile
+from evaluation.toolbench.inference.engine.products.tiles import TILES, Format, Tile, choose_tile, is_wide
 
-ROWS = (1, 8, 16)
 SHAPES = {"qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336)}  # of the 8B model
 _COLD_BYTES = 2**29  # of weights that are read between two readings of one
 _HELD: dict[Format, torch.dtype] = {"16 bits": torch.bfloat16, "int8": torch.int8, "fp8": torch.float8_e4m3fn}
@@ -27,66 +26,98 @@ _CUTS = (
     (16, 64, 8, 4),
     (16, 128, 4, 4),
     (16, 128, 4, 6),
-    (16, 128, 8, 4),
+    (16, 128, 8, 3),
     (16, 256, 4, 4),
-    (32, 64, 4, 5),
-    (32, 128, 4, 3),
-    (32, 128, 4, 5),
+    (32, 64, 8, 4),
+    (32, 128, 4, 4),
+    (64, 128, 4, 3),
 )
-_SUMMED_CUTS = ((8, 256, 4, 4), (16, 128, 4, 4), (16, 256, 4, 3))
+_SUMMED_CUTS = ((8, 256, 4, 4), (16, 128, 4, 4))
+
+Weights = Sequence[tuple[torch.Tensor, torch.Tensor | None]]
 
 
-def sweep(device: torch.device) -> dict[str, Any]:
-    """Print a line a format, product and number of rows; returns every time, in us, and GB/s of the fastest."""
+@dataclass(frozen=True)
+class Times:
+    """Holds the us of one product, by tile; None is PyTorch's."""
+
+    held: Format
+    name: str
+    rows: int
+    us: dict[Tile | None, float]
+
+    def record(self) -> dict[str, Any]:
+        """Return what JSON takes."""
+        return vars(self) | {"us": {written(tile): us for tile, us in self.us.items()}}
+
+
+def sweep(device: torch.device) -> list[Times]:
+    """Time every product with every tile; prints a line for each format, product and number of rows."""
     print("weights   product   rows    PyTorch        as chosen      fastest tile    (us and GB/s)")
-    found: dict[str, Any] = {}
+    found = []
     for held, dtype in _HELD.items():
         plain: Callable[..., torch.Tensor] = plain_product
         if held != "16 bits":
             plain = torch.compile(plain_product, dynamic=True)
         for name, (features, inputs) in SHAPES.items():
             weights = _weights(dtype, features, inputs, device)
-            for rows in ROWS:
-                given = torch.randn(rows, inputs, device=device, dtype=torch.bfloat16)
-                times = _times(plain, given, weights, held, rows)
-                fastest = min((us, label) for label, us in times.items() if label not in ("PyTorch", "chosen"))[1]
-                num_bytes = weights[0][0].nbytes
+            for rows in sorted({rows for _, rows in TILES}):
+                times = Times(held, name, rows, _us_by_tile(plain, weights, held, rows))
+                chosen = choose_tile(held, rows, features, inputs, on_old_card=is_old(device))
+                fastest = min((tile for tile in times.us if tile), key=lambda tile: times.us[tile])
                 shown = [
-                    f"{times[label]:>6.1f} {num_bytes / times[label] / 1e3:>6.0f}"
-                    for label in ("PyTorch", "chosen", fastest)
+                    f"{times.us[tile]:>6.1f} {weights[0][0].nbytes / times.us[tile] / 1e3:>6.0f}"
+                    for tile in (None, chosen, fastest)
                 ]
-                print(f"{held:<9} {name:<9} {rows:>4} {'  '.join(shown)}  {fastest}", flush=True)
-                found[f"{held}, {name}, {rows}"] = times
+                print(f"{held:<9} {name:<9} {rows:>4} {'  '.join(shown)}  {written(fastest)}", flush=True)
+                found.append(times)
             del weights
     return found
 
 
-def _times(
-    plain: Callable[..., torch.Tensor],
-    given: torch.Tensor,
-    weights: Sequence[tuple[torch.Tensor, torch.Tensor | None]],
-    held: Format,
-    rows: int,
-) -> dict[str, float]:
-    """Return the time of a product in us: PyTorch's, that of the tile which the engine chooses, and of each tile."""
+def table(found: Sequence[Times]) -> str:
+    """Return `tiles.TILES` with the tiles that are fastest over all products of their size, to be copied there."""
+    lines = []
+    for held, rows in TILES:
+        best = []
+        for wide in (False, True):
+            several = [
+                times.us
+                for times in found
+                if (times.held, times.rows) == (held, rows) and is_wide(SHAPES[times.name][0]) == wide
+            ]
+            everywhere = [tile for tile in several[0] if all(tile in us for us in several)]
+            best.append(min(everywhere, key=lambda tile: sum(us[tile] for us in several)))
+        lines.append(f'    ("{held}", {rows}): ({written(best[0])}, {written(best[1])}),')
+    return "\n".join(lines)
+
+
+def written(tile: Tile | None) -> str:
+    """Return `tile` as the table has it."""
+    return "None" if tile is None else f"Tile{astuple(tile)}"
+
+
+def _us_by_tile(
+    plain: Callable[..., torch.Tensor], weights: Weights, held: Format, rows: int
+) -> dict[Tile | None, float]:
     from evaluation.toolbench.inference.engine.products.triton_few_rows import few_rows_product
 
     features, inputs = weights[0][0].shape
-    out = given.new_empty(len(given), features)
+    given = torch.randn(rows, inputs, device=weights[0][0].device, dtype=torch.bfloat16)
+    out = given.new_empty(rows, features)
 
     def by_kernel(tile: Tile) -> float:
         return _us(lambda weight, scale: few_rows_product(given, weight, scale, None, out, tile), weights)
 
-    times = {"PyTorch": _us(lambda weight, scale: plain(given, weight, scale, None), weights)}
+    us: dict[Tile | None, float] = {None: _us(lambda weight, scale: plain(given, weight, scale, None), weights)}
     chosen = choose_tile(held, rows, features, inputs, on_old_card=is_old(given.device))
-    times["chosen"] = times["PyTorch"] if chosen is None else by_kernel(chosen)
-    for tile in _tiles(rows, weights[0][0].itemsize):
-        label = ", ".join(f"{key} {value}" for key, value in asdict(tile).items())
+    tiles = [*([chosen] if chosen else []), *_tiles(rows, weights[0][0].itemsize)]
+    for tile in dict.fromkeys(tiles):
         try:
-            times[label] = by_kernel(tile)
+            us[tile] = by_kernel(tile)
         except Exception as error:  # a tile that does not fit the card is no answer, and the others are
-            print(f"{held}, {rows} rows, {label}: {type(error).__name__}", flush=True)
-    return times
+            print(f"{held}, {rows} rows, {written(tile)}: {type(error).__name__}: {error}"[:200], flush=True)
+    return us
 
 
 def _tiles(rows: int, item_bytes: int) -> Iterator[Tile]:
@@ -97,9 +128,7 @@ def _tiles(rows: int, item_bytes: int) -> Iterator[Tile]:
             yield Tile(1, features, num_bytes // item_bytes, num_warps, num_stages)
 
 
-def _weights(
-    dtype: torch.dtype, features: int, inputs: int, device: torch.device
-) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+def _weights(dtype: torch.dtype, features: int, inputs: int, device: torch.device) -> Weights:
     count = max(2, -(-_COLD_BYTES // (features * inputs * dtype.itemsize))) if device.type == "cuda" else 2
     numbers = [torch.randn(features, inputs, device=device, dtype=torch.bfloat16) for _ in range(count)]
     if dtype == torch.bfloat16:
@@ -109,10 +138,7 @@ def _weights(
 
 
 @torch.inference_mode()
-def _us(
-    work: Callable[[torch.Tensor, torch.Tensor | None], object],
-    weights: Sequence[tuple[torch.Tensor, torch.Tensor | None]],
-) -> float:
+def _us(work: Callable[[torch.Tensor, torch.Tensor | None], object], weights: Weights) -> float:
     def all_of_them() -> None:
         for weight, scale in weights:
             work(weight, scale)

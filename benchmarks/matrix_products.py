@@ -45,7 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_tiny:
             parser.error("--few_rows is for a GPU")
         print(f"{date.today()}, {describe_machine(device)}; {measure_ceilings(device)}", flush=True)
-        print(json.dumps(few_rows.sweep(device)))
+        found = few_rows.sweep(device)
+        print(few_rows.table(found))
+        print(
+            json.dumps(
+                [{**vars(times), "us": {few_rows.written(k): v for k, v in times.us.items()}} for times in found]
+            )
+        )
         return 0
     hidden, kv, wide, vocabulary = (64, 16, 224, 1001) if is_tiny else (4096, 1024, 14336, 175241)
     print(f"{date.today()}, {describe_machine(device)}", flush=True)

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from benchmarks import matrix_products
+from benchmarks import few_rows, matrix_products
+from evaluation.toolbench.inference.engine.products.tiles import TILES, Tile
 
 
 def test_every_number_of_rows_is_timed_both_ways(monkeypatch, capsys):
@@ -25,3 +26,17 @@ def test_every_number_of_rows_is_timed_both_ways(monkeypatch, capsys):
 def test_without_a_gpu_it_says_so(capsys):
     assert matrix_products.main([]) == 2
     assert capsys.readouterr().err == "needs 1 GPU, found 0: give --tiny to try the command\n"
+
+
+def test_the_table_of_a_sweep_has_the_tile_that_is_fastest_over_all_products_of_its_size():
+    one, other = Tile(8, 16, 64, 4, 4), Tile(8, 32, 64, 4, 4)
+    us = {
+        "qkv": {None: 16.0, one: 13.0, other: 11.0},
+        "o": {None: 11.0, one: 9.0, other: 12.0},
+        "down": {None: 30.0, one: 27.0, other: 27.5},
+        "gate_up": {None: 54.0, one: 55.0},
+    }
+    found = [few_rows.Times(held, name, rows, us[name]) for held, rows in TILES for name in us]
+    lines = few_rows.table(found).splitlines()
+    assert lines[0] == '    ("16 bits", 1): (Tile(8, 16, 64, 4, 4), None),'
+    assert eval(f"{{{''.join(lines)}}}") == dict.fromkeys(TILES, (one, None))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 MOST_ROWS = 16  # of a step that has few: with more, cuBLAS reads weights as fast
-_ONE, _FEW, _MANY = 1, 8, MOST_ROWS
+_ROWS = (1, 8, MOST_ROWS)  # up to which the entries of the table are
 _WIDE = 16_384  # output features from which programs are many
 _ALIGNED = 16  # bytes that a load takes at once
 
@@ -33,24 +33,25 @@ class Tile:
 
 
 # By format and rows: for few output features (the projections around attention, the last of the feed-forward layer)
-# and for many. The fastest on an H200 of those that `benchmarks.matrix_products --few_rows` tries. None: cuBLAS.
+# and for many. The fastest on an H200 of those that `benchmarks.matrix_products --few_rows` tries, which ends with such
+# a table. None: PyTorch's product.
 TILES: dict[tuple[Format, int], tuple[Tile | None, Tile | None]] = {
-    ("16 bits", _ONE): (Tile(1, 16, 128, 4, 3), Tile(1, 16, 64, 4, 4)),
-    ("16 bits", _FEW): (Tile(8, 16, 64, 4, 4), None),
-    ("16 bits", _MANY): (None, None),
-    ("int8", _ONE): (Tile(8, 16, 128, 4, 4), Tile(8, 16, 128, 4, 4)),
-    ("int8", _FEW): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
-    ("int8", _MANY): (Tile(16, 16, 128, 4, 4), Tile(16, 32, 64, 4, 4)),
-    ("fp8", _ONE): (Tile(1, 16, 128, 4, 4), Tile(1, 16, 128, 4, 4)),
-    ("fp8", _FEW): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
-    ("fp8", _MANY): (Tile(16, 32, 128, 4, 3), Tile(16, 32, 128, 4, 3)),
+    ("16 bits", 1): (Tile(1, 16, 128, 4, 3), Tile(1, 16, 64, 4, 4)),
+    ("16 bits", 8): (Tile(8, 16, 64, 4, 4), None),
+    ("16 bits", 16): (None, None),
+    ("int8", 1): (Tile(8, 16, 128, 4, 4), Tile(8, 16, 128, 4, 4)),
+    ("int8", 8): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
+    ("int8", 16): (Tile(16, 16, 128, 4, 4), Tile(16, 32, 64, 4, 4)),
+    ("fp8", 1): (Tile(1, 16, 128, 4, 4), Tile(1, 16, 128, 4, 4)),
+    ("fp8", 8): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
+    ("fp8", 16): (Tile(16, 32, 128, 4, 3), Tile(16, 32, 128, 4, 3)),
 }
 # Without matrix instructions that Triton knows, and without copies that run ahead.
-_OLD_CARD = Tile(_ONE, 16, 64, 4, 1)
+_OLD_CARD = Tile(1, 16, 64, 4, 1)
 
 
 def choose_tile(held: Format, rows: int, features: int, inputs: int, *, on_old_card: bool = False) -> Tile | None:
-    """Return the tile for `rows` inputs times a weight (features, inputs) of format `held`; None for cuBLAS.
+    """Return the tile for `rows` inputs times a weight (features, inputs) of format `held`; None for PyTorch's product.
 
     On an old card (see `attention.hardware`) the kernel is for one row and weights in 8 bits.
     """
@@ -58,10 +59,10 @@ def choose_tile(held: Format, rows: int, features: int, inputs: int, *, on_old_c
         return None
     if on_old_card:
         return _OLD_CARD if rows == 1 and held != "16 bits" else None
-    narrow, wide = TILES[held, _rows_class(rows)]
-    return wide if features >= _WIDE else narrow
+    narrow, wide = TILES[held, next(most for most in _ROWS if rows <= most)]
+    return wide if is_wide(features) else narrow
 
 
-def _rows_class(rows: int) -> int:
-    """Return up to how many rows share the entry of the table for `rows`."""
-    return next(most for most in (_ONE, _FEW, _MANY) if rows <= most)
+def is_wide(features: int) -> bool:
+    """Return whether the table counts so many output features as many."""
+    return features >= _WIDE
