@@ -27,12 +27,12 @@ _CUTS = (
     (16, 128, 4, 4),
     (16, 128, 4, 6),
     (16, 128, 8, 3),
-    (16, 256, 4, 4),
+    (16, 256, 4, 3),
     (32, 64, 8, 4),
     (32, 128, 4, 4),
     (64, 128, 4, 3),
 )
-_SUMMED_CUTS = ((8, 256, 4, 4), (16, 128, 4, 4))
+_SUMMED_CUTS = ((16, 128, 4, 4), (16, 256, 4, 3))
 
 Weights = Sequence[tuple[torch.Tensor, torch.Tensor | None]]
 
@@ -94,7 +94,10 @@ def table(found: Sequence[Times]) -> str:
 
 def written(tile: Tile | None) -> str:
     """Return `tile` as the table has it."""
-    return "None" if tile is None else f"Tile{astuple(tile)}"
+    if tile is None:
+        return "None"
+    *numbers, is_summed = astuple(tile)
+    return f"Tile({', '.join(map(str, numbers))}{', is_summed=True' if is_summed else ''})"
 
 
 def _us_by_tile(
@@ -122,10 +125,10 @@ def _us_by_tile(
 
 def _tiles(rows: int, item_bytes: int) -> Iterator[Tile]:
     for features, num_bytes, num_warps, num_stages in _CUTS:
-        yield Tile(8 if rows <= 8 else 16, features, num_bytes // item_bytes, num_warps, num_stages)
+        yield Tile(rows, features, num_bytes // item_bytes, num_warps, num_stages)
     if rows == 1:
         for features, num_bytes, num_warps, num_stages in _SUMMED_CUTS:
-            yield Tile(1, features, num_bytes // item_bytes, num_warps, num_stages)
+            yield Tile(1, features, num_bytes // item_bytes, num_warps, num_stages, is_summed=True)
 
 
 def _weights(dtype: torch.dtype, features: int, inputs: int, device: torch.device) -> Weights:

@@ -169,6 +169,7 @@ def _few_rows_bytes(capability, dtype, held, tile):
         "INPUTS": tile.inputs,
         "PARTS": tile.num_warps,
         "STAGES": tile.num_stages,
+        "IS_SUMMED": tile.is_summed,
     }
     if held == "16 bits":
         constants["scale"] = None

@@ -30,17 +30,23 @@ class Case:
 
     @property
     def name(self) -> str:
-        tile = f"{self.tile.rows}x{self.tile.features}x{self.tile.inputs}, {self.tile.num_warps} warps"
+        summed = " summed" if self.tile.is_summed else ""
+        tile = f"{self.tile.rows}x{self.tile.features}x{self.tile.inputs}{summed}, {self.tile.num_warps} warps"
         more = f"{', bias' if self.has_bias else ''}{', strided' if self.is_strided else ''}"
         return f"{self.held}, {self.rows} rows, {self.features}x{self.inputs}, {tile}{more}"
 
 
 _FORMATS: tuple[Format, ...] = ("16 bits", "int8", "fp8")
-_SUMMED, _FEW, _MANY = Tile(1, 16, 32, 4, 2), Tile(8, 16, 32, 4, 3), Tile(16, 32, 16, 2, 2)
+_TILES = (
+    Tile(1, 16, 32, 4, 2, is_summed=True),
+    Tile(1, 16, 32, 4, 2),
+    Tile(8, 16, 32, 4, 3),
+    Tile(16, 32, 16, 2, 2),
+)
 CASES = [
     Case(held, rows, features, inputs, tile, has_bias=rows % 2 == 0, is_strided=features == 45)
     for held in _FORMATS
-    for tile in (_SUMMED, _FEW, _MANY)
+    for tile in _TILES
     for rows in {1, tile.rows // 2, tile.rows - 1, tile.rows} - {0}
     for features, inputs in ((48, 256), (45, 200), (7, 33))  # full tiles; neither is full; less than one
 ]

@@ -17,12 +17,12 @@ Format = Literal["16 bits", "int8", "fp8"]
 class Tile:
     """Says what a program computes, and how.
 
-    rows         computed at once, zeros for those that a step lacks. 1: multiplied and summed in float32; 8 or 16: by
-                 matrix instructions
+    rows         computed at once, zeros for those that a step lacks: a power of two
     features     output features of a program
     inputs       input features that each of its warps takes at a time; the warps take turns along the input
     num_warps    warps of a program
     num_stages   tiles in memory or on the way there
+    is_summed    of one row: multiplies and sums in float32, not by matrix instructions
     """
 
     rows: int
@@ -30,24 +30,25 @@ class Tile:
     inputs: int
     num_warps: int
     num_stages: int
+    is_summed: bool = False
 
 
 # By format and rows: for few output features (the projections around attention, the last of the feed-forward layer)
 # and for many. The fastest on an H200 of those that `benchmarks.matrix_products --few_rows` tries, which ends with such
 # a table. None: PyTorch's product.
 TILES: dict[tuple[Format, int], tuple[Tile | None, Tile | None]] = {
-    ("16 bits", 1): (Tile(1, 16, 128, 4, 3), Tile(1, 16, 64, 4, 4)),
+    ("16 bits", 1): (Tile(1, 16, 128, 4, 3, is_summed=True), Tile(1, 16, 64, 4, 4, is_summed=True)),
     ("16 bits", 8): (Tile(8, 16, 64, 4, 4), None),
     ("16 bits", 16): (None, None),
     ("int8", 1): (Tile(8, 16, 128, 4, 4), Tile(8, 16, 128, 4, 4)),
     ("int8", 8): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
     ("int8", 16): (Tile(16, 16, 128, 4, 4), Tile(16, 32, 64, 4, 4)),
-    ("fp8", 1): (Tile(1, 16, 128, 4, 4), Tile(1, 16, 128, 4, 4)),
+    ("fp8", 1): (Tile(1, 16, 128, 4, 4, is_summed=True), Tile(1, 16, 128, 4, 4, is_summed=True)),
     ("fp8", 8): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
     ("fp8", 16): (Tile(16, 32, 128, 4, 3), Tile(16, 32, 128, 4, 3)),
 }
 # Without matrix instructions that Triton knows, and without copies that run ahead.
-_OLD_CARD = Tile(1, 16, 64, 4, 1)
+_OLD_CARD = Tile(1, 16, 64, 4, 1, is_summed=True)
 
 
 def choose_tile(held: Format, rows: int, features: int, inputs: int, *, on_old_card: bool = False) -> Tile | None:

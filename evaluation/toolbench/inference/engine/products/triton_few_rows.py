@@ -7,8 +7,8 @@ the rows stay as they are, where PyTorch's product of float8 takes rows in float
 How it is laid out. One program computes some output features over the whole input, with no second kernel to add
 parts. Its warps take turns along the input: each multiplies a part of its own, as one of a batch of matrix products,
 and the parts are added once at the end. In the matrix instructions the weight is the side of 16, the rows are that of
-8. The next tiles are on their way while one is multiplied. With 16 output features a program, 4,096 of them give each
-multiprocessor of an H200 two programs.
+8; fewer are made 8 in registers. The next tiles are on their way while one is multiplied. With 16 output features a
+program, 4,096 of them give each multiprocessor of an H200 two programs.
 """
 
 # What a kernel takes are Triton's values, for which Python has no types.
@@ -63,6 +63,7 @@ def few_rows_product(
             INPUTS=tile.inputs,
             PARTS=tile.num_warps,
             STAGES=tile.num_stages,
+            IS_SUMMED=tile.is_summed,
             num_warps=tile.num_warps,
         )
 
@@ -89,8 +90,9 @@ def _multiply(
     INPUTS: tl.constexpr,
     PARTS: tl.constexpr,
     STAGES: tl.constexpr,
+    IS_SUMMED: tl.constexpr,
 ):
-    """Compute FEATURES output features of all rows; of one row where ROWS is 1."""
+    """Compute FEATURES output features of all rows; of the only one where IS_SUMMED."""
     feature = tl.program_id(0) * FEATURES + tl.arange(0, FEATURES)
     feature_ok = feature < num_features
     row = tl.arange(0, ROWS)
@@ -99,7 +101,7 @@ def _multiply(
     # The last program reads the last feature again for those that are none, and does not store them.
     read = tl.minimum(feature, num_features - 1).to(tl.int64)
     weight_at = weight + read[None, :, None] * weight_row + position[:, None, :]
-    if ROWS == 1:
+    if IS_SUMMED:
         inputs_at = inputs + position[:, None, :]
         acc = tl.zeros([PARTS, FEATURES, INPUTS], tl.float32)
     else:
@@ -111,7 +113,7 @@ def _multiply(
         else:
             inside = position < num_inputs - start
             numbers = tl.load(weight_at + start, mask=inside[:, None, :], other=0, eviction_policy="evict_first")
-        if ROWS == 1:
+        if IS_SUMMED:
             if IS_EVEN:
                 rows = tl.load(inputs_at + start)
             else:
@@ -124,11 +126,11 @@ def _multiply(
         if IS_FLOAT8:
             rows = multiplicand(rows)
             numbers = numbers_of(numbers, rows.dtype, IS_NATIVE)
-        if ROWS == 1:
+        if IS_SUMMED:
             acc += numbers.to(tl.float32) * rows.to(tl.float32)
         else:
             acc = tl.dot(numbers.to(rows.dtype), rows, acc, input_precision="ieee")
-    result = tl.sum(tl.sum(acc, 2, keep_dims=True), 0) if ROWS == 1 else tl.sum(acc, 0)
+    result = tl.sum(tl.sum(acc, 2, keep_dims=True), 0) if IS_SUMMED else tl.sum(acc, 0)
     if scale is not None:
         result = result * tl.load(scale + feature, mask=feature_ok, other=0.0)[:, None]
     if bias is not None:
