@@ -18,7 +18,7 @@ from evaluation.toolbench.inference.engine.attention import paged_attention
 from evaluation.toolbench.inference.engine.attention.availability import triton_works
 from evaluation.toolbench.inference.errors import EngineError
 from tests.helpers.attention import check_write, exact_attention, in_float8, paged_batch, relative_error
-from tests.helpers.attention_kernel_cases import CASES, FLOAT8_CASES, TOLERANCE, Case, error_of
+from tests.helpers.attention_kernel_cases import CASES, INTERPRETED, TOLERANCE, Case, error_of
 
 IS_INTERPRETED = not torch.cuda.is_available() and importlib.util.find_spec("triton")
 
@@ -90,42 +90,21 @@ def test_triton_works_on_this_gpu():
 
 @pytest.fixture(scope="module")
 def interpreted_errors() -> dict[str, float]:
-    """Errors of all cases under Triton's interpreter, {case name and dtype: relative error}; writes are checked too."""
-    return errors_under_the_interpreter()
-
-
-@pytest.fixture(scope="module")
-def interpreted_float8_errors() -> dict[str, float]:
-    """Errors of 8-bit pages, {case name: relative error}; their writes are checked too."""
-    return errors_under_the_interpreter("float8")
-
-
-def errors_under_the_interpreter(*arguments: str) -> dict[str, float]:
+    """Errors under Triton's interpreter, {case name and way: relative error}; writes are checked too."""
     script = Path(__file__).parents[1] / "helpers/attention_kernel_cases.py"
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(script.parents[2])}
-    command = [sys.executable, str(script), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 @interpreted
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_interpreted_kernels_equal_attention_spelled_out(case, dtype, interpreted_errors):
-    assert interpreted_errors[f"{case.name}, {dtype}"] < TOLERANCE[dtype]
-
-
-@interpreted
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_interpreted_kernels_in_the_tiles_of_old_cards_give_the_same(case, interpreted_errors):
-    assert interpreted_errors[f"{case.name}, old card"] < TOLERANCE[torch.float16]
-
-
-@interpreted
-@pytest.mark.parametrize("case", FLOAT8_CASES, ids=lambda case: case.name)
-def test_interpreted_kernels_read_8_bit_pages(case, interpreted_float8_errors):
-    assert interpreted_float8_errors[case.name] < TOLERANCE[torch.float16]
+@pytest.mark.parametrize(
+    ("way", "case"),
+    [pytest.param(way, case, id=f"{case.name}, {way}") for way, cases in INTERPRETED.items() for case in cases],
+)
+def test_interpreted_kernels_equal_attention_spelled_out(way, case, interpreted_errors):
+    assert interpreted_errors[f"{case.name}, {way}"] < TOLERANCE[torch.float32 if way == "float32" else torch.float16]
 
 
 def use_tiles_of_old_cards(monkeypatch: pytest.MonkeyPatch) -> None:

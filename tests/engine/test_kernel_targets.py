@@ -208,8 +208,21 @@ LARGEST = [
 each_card = pytest.mark.parametrize("capability", LIMITS, ids=lambda pair: f"{pair[0]}.{pair[1]}")
 
 
-@each_card
-@pytest.mark.parametrize("needed", FORMS)
+# The largest kernels take seconds each. Cards of the same generation with as much shared memory or more, and no other
+# instructions than those below or above them, are left for a long run.
+LONG = {(form, capability) for form in (prefill_bytes, float8_prefill_bytes) for capability in ((8, 0), (8, 9))}
+
+
+@pytest.mark.parametrize(
+    ("needed", "capability"),
+    [
+        pytest.param(
+            form, card, id=f"{form.__name__}-{card[0]}.{card[1]}", marks=[pytest.mark.long] * ((form, card) in LONG)
+        )
+        for form in FORMS
+        for card in LIMITS
+    ],
+)
 def test_a_kernel_compiles_and_fits_the_card(needed, capability):
     dtype = torch.float16 if capability < (8, 0) else torch.bfloat16  # what such a card computes in
     assert needed(capability, dtype, 128) <= LIMITS[capability]

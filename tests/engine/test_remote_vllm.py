@@ -1,14 +1,11 @@
-"""The server engine over real vLLM servers on this machine's processor."""
+"""The server engine and a judge over real vLLM servers on this machine's processor."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -29,8 +26,9 @@ from evaluation.toolbench.inference.toolgen.agent_parts import load_tokenizer, r
 from evaluation.toolbench.inference.toolgen.language import ToolLanguage
 from evaluation.toolbench.inference.toolgen.server_needs import needs_of
 from tests.helpers.engine import assert_allowed
-from tests.helpers.pipeline import ROOT, run_pipeline, start_pipeline, wait_for
-from tests.helpers.vllm import ScriptedServer, VllmServer, require_vllm, start_all
+from tests.helpers.pipeline import ROOT, run_here, serving, start_pipeline, wait_for
+from tests.helpers.scoring import JUDGE_VARIABLES, ScoringWorld
+from tests.helpers.vllm import ScriptedServer, VllmServer, require_vllm, running
 
 REAL_DATA = ROOT.parent / "shared" / "real_data"
 NUM_QUERIES = 5
@@ -43,17 +41,8 @@ needs_demo = pytest.mark.skipif(not (MODEL_DIR / "model.safetensors").is_file(),
 @pytest.fixture(scope="module")
 def service_url(tmp_path_factory):
     """The virtual API server with the demo's recorded replies."""
-    ready = tmp_path_factory.mktemp("api") / "url"
-    command = [sys.executable, "-m", "evaluation.toolbench.virtual_api", "--port", "0", "--ready_file", str(ready)]
-    server = subprocess.Popen(
-        [*command, "--cache_dir", str(DATA_DIR / "tool_response_cache"), "--exit_with_parent", str(os.getpid())],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_for(ready.exists)
-    yield ready.read_text()
-    server.terminate()
-    server.wait(60)
+    with serving(DATA_DIR / "tool_response_cache", tmp_path_factory.mktemp("api") / "url") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +75,7 @@ def demo_flags(tmp_path_factory):
 def reference(demo_flags, service_url, tmp_path_factory):
     """The demo's answers by `generate`."""
     answers = tmp_path_factory.mktemp("reference")
-    run = run_pipeline(demo_flags(answers, engine="generate", dtype="float32"), service_url)
+    run = run_here(demo_flags(answers, engine="generate", dtype="float32"), service_url)
     assert run.returncode == 0, run.stderr
     return answers_in(answers)
 
@@ -96,60 +85,62 @@ def answers_in(folder):
 
 
 @pytest.fixture(scope="module")
-def demo_servers(tmp_path_factory):
-    """Two servers of the demo's checkpoint, running; the first one is started as users start it."""
+def demo_server(tmp_path_factory):
+    """A server of the demo's checkpoint, started as users start it; a judge needs a template."""
     folder = tmp_path_factory.mktemp("vllm")
-    servers = [ScriptedServer(MODEL_DIR, folder), VllmServer(MODEL_DIR, folder)]
-    try:
-        start_all(servers)
-        yield servers
-    finally:
-        for server in servers:
-            server.end()
+    template = folder / "chat.jinja"
+    template.write_text("{% for message in messages %}{{ message['content'] }}\n{% endfor %}")
+    with running([ScriptedServer(MODEL_DIR, folder, "--chat-template", str(template))]) as [server]:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def second_server(tmp_path_factory):
+    with running([VllmServer(MODEL_DIR, tmp_path_factory.mktemp("vllm"))]) as [server]:
+        yield server
 
 
 @needs_demo
-def test_the_script_says_how_to_run_the_pipeline(demo_servers):
-    server = demo_servers[0]
-    line = f"ENGINE=server ENGINE_URL={server.url} MODEL_PATH={MODEL_DIR} bash scripts/inference/inference_toolgen"
-    wait_for(lambda: line in server.log())  # it looks once a second whether the server is ready
-
-
-def urls_of(*servers):
-    return ",".join(server.url for server in servers)
+def test_the_script_says_how_to_run_the_pipeline(demo_server):
+    line = f"ENGINE=server ENGINE_URL={demo_server.url} MODEL_PATH={MODEL_DIR} bash scripts/inference/inference_toolgen"
+    wait_for(lambda: line in demo_server.log())  # it looks once a second whether the server is ready
 
 
 @needs_demo
-@pytest.mark.parametrize("num_servers", [1, 2])
-def test_the_demo_gives_the_answers_of_generate(
-    demo_servers, demo_flags, reference, service_url, tmp_path, num_servers
-):
-    flags = demo_flags(tmp_path, engine="server", engine_url=urls_of(*demo_servers[:num_servers]))
-    run = run_pipeline(flags, service_url)
+def test_the_demo_gives_the_answers_of_generate(demo_server, demo_flags, reference, service_url, tmp_path):
+    run = run_here(demo_flags(tmp_path, engine="server", engine_url=demo_server.url), service_url)
     assert run.returncode == 0, run.stderr
     assert answers_in(tmp_path) == reference
     assert len(reference) == NUM_QUERIES
 
 
 @needs_demo
-def test_one_of_two_servers_is_killed_and_the_run_completes(demo_servers, demo_flags, reference, service_url, tmp_path):
-    first, second = demo_servers
-    flags = demo_flags(tmp_path, engine="server", engine_url=urls_of(first, second), num_thread=2)  # some are left then
+@pytest.mark.long
+def test_two_servers_give_the_answers_of_generate_and_one_that_is_killed_costs_none(
+    demo_server, second_server, demo_flags, reference, service_url, tmp_path
+):
+    urls = f"{demo_server.url},{second_server.url}"
+    run = run_here(demo_flags(tmp_path / "both", engine="server", engine_url=urls), service_url)
+    assert run.returncode == 0, run.stderr
+    assert answers_in(tmp_path / "both") == reference
+
+    output = tmp_path / "killed"
+    flags = demo_flags(output, engine="server", engine_url=urls, num_thread=2)  # some are left then
     run = start_pipeline(flags, service_url)
-    wait_for(lambda: answers_in(tmp_path) or run.poll() is not None, 120)
-    second.kill()
+    wait_for(lambda: answers_in(output) or run.poll() is not None, 120)
+    second_server.kill()
     _, stderr = run.communicate(timeout=240)
     assert run.returncode == 0, stderr
-    assert answers_in(tmp_path) == reference
+    assert answers_in(output) == reference
 
 
 @needs_demo
 @pytest.mark.long
 def test_the_only_server_is_told_to_end_and_started_again_and_the_run_completes(
-    demo_servers, demo_flags, reference, service_url, tmp_path
+    demo_server, demo_flags, reference, service_url, tmp_path
 ):
     """SIGTERM ends generations in the middle, under status 200: nothing of them may become an action."""
-    server = demo_servers[0]
+    server = demo_server
     run = start_pipeline(demo_flags(tmp_path, engine="server", engine_url=server.url, num_thread=1), service_url)
     wait_for(lambda: answers_in(tmp_path) or run.poll() is not None, 120)
     server.end()
@@ -175,12 +166,8 @@ def real_tools(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def random_server(real_tools, tmp_path_factory):
-    server = VllmServer(real_tools[0], tmp_path_factory.mktemp("vllm"), "--api-key", KEY)
-    try:
-        start_all([server])
+    with running([VllmServer(real_tools[0], tmp_path_factory.mktemp("vllm"), "--api-key", KEY)]) as [server]:
         yield server
-    finally:
-        server.end()
 
 
 @pytest.fixture
@@ -273,17 +260,14 @@ def test_the_demo_gives_the_answers_of_generate_on_a_server_in_parts(
     """Two processes. vLLM's pipeline on the processor needs the warm-up that eager servers leave out."""
     options = (f"--{kind}-parallel-size", "2")
     server = VllmServer(MODEL_DIR, tmp_path_factory.mktemp("vllm"), *options, cores="0|1", is_eager=kind != "pipeline")
-    try:
-        start_all([server])
-        run = run_pipeline(demo_flags(tmp_path, engine="server", engine_url=server.url), service_url)
-    finally:
-        server.end()
+    with running([server]):
+        run = run_here(demo_flags(tmp_path, engine="server", engine_url=server.url), service_url)
     assert run.returncode == 0, run.stderr
     assert answers_in(tmp_path) == reference
 
 
 @needs_demo
-def test_a_retrieval_evaluation_gives_the_results_of_our_own_engine(demo_servers, tmp_path):
+def test_a_retrieval_evaluation_gives_the_results_of_our_own_engine(demo_server, tmp_path):
     """Some tools are among a server's likeliest tokens, and the others are asked for one by one."""
     data = tmp_path / "data"
     shutil.copytree(DATA_DIR / "toolenv", data / "toolenv")
@@ -292,8 +276,39 @@ def test_a_retrieval_evaluation_gives_the_results_of_our_own_engine(demo_servers
     queries.write_text("".join(queries.read_text("utf-8").splitlines(keepends=True)[:NUM_QUERIES]), "utf-8")
     flags = [f"--model_name_or_path={MODEL_DIR}", f"--data_dir={data}", "--stage=demo", "--split=seen"]
     results = []
-    for engine in (["--engine=server", f"--engine_url={demo_servers[0].url}"], ["--engine=paged"]):
+    for engine in (["--engine=server", f"--engine_url={demo_server.url}"], ["--engine=paged"]):
         prefix = tmp_path / engine[0].partition("=")[2]
         assert evaluate_retrieval([*flags, *engine, "--dtype=float32", f"--result_path={prefix}/"]) == 0
         results.append((prefix / "model_constrained_Atomic_demo_seen.json").read_bytes())
     assert results[0] == results[1]
+
+
+@pytest.fixture
+def scoring(tmp_path, monkeypatch):
+    for name in JUDGE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return ScoringWorld(tmp_path)
+
+
+@needs_demo
+@pytest.mark.parametrize(("constraint", "used"), [("auto", None), ("schema", "schema"), ("choice", "choice")])
+def test_every_verdict_of_a_judge_is_an_allowed_word(scoring, demo_server, constraint, used):
+    """The demo's model is no judge: only the constraint holds it to the words."""
+    assert scoring.pass_rate(demo_server, "--judge_constraint", constraint) == 0
+    verdicts = scoring.verdicts()
+    assert {(each["query_id"], each["repeat"]) for each in verdicts} >= {
+        (query_id, repeat) for query_id in ("5001", "5003") for repeat in range(3)
+    }
+    assert {each["verdict"] for each in verdicts} <= {"Solved", "Unsure", "Unsolved"}
+    assert all(each["tokens"]["prompt"] > 100 for each in verdicts)
+    judge = scoring.results()["judge"]
+    assert (judge["model"], judge["served_model"]) == (MODEL_DIR.name, MODEL_DIR.name), "the only model that is served"
+    assert judge["constraint"] in ({used} if used else {"tool", "schema"})
+
+
+@needs_demo
+def test_a_judge_compares_two_answers(scoring, demo_server):
+    assert scoring.preference(demo_server) == 0
+    results = json.loads(scoring.preference_file("_results.json").read_text())
+    assert results["win_rate"] + results["lose_rate"] + results["tie_rate"] == pytest.approx(1)
+    assert results["undecided"] == []

@@ -132,8 +132,14 @@ def record_nothing(cache: Path) -> None:
 @contextmanager
 def api_server(folder: Path, *more: str) -> Iterator[str]:
     """A virtual API server without recorded answers for the APIs that it knows, as a process; its URL."""
-    cache, ready = folder / "cache", folder / "url"
-    record_nothing(cache)
+    record_nothing(folder / "cache")
+    with serving(folder / "cache", folder / "url", *more) as url:
+        yield url
+
+
+@contextmanager
+def serving(cache: Path, ready: Path, *more: str) -> Iterator[str]:
+    """A virtual API server of the replies in `cache`, as a process that writes its URL to `ready`; the URL."""
     command = [sys.executable, "-m", "evaluation.toolbench.virtual_api", "--cache_dir", str(cache), "--port", "0"]
     server = subprocess.Popen(
         [*command, *more, "--ready_file", str(ready), "--exit_with_parent", str(os.getpid())],

@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -115,9 +116,15 @@ class ScriptedServer(VllmServer):
         }
 
 
-def start_all(servers: Sequence[VllmServer]) -> None:
-    """Start them side by side."""
-    for server in servers:
-        server.start()
-    for server in servers:
-        server.wait()
+@contextmanager
+def running(servers: Sequence[VllmServer]) -> Iterator[Sequence[VllmServer]]:
+    """Start them side by side, and end them."""
+    try:
+        for server in servers:
+            server.start()
+        for server in servers:
+            server.wait()
+        yield servers
+    finally:
+        for server in servers:
+            server.end()

@@ -15,7 +15,7 @@ from evaluation.toolbench.inference.run_report.report import report_data
 from evaluation.toolbench.launcher.run import main
 from tests.helpers.fake_generation_server import running
 from tests.helpers.fake_simulator import FakeSimulator
-from tests.helpers.script import run_script, start_script
+from tests.helpers.script import run_script_here, start_script
 
 KEY = "secret-of-the-simulator"
 QUERIES = ("--limit", "8")
@@ -66,13 +66,13 @@ def test_the_demo_is_simulated_where_nothing_is_recorded_and_again_without_askin
         assert "answered by the simulator" in " ".join(script.stdout.read().split())
 
         fake.replies = lambda _: '{"error": "", "response": "another mood"}'
-        again = run_script(settings(cache, "two", fake.url, SIMULATED_DIR=str(kept)), *QUERIES, cwd=tmp_path)
+        again = run_script_here(settings(cache, "two", fake.url, SIMULATED_DIR=str(kept)), *QUERIES)
         assert again.returncode == 0, again.stderr
         assert len(fake.requests) == num_asked
         assert answers(tmp_path / "two") == answers(tmp_path / "one")
 
         other = {**settings(cache, "one", fake.url), "SIMULATOR_URL": "", "SIMULATED_DIR": str(kept)}
-        mixed = run_script(other, "--limit", "9", cwd=tmp_path)
+        mixed = run_script_here(other, "--limit", "9")
         assert mixed.returncode == 2
         assert "simulator: fake-mirror" in mixed.stderr
 
@@ -82,11 +82,11 @@ def test_the_demo_is_simulated_where_nothing_is_recorded_and_again_without_askin
     assert not [path for path in written if KEY.encode() in path.read_bytes()]
     assert {path: path.read_bytes() for path in cache.rglob("*.json")} == recorded
 
-    dry = run_script(settings(cache, "three", "http://127.0.0.1:9/v1"), "--dry_run", cwd=tmp_path)
+    dry = run_script_here(settings(cache, "three", "http://127.0.0.1:9/v1"), "--dry_run")
     assert dry.returncode == 1
     [line] = [line for line in dry.stdout.splitlines() if line.startswith("API replies")]
     assert "FAIL  the simulator at http://127.0.0.1:9/v1 cannot be reached: connection refused" in line
-    refused = run_script(settings(cache, "three", "http://127.0.0.1:9/v1"), *QUERIES, cwd=tmp_path)
+    refused = run_script_here(settings(cache, "three", "http://127.0.0.1:9/v1"), *QUERIES)
     assert refused.returncode == 2
     assert (
         refused.stderr.strip().splitlines()[-1].startswith("the simulator at http://127.0.0.1:9/v1 cannot be reached")

@@ -19,7 +19,7 @@ from evaluation.toolbench.inference.Downstream_tasks.options import parse_option
 from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
 from tests.helpers.environment import FORECAST, ScriptedToolGen, calls
 from tests.helpers.pipeline import CITIES, ROOT, World, contents, record_nothing, wait_for
-from tests.helpers.script import answers, run_script, start_script
+from tests.helpers.script import answers, run_script_here, start_script
 
 QUICK = RetryPolicy(failures=1, unreachable_s=0.2, first_wait_s=0.01)
 
@@ -135,7 +135,7 @@ def test_the_demo_gives_its_answers_although_its_api_server_is_killed_again_and_
     queries = json.loads((DATA_DIR / "solvable_queries/test_instruction/demo_queries.json").read_text())[:12]
     path = World.write_queries(tmp_path / "some.json", queries)
     flags = ("--input_query_file", str(path))
-    undisturbed = run_script({"OUTPUT_DIR": str(tmp_path / "a")}, *flags, cwd=tmp_path)
+    undisturbed = run_script_here({"OUTPUT_DIR": str(tmp_path / "a")}, *flags)
     assert undisturbed.returncode == 0, undisturbed.stderr
 
     script = start_script({"OUTPUT_DIR": str(tmp_path / "b"), "NUM_THREAD": "2"}, *flags, cwd=tmp_path)

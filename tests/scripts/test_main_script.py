@@ -11,9 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from evaluation.toolbench.demo import MODEL_DIR, score
 from tests.helpers.pipeline import wait_for
-from tests.helpers.script import SHORT_RUN, ScriptWorld, answers, run_script, start_script
+from tests.helpers.script import SHORT_RUN, ScriptWorld, answers, run_script, run_script_here, start_script
 
 pytestmark = pytest.mark.slow
 
@@ -57,9 +56,9 @@ def test_it_shows_the_gpus_and_answers_every_query(undisturbed):
     assert [path.name for path in output.parent.iterdir()] == ["my answers"]  # nothing else where it was started
 
 
-def test_a_second_run_does_nothing_and_says_so(world, undisturbed, tmp_path):
+def test_a_second_run_does_nothing_and_says_so(world, undisturbed):
     output, before = undisturbed[0], answers(undisturbed[0] / "G3_instruction")
-    run = run_script(world.settings(output), *SHORT_RUN, cwd=tmp_path)
+    run = run_script_here(world.settings(output), *SHORT_RUN)
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1].startswith("Nothing to do: all 9 queries are answered in ")
     assert answers(output / "G3_instruction") == before
@@ -86,7 +85,7 @@ def test_interrupted_and_killed_it_leaves_no_process_and_goes_on_to_the_same_ans
     assert psutil.wait_procs(children, timeout=60)[1] == []
     assert answers(output).items() < expected.items()
 
-    assert run_script(settings, *SHORT_RUN, cwd=tmp_path).returncode == 0
+    assert run_script_here(settings, *SHORT_RUN).returncode == 0
     assert answers(output) == expected
 
 
@@ -105,7 +104,7 @@ def test_without_a_cache_it_uses_the_api_server_of_toolgens_own_script(world, tm
         if probe.connect_ex(("localhost", 8080)) == 0:
             pytest.skip("something listens on port 8080 of this machine")
     data = shutil.copytree(world.data, tmp_path / "data", ignore=lambda *_: {"tool_response_cache"})
-    run = run_script({**world.settings(tmp_path / "answers"), "DATA_DIR": str(data)}, *SHORT_RUN, cwd=tmp_path)
+    run = run_script_here({**world.settings(tmp_path / "answers"), "DATA_DIR": str(data)}, *SHORT_RUN)
     assert "using the API server at http://localhost:8080/virtual" in run.stderr
     assert run.returncode == 2
     assert "No virtual API server at http://localhost:8080/virtual" in run.stderr.splitlines()[-1]
@@ -126,15 +125,6 @@ def test_bad_input_is_one_line_and_exit_code_2(world, tmp_path):
     assert run.returncode == 2
     assert run.stderr.splitlines() == [f"no model folder at {tmp_path / 'no such model'}"]
     assert not (tmp_path / "answers").exists()
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.skipif(not (MODEL_DIR / "model.safetensors").is_file(), reason=f"no trained checkpoint in {MODEL_DIR}")
-def test_without_any_setting_it_runs_the_demo_and_solves_it(tmp_path):
-    run = run_script({"OUTPUT_DIR": str(tmp_path / "answers")}, cwd=tmp_path, timeout_s=580)
-    assert run.returncode == 0, run.stderr
-    assert "running the bundled demo" in run.stderr
-    assert score.main(["--answers", str(tmp_path / "answers" / "demo_queries")]) == 0
 
 
 def _has_child(script_pid: int) -> bool:

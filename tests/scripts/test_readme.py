@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.toolbench.demo import MODEL_DIR, score
 from evaluation.toolbench.inference.doctor.command import main as doctor
 from tests.helpers.pipeline import ROOT
+from tests.helpers.script import SCRIPT as MAIN_SCRIPT
 
 ENGLISH, CHINESE = "README_multi_gpu.md", "README_multi_gpu_ZH.md"
 PAGES = [
@@ -87,14 +89,31 @@ def shell(command: str, clone: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture(scope="module")
+def runs(clone):
+    """The commands shown that can run anywhere, run in a fresh clone in the order shown, up to one that fails."""
+    runs = {}
+    for command in filter(is_run, commands(ENGLISH)):
+        runs[command] = shell(command, clone)
+        if runs[command].returncode:
+            break
+    return runs
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_every_command_that_can_run_anywhere_works_in_a_fresh_clone_in_the_order_shown(clone):
-    shown = [command for command in commands(ENGLISH) if is_run(command)]
-    assert len(shown) >= 8
-    for command in shown:
-        run = shell(command, clone)
+def test_every_command_that_can_run_anywhere_works_in_a_fresh_clone_in_the_order_shown(runs):
+    for command, run in runs.items():
         assert run.returncode == 0, (command, run.stdout[-2000:], run.stderr[-2000:])
+    assert len(runs) >= 8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not (MODEL_DIR / "model.safetensors").is_file(), reason=f"no trained checkpoint in {MODEL_DIR}")
+def test_without_any_setting_the_main_script_runs_the_demo_and_solves_it(runs, clone):
+    assert "running the bundled demo" in runs[f"bash {MAIN_SCRIPT}"].stderr
+    assert score.main(["--answers", str(clone / "outputs/demo/demo_queries")]) == 0
 
 
 @pytest.mark.slow
