@@ -91,11 +91,16 @@ def test_triton_works_on_this_gpu():
 @pytest.fixture(scope="module")
 def interpreted_errors() -> dict[str, float]:
     """Errors under Triton's interpreter, {case name and way: relative error}; writes are checked too."""
+    return json.loads(run_under_the_interpreter())
+
+
+def run_under_the_interpreter(*arguments: str) -> str:
     script = Path(__file__).parents[1] / "helpers/attention_kernel_cases.py"
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(script.parents[2])}
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, str(script), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return done.stdout
 
 
 @interpreted
@@ -105,6 +110,11 @@ def interpreted_errors() -> dict[str, float]:
 )
 def test_interpreted_kernels_equal_attention_spelled_out(way, case, interpreted_errors):
     assert interpreted_errors[f"{case.name}, {way}"] < TOLERANCE[torch.float32 if way == "float32" else torch.float16]
+
+
+@interpreted
+def test_interpreted_prompts_in_parts_equal_attention_spelled_out():
+    run_under_the_interpreter("split")
 
 
 def use_tiles_of_old_cards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +169,23 @@ def test_cards_without_instructions_for_8_bits_read_the_same(case, monkeypatch):
     for module in (triton_decode, triton_prefill):
         monkeypatch.setattr(module, "converts_float8", lambda device: False)
     assert error_of(case, torch.float16, "cuda", is_float8=True) < TOLERANCE[torch.float16]
+
+
+SPLIT_CASES = [
+    Case((8000, 30, 40, 500, 20), (8, 30, 16, 4, 20), page_size=64, num_heads=32, num_kv_heads=8, head_dim=128),
+    Case((1800,), (208,), page_size=64, num_heads=32, num_kv_heads=8, head_dim=128),
+    Case((511, 512, 513, 0), (2, 9, 33, 0), padding=20, page_size=64, num_heads=32, num_kv_heads=8, head_dim=128),
+    Case((2000,), (5,), page_size=16, num_heads=28, num_kv_heads=4, head_dim=128),
+]
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("is_float8", [False, True], ids=["16 bits", "8 bits"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("case", SPLIT_CASES, ids=lambda case: case.name)
+def test_prompts_in_parts_equal_attention_spelled_out(case, dtype, is_float8):
+    assert error_of(case, dtype, "cuda", is_float8=is_float8) < TOLERANCE[dtype]
 
 
 @pytest.mark.gpu

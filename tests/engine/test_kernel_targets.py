@@ -15,7 +15,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from evaluation.toolbench.inference.engine.attention import triton_decode, triton_prefill, triton_write
+from evaluation.toolbench.inference.engine.attention import (
+    triton_decode,
+    triton_parts,
+    triton_prefill,
+    triton_split,
+    triton_write,
+)
 from evaluation.toolbench.inference.engine.attention.hardware import is_old_capability
 from evaluation.toolbench.inference.engine.products import triton_few_rows
 from evaluation.toolbench.inference.engine.products.tiles import TILES, choose_tile
@@ -40,7 +46,10 @@ POINTERS_TO_8_BITS = {"int8": "*i8", "fp8": "*u8"}
 CONVERT_FLOAT8 = (8, 9)  # the first with such instructions
 WITHOUT_SCALES = {"k_scales": None, "v_scales": None}
 SCALE_SLOTS = {"k_scale_slot": 1, "v_scale_slot": 1}  # a head's scales in a page lie one after another
-NOT_SPECIALISED = ("table_row", "block_tables", "context_lens", "cu_seqlens_q", "batch", "num_splits", "num_rows")
+NOT_SPECIALISED = (
+    *("table_row", "block_tables", "context_lens", "cu_seqlens_q", "batch", "programs", "max_parts", "num_parts"),
+    "num_rows",
+)
 PAGE_SIZE = 64
 
 
@@ -94,15 +103,18 @@ def shared_bytes(
     return int(triton.compile(source, target=target, options=options).metadata.shared)
 
 
-def prefill_bytes(capability, dtype, head_dim, group=4, total=512, *, is_float8=False):
+def prefill_bytes(capability, dtype, head_dim, group=4, total=512, *, is_split=False, is_float8=False):
     tile = triton_prefill.choose_tile(total, head_dim, dtype.itemsize, is_old_capability(capability))
     group_tile = triton.next_power_of_2(group)
     constants = {
+        "SPLIT": is_split,
+        "ROWS": 16,
         "PAGE_SIZE": PAGE_SIZE,
         "GROUP": group,
         "GROUP_TILE": group_tile,
         "HEAD_DIM": head_dim,
         "HEAD_TILE": triton.next_power_of_2(head_dim),
+        "SMALLEST_PART": 4,
         "BLOCK_Q": max(1, tile.rows // group_tile),
         "BLOCK": tile.tokens,
         "IS_NATIVE": capability >= CONVERT_FLOAT8,
@@ -111,8 +123,12 @@ def prefill_bytes(capability, dtype, head_dim, group=4, total=512, *, is_float8=
     return shared_bytes(triton_prefill._attend_tile, capability, dtype, constants, is_float8=is_float8, **options)
 
 
+def split_prefill_bytes(capability, dtype, head_dim):
+    return prefill_bytes(capability, dtype, head_dim, is_split=True)
+
+
 def float8_prefill_bytes(capability, dtype, head_dim):
-    return prefill_bytes(capability, dtype, head_dim, is_float8=True)
+    return prefill_bytes(capability, dtype, head_dim, is_split=True, is_float8=True)
 
 
 def decode_bytes(capability, dtype, head_dim, group=4, *, is_float8=False):
@@ -136,9 +152,13 @@ def float8_decode_bytes(capability, dtype, head_dim):
 
 
 def join_bytes(capability, dtype, head_dim):
-    tile = triton_decode.choose_tile(head_dim, dtype.itemsize, is_old_capability(capability))
-    constants = {"SPLIT_TILE": 32, "HEAD_DIM": head_dim, "HEAD_TILE": head_dim, "BLOCK": tile.tokens}
-    return shared_bytes(triton_decode._join_parts, capability, dtype, constants, is_float8=False, num_warps=2)
+    """The more of what decodes and prompts need."""
+    return max(_join_bytes(capability, dtype, head_dim, heads, parts) for heads, parts in ((1, 32), (8, 8)))
+
+
+def _join_bytes(capability, dtype, head_dim, heads, parts):
+    constants = {"HEADS": heads, "PARTS_TILE": parts, "HEAD_DIM": head_dim, "HEAD_TILE": head_dim}
+    return shared_bytes(triton_parts._join_parts, capability, dtype, constants, is_float8=False, num_warps=2)
 
 
 def write_bytes(capability, dtype, head_dim):
@@ -187,13 +207,14 @@ def float8_few_rows_bytes(capability, dtype, head_dim):
 
 FLOAT8 = [float8_prefill_bytes, float8_decode_bytes, float8_write_bytes]
 FEW_ROWS = [few_rows_bytes, int8_few_rows_bytes, float8_few_rows_bytes]
-FORMS = [prefill_bytes, decode_bytes, join_bytes, write_bytes, *FLOAT8, *FEW_ROWS]
+FORMS = [prefill_bytes, split_prefill_bytes, decode_bytes, join_bytes, write_bytes, *FLOAT8, *FEW_ROWS]
 
 
 # The largest of each form: smaller heads and fewer tokens take less.
 LARGEST = [
     (prefill_bytes, torch.float16, 128),
     (prefill_bytes, torch.bfloat16, 128),
+    (split_prefill_bytes, torch.bfloat16, 128),
     (prefill_bytes, torch.bfloat16, 256),
     (prefill_bytes, torch.float32, 256),
     (decode_bytes, torch.float16, 128),
@@ -238,10 +259,17 @@ def test_the_largest_tiles_compile_and_fit_the_card(needed, dtype, head_dim, cap
 def test_every_kernel_of_the_package_is_among_them():
     kernels = {
         name
-        for module in (triton_decode, triton_prefill, triton_write, triton_few_rows)
+        for module in (triton_decode, triton_parts, triton_prefill, triton_split, triton_write, triton_few_rows)
         for name, value in vars(module).items()
         if isinstance(value, triton.runtime.JITFunction)
     }
-    compiled_here = "".join(inspect.getsource(function) for function in [*FORMS, _few_rows_bytes])
-    inlined = {"_attend_blocks", "codes_of", "multiplicand", "numbers_of", "scales_of"}  # parts of the others
+    compiled_here = "".join(inspect.getsource(function) for function in [*FORMS, _few_rows_bytes, _join_bytes])
+    inlined = {
+        "_attend_blocks",
+        "item_of",
+        "codes_of",
+        "multiplicand",
+        "numbers_of",
+        "scales_of",
+    }  # parts of the others
     assert all(name in compiled_here for name in kernels - inlined), kernels

@@ -1,7 +1,7 @@
 """The Triton kernels' cases. Run as a script, with TRITON_INTERPRET=1 on a machine without a GPU, it checks
 that keys and values are stored and prints {case name and way: relative error} of attention as JSON, for the ways of
-`INTERPRETED`. Triton decides when it is imported whether to interpret, so the test process itself cannot. The
-repository's root must be on PYTHONPATH.
+`INTERPRETED`; with the argument "split", it checks prompts whose contexts are cut into parts. Triton decides when it
+is imported whether to interpret, so the test process itself cannot. The repository's root must be on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.engine.attention import paged_attention
 from tests.helpers.attention import (
@@ -110,7 +112,46 @@ def errors_of(*ways: str) -> dict[str, float]:
     return errors
 
 
+@st.composite
+def prompt_batches(draw: st.DrawFn) -> tuple[list[int], list[int]]:
+    """Contexts and how many of their tokens are new, none at all included; some around the ends of parts."""
+    context = st.integers(0, 12) | st.sampled_from([15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 129, 300])
+    contexts = draw(st.lists(context, min_size=1, max_size=5))
+    return contexts, [draw(st.integers(0, min(context, 20))) for context in contexts]
+
+
+@settings(max_examples=30, deadline=None, database=None, derandomize=True)
+@given(prompt_batches(), st.integers(1, 24), st.integers(2, 8), st.sampled_from([(4, 1), (6, 2)]), st.booleans())
+@example(([700, 5, 6, 7, 16], [3, 5, 6, 7, 1]), 24, 8, (4, 1), False)  # one long context beside short ones
+@example(([700, 5, 6, 7, 16], [3, 5, 6, 7, 1]), 4, 8, (4, 1), False)  # and no program to spare
+@example(([0] * 70 + [300], [1] * 70 + [4]), 90, 4, (4, 1), False)  # more sequences than are sorted
+def check_split(rows: tuple[list[int], list[int]], programs: int, parts: int, heads: tuple[int, int], is_float8: bool):
+    """Assert that contexts cut into parts give what attention spelled out gives, and that no part is read unwritten."""
+    from evaluation.toolbench.inference.engine.attention import triton_parts, triton_prefill, triton_split
+
+    def unwritten_parts(q: torch.Tensor, num_parts: int) -> tuple[torch.Tensor, ...]:
+        return tuple(tensor.fill_(float("nan")) for tensor in triton_parts.empty_parts(q, num_parts))
+
+    if not sum(rows[1]):
+        return
+    triton_prefill.empty_parts = unwritten_parts
+    triton_prefill.SMALLEST_PART = 16
+    batch = paged_batch(*rows, num_heads=heads[0], num_kv_heads=heads[1])
+    if is_float8:
+        batch = in_float8(batch)
+    *inputs, _, scale = batch.arguments()
+    out = torch.full_like(batch.q, float("nan"))
+    split, tile = triton_split.Split(programs, parts), triton_prefill.Tile(16, 16, 4, 1)
+    triton_prefill.paged_prefill(*inputs, scale, out, batch.kv_scales, tile=tile, split=split)
+    expected = exact_attention(batch)
+    error = relative_error(out, expected) if expected.any() else float(out.abs().sum())
+    assert error < TOLERANCE[torch.float32], error
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["split"]:
+        check_split()
+        sys.exit()
     from evaluation.toolbench.inference.engine.attention import triton_decode, triton_prefill
 
     check_write("cpu", "triton")

@@ -28,6 +28,7 @@ import triton.language as tl
 from evaluation.toolbench.inference.engine.attention.float8 import Scales
 from evaluation.toolbench.inference.engine.attention.hardware import converts_float8, is_old, num_multiprocessors
 from evaluation.toolbench.inference.engine.attention.triton_float8 import LARGEST, multiplicand, numbers_of
+from evaluation.toolbench.inference.engine.attention.triton_parts import empty_parts, join_parts
 
 _LOG2_E = 1.4426950408889634
 _MAX_SPLITS = 32
@@ -71,9 +72,7 @@ def paged_decode(
     if num_splits == 1:
         partial, log_sum = out, out  # the first kernel writes the result; the second is not needed
     else:
-        partial = torch.empty(batch, num_heads, num_splits, head_dim, dtype=torch.float32, device=q.device)
-        log_sum = torch.empty(batch, num_heads, num_splits, dtype=torch.float32, device=q.device)
-    head_tile = max(16, triton.next_power_of_2(head_dim))
+        partial, log_sum = empty_parts(q, num_splits)
     with torch.cuda.device_of(q):  # Triton launches on the current device; a model may be spread over several
         _attend_part[num_kv_heads, batch, num_splits](
             q,
@@ -99,26 +98,14 @@ def paged_decode(
             GROUP=group,
             GROUP_TILE=max(16, triton.next_power_of_2(group)),
             HEAD_DIM=head_dim,
-            HEAD_TILE=head_tile,
+            HEAD_TILE=max(16, triton.next_power_of_2(head_dim)),
             BLOCK=tile.tokens,
             IS_NATIVE=converts_float8(q.device),
             num_warps=tile.num_warps,
             num_stages=tile.num_stages,
         )
         if num_splits > 1:
-            _join_parts[num_heads, batch](
-                partial,
-                log_sum,
-                context_lens,
-                out,
-                num_splits,
-                *out.stride()[:2],
-                SPLIT_TILE=triton.next_power_of_2(num_splits),
-                HEAD_DIM=head_dim,
-                HEAD_TILE=head_tile,
-                BLOCK=tile.tokens,
-                num_warps=2,
-            )
+            join_parts(partial, log_sum, out)
 
 
 def choose_num_splits(pairs: int, longest: int, block: int, num_multiprocessors: int) -> int:
@@ -201,13 +188,13 @@ def _attend_part(
     first = split * blocks_per_split
     last = min(first + blocks_per_split, num_blocks)
     if SPLIT:  # noqa: SIM102 (the outer one is decided when the kernel is compiled)
-        if first >= last:
-            return  # nothing left for this part; the other kernel knows by the same arithmetic
+        if (first >= last) & (split > 0):
+            return  # nothing left for this part
 
     member = tl.arange(0, GROUP_TILE)
+    heads = kv_head * GROUP + member
     dim = tl.arange(0, HEAD_TILE)
     dim_ok = dim < HEAD_DIM
-    heads = kv_head * GROUP + member
     head_ok = (member < GROUP)[:, None] & dim_ok[None, :]
     query = tl.load(q + row * q_row + heads[:, None] * q_head + dim[None, :], mask=head_ok, other=0.0)
     if k_scales is not None:
@@ -264,40 +251,10 @@ def _attend_part(
         index = (row * tl.num_programs(0) * GROUP + heads) * num_splits + split
         tl.store(partial + index[:, None] * HEAD_DIM + dim[None, :], acc / running_sum[:, None], mask=head_ok)
         tl.store(log_sum + index, running_max + tl.log2(running_sum), mask=member < GROUP)
+        if split == 0:  # for those that have nothing; minus infinity itself where the row is padding
+            for unused in range(tl.cdiv(num_blocks, tl.maximum(blocks_per_split, 1)), num_splits):
+                tl.store(log_sum + index + unused, float("-inf"), mask=(member < GROUP) & (unused > 0))
     else:
         result = acc / tl.where(running_sum == 0, 1.0, running_sum)[:, None]  # a padding row gets zeros
         target = out + row * out_row + heads[:, None] * out_head + dim[None, :]
         tl.store(target, result.to(out.dtype.element_ty), mask=head_ok)
-
-
-@triton.jit(do_not_specialize=["num_splits"], do_not_specialize_on_alignment=["context_lens"])
-def _join_parts(
-    partial,
-    log_sum,
-    context_lens,
-    out,
-    num_splits,
-    out_row,
-    out_head,
-    SPLIT_TILE: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    HEAD_TILE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Join, for one row and one query head, the parts' results, weighted by their sums; zeros for a padding row."""
-    head = tl.program_id(0)
-    row = tl.program_id(1)
-    num_blocks = tl.cdiv(tl.load(context_lens + row), BLOCK)
-    num_parts = tl.cdiv(num_blocks, tl.maximum(tl.cdiv(num_blocks, num_splits), 1))  # those that were written
-    split = tl.arange(0, SPLIT_TILE)
-    dim = tl.arange(0, HEAD_TILE)
-    index = (row * tl.num_programs(0) + head) * num_splits + split
-    written = split < num_parts
-    part_sum = tl.load(log_sum + index, mask=written, other=float("-inf"))
-    largest = tl.maximum(tl.max(part_sum, 0), -1.0e30)  # finite for a padding row too, which has no part
-    weights = tl.exp2(part_sum - largest)
-    weights = weights / tl.maximum(tl.sum(weights, 0), 1.0e-30)
-    in_part = written[:, None] & (dim < HEAD_DIM)[None, :]
-    parts = tl.load(partial + index[:, None] * HEAD_DIM + dim[None, :], mask=in_part, other=0.0)
-    result = tl.sum(parts * weights[:, None], 0)
-    tl.store(out + row * out_row + head * out_head + dim, result.to(out.dtype.element_ty), mask=dim < HEAD_DIM)

@@ -6,8 +6,11 @@ new token is a short sequence; where there are many of them, `triton_decode` is 
 How it is laid out. A program takes a tile of one sequence's new tokens and one KV head; the query
 heads of the group are further rows of the tile (32 tokens times 4 heads are 128 rows), so each K and
 V that is loaded serves them all. The grid has a program for every tile that T tokens of B sequences
-could need, T // tile + B, and each finds its sequence by bisection in `cu_seqlens_q`: the launch
-depends on shapes alone.
+could need, T // tile + B: the launch depends on shapes alone, and each program finds its tile from
+the lengths on the device. Tiles of long contexts start first, so that no long one is left at the end.
+
+Few tiles leave most of the card idle. Where shapes allow it (see `choose_split`), the grid is as large
+as the card, and the tiles' contexts are cut into parts until each program has one; `triton_parts` joins them.
 """
 
 # What a kernel takes are Triton's values, for which Python has no types.
@@ -23,10 +26,19 @@ import triton
 import triton.language as tl
 
 from evaluation.toolbench.inference.engine.attention.float8 import Scales
-from evaluation.toolbench.inference.engine.attention.hardware import converts_float8, is_old
+from evaluation.toolbench.inference.engine.attention.hardware import converts_float8, is_old, num_multiprocessors
 from evaluation.toolbench.inference.engine.attention.triton_float8 import LARGEST, multiplicand, numbers_of
+from evaluation.toolbench.inference.engine.attention.triton_parts import empty_parts, join_parts
+from evaluation.toolbench.inference.engine.attention.triton_split import (
+    SMALLEST_PART,
+    Split,
+    choose_split,
+    item_of,
+    length_of_lookup,
+)
 
 _LOG2_E = 1.4426950408889634
+_JOINED_HEADS = 8  # by one program
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,11 @@ class Tile:
     tokens: int
     num_warps: int
     num_stages: int
+
+    @property
+    def at_once(self) -> int:
+        """Return how many programs a multiprocessor runs at once: eight warps take most of its registers."""
+        return max(1, 8 // self.num_warps)
 
 
 def paged_prefill(
@@ -51,10 +68,11 @@ def paged_prefill(
     kv_scales: Scales | None = None,
     *,
     tile: Tile | None = None,
+    split: Split | None = None,
 ) -> None:
     """Compute causal attention of T new tokens, q (T, Hq, D) to `out`, as `attention.paged_attention` does.
 
-    `tile` overrides what is chosen from the shapes, for benchmarks.
+    `tile` and `split` override what is chosen from the shapes, for benchmarks.
     """
     total, num_heads, head_dim = q.shape
     page_size, num_kv_heads = k_cache.shape[1:3]
@@ -63,10 +81,14 @@ def paged_prefill(
     if tile is None:
         tile = choose_tile(total, head_dim, q.element_size(), is_old(q.device))
     block_q = max(1, tile.rows // group_tile)
+    if split is None:
+        split = choose_split(triton.cdiv(total, block_q), num_kv_heads, num_multiprocessors(q.device) * tile.at_once)
     batch = len(context_lens)
+    num_items = max(total // block_q + batch, split.programs)
+    partial, log_sum = (out, out) if split.parts == 1 else empty_parts(q, split.parts)
     k_scales, v_scales = kv_scales or (None, None)
     with torch.cuda.device_of(q):  # Triton launches on the current device; a model may be spread over several
-        _attend_tile[total // block_q + batch, num_kv_heads](
+        _attend_tile[num_kv_heads, num_items](
             q,
             k_cache,
             v_cache,
@@ -74,8 +96,12 @@ def paged_prefill(
             context_lens,
             cu_seqlens_q,
             out,
+            partial,
+            log_sum,
             scale * _LOG2_E,
             batch,
+            split.programs,
+            split.parts,
             *q.stride()[:2],
             *k_cache.stride()[:3],
             *v_cache.stride()[:3],
@@ -85,6 +111,8 @@ def paged_prefill(
             v_scales,
             *(k_scales.stride() if k_scales is not None else (0, 0, 0)),
             *(v_scales.stride() if v_scales is not None else (0, 0, 0)),
+            SPLIT=split.parts > 1,
+            ROWS=length_of_lookup(batch),
             PAGE_SIZE=page_size,
             GROUP=group,
             GROUP_TILE=group_tile,
@@ -92,10 +120,13 @@ def paged_prefill(
             HEAD_TILE=max(16, triton.next_power_of_2(head_dim)),
             BLOCK_Q=block_q,
             BLOCK=tile.tokens,
+            SMALLEST_PART=SMALLEST_PART // tile.tokens,
             IS_NATIVE=converts_float8(q.device),
             num_warps=tile.num_warps,
             num_stages=tile.num_stages,
         )
+        if split.parts > 1:
+            join_parts(partial, log_sum, out, heads=_JOINED_HEADS)
 
 
 def choose_tile(total: int, head_dim: int, element_size: int, on_old_card: bool = False) -> Tile:
@@ -116,7 +147,7 @@ def choose_tile(total: int, head_dim: int, element_size: int, on_old_card: bool 
 # Not specialised: what differs from step to step, or with the row at which a slice begins. Otherwise the
 # kernel would be compiled again in the middle of a run.
 @triton.jit(
-    do_not_specialize=["batch", "table_row"],
+    do_not_specialize=["batch", "programs", "max_parts", "table_row"],
     do_not_specialize_on_alignment=["block_tables", "context_lens", "cu_seqlens_q"],
 )
 def _attend_tile(
@@ -127,8 +158,12 @@ def _attend_tile(
     context_lens,
     cu_seqlens_q,
     out,
+    partial,
+    log_sum,
     scale_log2,
     batch,
+    programs,
+    max_parts,
     q_token,
     q_head,
     k_page,
@@ -148,6 +183,8 @@ def _attend_tile(
     v_scale_page,
     v_scale_slot,
     v_scale_head,
+    SPLIT: tl.constexpr,
+    ROWS: tl.constexpr,
     PAGE_SIZE: tl.constexpr,
     GROUP: tl.constexpr,
     GROUP_TILE: tl.constexpr,
@@ -155,30 +192,35 @@ def _attend_tile(
     HEAD_TILE: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK: tl.constexpr,
+    SMALLEST_PART: tl.constexpr,
     IS_NATIVE: tl.constexpr,
 ):
     """Serve BLOCK_Q new tokens of one sequence and the query heads of one KV head.
 
     With `k_scales` and `v_scales` (else None) keys and values are 8-bit codes.
     """
-    # Later tiles of a sequence see more of it, so they start first and the short ones fill the gaps.
-    tile = tl.num_programs(0) - 1 - tl.program_id(0)
-    kv_head = tl.program_id(1)
-    # Sequence s owns the tiles from cu_seqlens_q[s] // BLOCK_Q + s on: enough for any length it has.
-    low = 0
-    high = batch
-    while high - low > 1:
-        middle = (low + high) // 2
-        if tl.load(cu_seqlens_q + middle) // BLOCK_Q + middle <= tile:
-            low = middle
-        else:
-            high = middle
-    row = low
+    kv_head = tl.program_id(0)
+    row, index, num_parts = item_of(
+        tl.program_id(1),
+        context_lens,
+        cu_seqlens_q,
+        batch,
+        programs,
+        max_parts,
+        SPLIT,
+        ROWS,
+        BLOCK_Q,
+        BLOCK,
+        SMALLEST_PART,
+    )
+    if row < 0:
+        return
     start = tl.load(cu_seqlens_q + row)
     num_new = tl.load(cu_seqlens_q + row + 1) - start
-    first_query = (tile - start // BLOCK_Q - row) * BLOCK_Q
-    if first_query >= num_new:
-        return
+    num_tiles = tl.cdiv(num_new, BLOCK_Q)
+    # Later tiles of a sequence see more of it, so they come first.
+    first_query = (num_tiles - 1 - index % num_tiles) * BLOCK_Q
+    part = index // num_tiles
 
     context = tl.load(context_lens + row)
     lane = tl.arange(0, BLOCK_Q * GROUP_TILE)
@@ -196,7 +238,12 @@ def _attend_tile(
     position = first_position + lane // GROUP_TILE
     last_seen = tl.where(context > 0, min(first_position + BLOCK_Q, context), 0)
     num_full = tl.maximum(first_position + 1, 0) // BLOCK  # blocks that every query of the tile sees whole
-    num_blocks = tl.cdiv(last_seen, BLOCK)
+    first_block = 0
+    last_block = tl.cdiv(last_seen, BLOCK)
+    if SPLIT:
+        blocks_per_part = tl.cdiv(last_block, num_parts)
+        first_block = part * blocks_per_part
+        last_block = min(first_block + blocks_per_part, last_block)
     table = block_tables + row * table_row
     k_base = k_cache + kv_head * k_head
     v_base = v_cache + kv_head * v_head
@@ -220,8 +267,8 @@ def _attend_tile(
         table,
         context,
         scale_log2,
-        0,
-        num_full,
+        first_block,
+        min(num_full, last_block),
         k_page,
         k_slot,
         v_page,
@@ -250,8 +297,8 @@ def _attend_tile(
         table,
         context,
         scale_log2,
-        num_full,
-        num_blocks,
+        tl.maximum(num_full, first_block),
+        last_block,
         k_page,
         k_slot,
         v_page,
@@ -272,8 +319,17 @@ def _attend_tile(
     if v_scales is not None:
         acc = acc / LARGEST
     result = acc / tl.where(running_sum == 0, 1.0, running_sum)[:, None]  # a padding row gets zeros
-    target = out + token[:, None] * out_token + heads[:, None] * out_head + dim[None, :]
-    tl.store(target, result.to(out.dtype.element_ty), mask=ok)
+    if SPLIT:
+        vector = ((start + query_index) * tl.num_programs(0) * GROUP + heads) * max_parts + part
+        # Minus infinity where nothing is seen, as by the early queries of a tile in its last part.
+        tl.store(log_sum + vector, running_max + tl.log2(running_sum), mask=lane_ok)
+        if part == 0:
+            for unused in range(num_parts, max_parts):
+                tl.store(log_sum + vector + unused, float("-inf"), mask=lane_ok)
+        tl.store(partial + vector[:, None] * HEAD_DIM + dim[None, :], result, mask=ok)
+    else:
+        target = out + token[:, None] * out_token + heads[:, None] * out_head + dim[None, :]
+        tl.store(target, result.to(out.dtype.element_ty), mask=ok)
 
 
 @triton.jit
