@@ -6,11 +6,8 @@ new token is a short sequence; where there are many of them, `triton_decode` is 
 How it is laid out. A program takes a tile of one sequence's new tokens and one KV head; the query
 heads of the group are further rows of the tile (32 tokens times 4 heads are 128 rows), so each K and
 V that is loaded serves them all. The grid has a program for every tile that T tokens of B sequences
-could need, T // tile + B: the launch depends on shapes alone, and each program finds its tile from
-the lengths on the device. Tiles of long contexts start first, so that no long one is left at the end.
-
-Few tiles leave most of the card idle. Where shapes allow it (see `choose_split`), the grid is as large
-as the card, and the tiles' contexts are cut into parts until each program has one; `triton_parts` joins them.
+could need, T // tile + B: the launch depends on shapes alone, and each program finds its tile from the
+lengths on the device. Where there are few tiles, programs share their contexts (see `triton_split`).
 """
 
 # What a kernel takes are Triton's values, for which Python has no types.

@@ -18,6 +18,7 @@ import triton.language as tl
 
 SMALLEST_PART = 256  # tokens: a part's result is as many bytes as 128 tokens of K and V, written and read again
 _MAX_PARTS = 8
+_ROUNDS = 1  # programs of a cut step, in multiples of what runs at once; 0: contexts stay whole
 _SORTED_ROWS = tl.constexpr(64)  # among more sequences a long one matters less than to sort them costs
 
 
@@ -40,7 +41,7 @@ def choose_split(num_tiles: int, num_kv_heads: int, programs_at_once: int) -> Sp
     >>> [choose_split(num_tiles, num_kv_heads=8, programs_at_once=132).parts for num_tiles in (1, 4, 7, 8, 9, 24)]
     [8, 8, 4, 4, 1, 1]
     """
-    programs = programs_at_once // num_kv_heads
+    programs = _ROUNDS * programs_at_once // num_kv_heads
     if programs < 2 * num_tiles:
         return WHOLE
     # Twice what equal tiles would get: there may be fewer of them, and some have longer contexts.
