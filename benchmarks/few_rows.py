@@ -18,7 +18,10 @@ from evaluation.toolbench.inference.engine.attention.hardware import is_old
 from evaluation.toolbench.inference.engine.products.few_rows import plain_product
 from evaluation.toolbench.inference.engine.products.tiles import TILES, Format, Tile, choose_tile, is_wide
 
-SHAPES = {"qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336)}  # of the 8B model
+# Of the 8B model.
+SHAPES = {"qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336)}
+_LAYERS = 32
+_HEAD = {"head": (175_232, 4096)}  # in 16 bits whatever the layers are; without the last rows, which make cuBLAS slow
 _COLD_BYTES = 2**29  # of weights that are read between two readings of one
 _HELD: dict[Format, torch.dtype] = {"16 bits": torch.bfloat16, "int8": torch.int8, "fp8": torch.float8_e4m3fn}
 # Output features, bytes of a row of the weight that a warp takes at a time, warps, stages.
@@ -59,7 +62,7 @@ def sweep(device: torch.device) -> list[Times]:
         plain: Callable[..., torch.Tensor] = plain_product
         if held != "16 bits":
             plain = torch.compile(plain_product, dynamic=True)
-        for name, (features, inputs) in SHAPES.items():
+        for name, (features, inputs) in (SHAPES | _HEAD if held == "16 bits" else SHAPES).items():
             weights = _weights(dtype, features, inputs, device)
             for rows in sorted({rows for _, rows in TILES}):
                 times = Times(held, name, rows, _us_by_tile(plain, weights, held, rows))
@@ -76,18 +79,18 @@ def sweep(device: torch.device) -> list[Times]:
 
 
 def table(found: Sequence[Times]) -> str:
-    """Return `tiles.TILES` with the tiles that are fastest over all products of their size, to be copied there."""
+    """Return `tiles.TILES`, to be copied there, with the tiles that are fastest over all products of a step."""
     lines = []
     for held, rows in TILES:
         best = []
         for wide in (False, True):
             several = [
-                times.us
+                (times.us, 1 if times.name in _HEAD else _LAYERS)
                 for times in found
-                if (times.held, times.rows) == (held, rows) and is_wide(SHAPES[times.name][0]) == wide
+                if (times.held, times.rows) == (held, rows) and is_wide((SHAPES | _HEAD)[times.name][0]) == wide
             ]
-            everywhere = [tile for tile in several[0] if all(tile in us for us in several)]
-            best.append(min(everywhere, key=lambda tile: sum(us[tile] for us in several)))
+            everywhere = [tile for tile in several[0][0] if all(tile in us for us, _ in several)]
+            best.append(min(everywhere, key=lambda tile: sum(calls * us[tile] for us, calls in several)))
         lines.append(f'    ("{held}", {rows}): ({written(best[0])}, {written(best[1])}),')
     return "\n".join(lines)
 

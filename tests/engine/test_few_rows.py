@@ -91,7 +91,8 @@ def test_a_tile_holds_the_rows_that_it_is_chosen_for():
                 assert tile is None or tile.rows >= rows
 
 
-def test_odd_inputs_and_old_cards_are_left_to_cublas():
+def test_many_rows_odd_inputs_and_old_cards_are_left_to_cublas():
+    assert choose_tile("int8", MOST_ROWS + 1, 4096, 4096) is None
     assert choose_tile("16 bits", 1, 4096, 4099) is None
     assert choose_tile("16 bits", 1, 4096, 4096, on_old_card=True) is None
     assert choose_tile("int8", 2, 4096, 4096, on_old_card=True) is None

@@ -29,3 +29,14 @@ def test_logits_stay_where_they_were_made(has_bias):
     torch.testing.assert_close(made, head(hidden))
     assert output_head.logits(3).data_ptr() == made.data_ptr()
     assert torch.equal(output_head.logits(2), made[:2])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+@pytest.mark.parametrize("num_rows", [1, 3, 16, 40])
+@torch.inference_mode()
+def test_logits_on_a_gpu_are_the_heads(num_rows):
+    head = nn.Linear(512, 46_985, bias=False, device="cuda", dtype=torch.bfloat16)
+    hidden = torch.randn(num_rows, 512, device="cuda", dtype=torch.bfloat16)
+    made = OutputHead(head, torch.device("cuda"), vocab_size=46_985, max_rows=40).compute(hidden)
+    torch.testing.assert_close(made, head(hidden), rtol=2e-2, atol=1e-2)

@@ -50,18 +50,10 @@ def _few_rows(
     inputs: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None
 ) -> torch.Tensor:
     num_features, num_inputs = weight.shape
-    rows = inputs.reshape(-1, num_inputs)
-    can_launch = inputs.is_cuda and len(rows) > 0 and weight.stride(1) == 1 and triton_works(inputs.device)
-    tile = tile_for(rows, weight) if can_launch else None
-    if tile is None:
+    found = by_kernel(inputs.reshape(-1, num_inputs), weight, scale, bias)
+    if found is None:
         return plain_product(inputs, weight, scale, bias)
-    from evaluation.toolbench.inference.engine.products.triton_few_rows import few_rows_product
-
-    if rows.stride(1) != 1:
-        rows = rows.contiguous()
-    out = rows.new_empty(len(rows), num_features)
-    launch(lambda: few_rows_product(rows, weight, scale, bias, out, tile))
-    return out.view(*inputs.shape[:-1], num_features)
+    return found.view(*inputs.shape[:-1], num_features)
 
 
 @_few_rows.register_fake
@@ -69,6 +61,26 @@ def _(
     inputs: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None
 ) -> torch.Tensor:
     return inputs.new_empty(*inputs.shape[:-1], len(weight))
+
+
+def by_kernel(
+    rows: torch.Tensor,
+    weight: torch.Tensor,
+    scale: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor | None:
+    """Return `rows` (T, K) times `weight` (N, K) by our kernel, (T, N), in `out` if given; None if it has no tile."""
+    can_launch = rows.is_cuda and len(rows) > 0 and weight.stride(1) == 1 and triton_works(rows.device)
+    tile = tile_for(rows, weight) if can_launch else None
+    if tile is None:
+        return None
+    from evaluation.toolbench.inference.engine.products.triton_few_rows import few_rows_product
+
+    given = rows if rows.stride(1) == 1 else rows.contiguous()
+    written = given.new_empty(len(given), len(weight)) if out is None else out
+    launch(lambda: few_rows_product(given, weight, scale, bias, written, tile))
+    return written
 
 
 def tile_for(rows: torch.Tensor, weight: torch.Tensor) -> Tile | None:

@@ -56,7 +56,7 @@ def choose_tile(held: Format, rows: int, features: int, inputs: int, *, on_old_c
 
     On an old card (see `attention.hardware`) the kernel is for one row and weights in 8 bits.
     """
-    if inputs % _ALIGNED:
+    if rows > MOST_ROWS or inputs % _ALIGNED:
         return None
     if on_old_card:
         return _OLD_CARD if rows == 1 and held != "16 bits" else None

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from evaluation.toolbench.inference.engine.products.few_rows import by_kernel
+
 _PIECE = 64  # rows of the output embedding of which cuBLAS takes any multiple fast
 
 
@@ -34,10 +36,10 @@ class OutputHead:
         weight = self._head.weight if type(self._head) is nn.Linear and self._head.bias is None else None
         if weight is None or not _kind(weight) == _kind(hidden) == _kind(room):
             room.copy_(self._head(hidden))
-        elif room.is_cuda:
-            product_in_pieces(hidden, weight, room)
-        else:
+        elif not room.is_cuda:
             torch.mm(hidden, weight.t(), out=room)
+        elif by_kernel(hidden, weight, None, None, room) is None:
+            product_in_pieces(hidden, weight, room)
         return room
 
 
