@@ -23,7 +23,10 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for part in "${@:-tests}"; do
   case $part in
-    tests) "$python" -m pytest -q tests/engine/test_quantized_gpu.py tests/engine/test_paged_gpu.py -p no:cacheprovider 2>&1 | tail -15 ;;
+    tests)
+      "$python" -m pytest -q tests/engine/test_quantized_gpu.py tests/engine/test_paged_gpu.py tests/engine/test_few_rows.py \
+        tests/engine/test_output_head.py -p no:cacheprovider 2>&1 | tail -15
+      ;;
     kernels)
       "$python" -m pytest -q -m gpu tests/engine/test_float8.py tests/engine/test_attention.py -p no:cacheprovider 2>&1 | tail -15
       "$python" -m benchmarks.attention_kernels --only 64 --sweep 2>"$log" | grep -v '^{' || tail -15 "$log"

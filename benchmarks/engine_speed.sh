@@ -26,5 +26,5 @@ else
   "$python" -m benchmarks.host_step --device cuda --stages 1,3 --conversations 1,64,128 --steps 200
   engine --conversations 1,16,64,128,192
   engine --variants default,restricted --conversations 64 --rounds 3
-  engine --conversations 1 --rounds 1 --profile
+  engine --variants default,cublas --conversations 1 --rounds 3 --profile
 fi

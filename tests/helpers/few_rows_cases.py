@@ -57,15 +57,22 @@ def operands(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """Inputs, weight, scale and bias of a case."""
     torch.manual_seed(case.rows)
-    extra = 16 if case.is_strided else 0
-    inputs = torch.randn(case.rows, case.inputs + extra).to(device, dtype)[:, : case.inputs]
-    exact = torch.randn(case.features, case.inputs)
-    bias = torch.randn(case.features).to(device, dtype) if case.has_bias else None
+    inputs = _laid_out(torch.randn(case.rows, case.inputs, device=device).to(dtype), case)
+    exact = torch.randn(case.features, case.inputs, device=device)
+    bias = torch.randn(case.features, device=device).to(dtype) if case.has_bias else None
     if case.held == "16 bits":
-        return inputs, exact.to(device, dtype), None, bias
+        return inputs, _laid_out(exact.to(dtype), case), None, bias
     scale = exact.abs().amax(1, keepdim=True) / _LARGEST[case.held]
     weight = (exact / scale).round().to(torch.int8) if case.held == "int8" else (exact / scale).to(torch.float8_e4m3fn)
-    return inputs, weight.to(device), scale.to(device), bias
+    return inputs, _laid_out(weight, case), scale, bias
+
+
+def _laid_out(matrix: torch.Tensor, case: Case) -> torch.Tensor:
+    if not case.is_strided:
+        return matrix
+    larger = matrix.new_empty(len(matrix), matrix.shape[1] + 16)
+    part = larger[:, : matrix.shape[1]]
+    return part.copy_(matrix)
 
 
 def error_of(case: Case, dtype: torch.dtype, device: str) -> float:
