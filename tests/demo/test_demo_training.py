@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -16,12 +15,11 @@ from evaluation.toolbench.demo import DATA_DIR
 from evaluation.toolbench.demo.conversations import Renderer
 from evaluation.toolbench.demo.corpus import Batch, Corpus, demo_catalog, pad_rows, sample_row
 from evaluation.toolbench.demo.samples import as_sample, demo_queries, training_sample
-from evaluation.toolbench.demo.train import TrainingConfig, build_model, build_tokenizer, learning_rate, train
+from evaluation.toolbench.demo.train import TrainingConfig, build_model, build_tokenizer, learning_rate, main, train
 from evaluation.toolbench.demo.world.values import HELD_OUT, lexicon
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
 from evaluation.toolbench.inference.toolgen.agent_options import AgentOptions
 from evaluation.toolbench.inference.toolgen.prompts import LAYOUTS
-from tests.helpers.pipeline import ROOT
 from tests.helpers.toolgen import ScriptedEngine
 
 CATALOG = demo_catalog(DATA_DIR)
@@ -158,10 +156,11 @@ def test_training_ends_before_its_deadline(tokenizer, renderer):
     assert log["steps"] < 200
 
 
-def test_a_model_that_is_there_is_not_replaced_unasked(tmp_path):
+def test_a_model_that_is_there_is_not_replaced_unasked(tmp_path, monkeypatch, capsys):
     (tmp_path / "model.safetensors").write_text("mine")
-    program = [sys.executable, "-m", "evaluation.toolbench.demo.train", "--steps", "1", "--out", str(tmp_path)]
-    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.returncode == 2
-    assert "has a model already: name another --out, or add --overwrite" in run.stderr
+    monkeypatch.setattr(sys, "argv", ["train", "--steps", "1", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert "has a model already: name another --out, or add --overwrite" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

@@ -36,7 +36,7 @@ from tests.helpers.fake_generation_server import (
     made_up_token,
     running,
 )
-from tests.helpers.pipeline import TOKENS, World, api_server, run_pipeline, start_pipeline
+from tests.helpers.pipeline import TOKENS, World, api_server, run_here
 
 END = TokenSet([2000])
 MANY = TokenSet(range(500, 2900))
@@ -582,19 +582,18 @@ def test_a_run_that_loses_its_only_server_ends_after_its_patience_and_the_same_c
     flags = world.flags(
         tmp_path / "answers", engine="server", engine_url=server.url, engine_wait=1, num_thread=2, dtype=None
     )
-    with api_server(tmp_path) as service_url:
-        run = start_pipeline(flags, service_url)
-        wait_for(lambda: list((tmp_path / "answers").glob("*_CoT@1.json")) or run.poll() is not None)
-        server.die()
-        _, stderr = run.communicate(timeout=300)
-        assert run.returncode == 2, stderr
-        assert "no generation server for 1 s (--engine_wait)" in stderr.splitlines()[-1]
-        assert stderr.splitlines()[-1].endswith("start a server and run the same command again")
-        written = set(world.answer_names(tmp_path / "answers"))
-        assert not world.all_answers <= written
+    answers = tmp_path / "answers"
+    with api_server(tmp_path) as service_url, ThreadPoolExecutor(1) as pool:
+        dies = pool.submit(lambda: (wait_for(lambda: list(answers.glob("*_CoT@1.json"))), server.die()))
+        run = run_here(flags, service_url)
+        dies.result()
+        assert run.returncode == 2, run.stderr
+        assert "no generation server for 1 s (--engine_wait)" in run.stderr.splitlines()[-1]
+        assert run.stderr.splitlines()[-1].endswith("start a server and run the same command again")
+        assert not world.all_answers <= world.answer_names(answers)
         server.start(**knobs)
-        again = run_pipeline(flags, service_url)
+        again = run_here(flags, service_url)
         server.die()
     assert again.returncode == 0, again.stderr
-    assert world.all_answers <= world.answer_names(tmp_path / "answers")
-    assert "failures.json" not in world.answer_names(tmp_path / "answers")
+    assert world.all_answers <= world.answer_names(answers)
+    assert "failures.json" not in world.answer_names(answers)

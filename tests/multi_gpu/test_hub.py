@@ -68,12 +68,12 @@ def test_a_hub_that_does_not_answer_costs_two_seconds_and_one_line(home, source)
 
 
 def test_replicas_do_not_ask_again(home, source):
-    fill_cache(home, NAME, source)
-    child = f"import subprocess, sys\n{FIND}\nsys.exit(subprocess.run([sys.executable, '-c', {LOAD!r}]).returncode)"
+    snapshot = fill_cache(home, NAME, source)
+    child = f"import subprocess, sys\n{FIND}\nsys.exit(subprocess.run([sys.executable, '-c', {FIND!r}]).returncode)"
     with hub_without_answers() as url:
         done = in_another_process(child, home, HF_ENDPOINT=url)
     assert done.returncode == 0, done.stderr
-    assert "torch.float32" in done.stdout
+    assert done.stdout.count(str(snapshot)) == 2
     assert done.stderr.count("does not answer") == 1
 
 
@@ -115,7 +115,7 @@ def test_what_is_missing_is_downloaded_without_other_forms_of_the_weights(home, 
         assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] == "torch.float32"
     assert not any(path.endswith("pytorch_model.bin") for path in hub.asked)
-    again = load(home, HF_HUB_OFFLINE="1")
+    again = find(home, HF_HUB_OFFLINE="1")
     assert again.returncode == 0, again.stderr
 
 

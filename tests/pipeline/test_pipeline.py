@@ -199,10 +199,12 @@ def test_a_model_that_never_ends_its_texts_is_told_of_once(undisturbed):
 @pytest.mark.slow
 def test_shards_of_a_job_array_share_a_folder_and_are_one_run_together(world, service_url, undisturbed, tmp_path):
     output = tmp_path / "answers"
-    runs = [start_pipeline(world.flags(output, shard=f"{number}/2"), service_url) for number in (1, 2)]
-    for run in runs:
-        stderr = run.communicate(timeout=300)[1]
-        assert run.returncode == 0, stderr
+    first = start_pipeline(world.flags(output, shard="1/2"), service_url)
+    wait_for(lambda: (output / "events-1of2-0.jsonl").exists() or first.poll() is not None)
+    second = run_here(world.flags(output, shard="2/2"), service_url)
+    assert second.returncode == 0, second.stderr
+    stderr = first.communicate(timeout=300)[1]
+    assert first.returncode == 0, stderr
     assert world.all_answers <= world.answer_names(output)
     assert contents(output) == contents(undisturbed[0])
     records = [json.loads((output / f"run-{number}of2.json").read_text()) for number in (1, 2)]

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -158,16 +159,20 @@ def test_an_api_server_that_dies_and_comes_back_costs_no_query(world, tmp_path):
         return server
 
     server, output = serve(), tmp_path / "answers"
-    run = start_pipeline(world.flags(output, num_thread=4), f"http://127.0.0.1:{port}/virtual")
-    wait_for(lambda: answers_in(output) or run.poll() is not None)
-    server.kill()
-    server.wait()
-    time.sleep(1)
-    server = serve()
-    _, stderr = run.communicate(timeout=300)
-    server.kill()
-    server.wait()
-    assert run.returncode == 0, stderr
+
+    def die_and_come_back():
+        wait_for(lambda: answers_in(output))
+        server.kill()
+        server.wait()
+        time.sleep(1)
+        return serve()
+
+    with ThreadPoolExecutor(1) as pool:
+        back = pool.submit(die_and_come_back)
+        run = run_here(world.flags(output, num_thread=4), f"http://127.0.0.1:{port}/virtual")
+    back.result().kill()
+    back.result().wait()
+    assert run.returncode == 0, run.stderr
     assert len(answers_in(output)) == NUM_QUERIES
 
 

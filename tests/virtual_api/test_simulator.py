@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.toolbench.chat_client.replies import Said
@@ -332,6 +332,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.text()
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=12)
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(), VALUES), st.randoms(use_true_random=False))
 def test_arguments_make_one_request_in_whatever_order_their_keys_are(arguments: Any, rng: random.Random) -> None:
     def shuffled(value: Any) -> Any:
@@ -373,11 +374,12 @@ def test_two_servers_share_a_folder_and_lose_nothing(folders: Path, fake) -> Non
     with (
         server_process(cache, *flags(folders, fake.url)) as (_, one),
         server_process(cache, *flags(folders, fake.url)) as (_, two),
+        httpx.Client(timeout=60) as client,
         ThreadPoolExecutor(8) as pool,
     ):
         urls = [one, two] * len(cities)
         calls = [call_of(city) for city in cities for _ in range(2)]
-        replies = list(pool.map(lambda url, call: httpx.post(url, json=call, timeout=60).json(), urls, calls))
+        replies = list(pool.map(lambda url, call: client.post(url, json=call).json(), urls, calls))
     assert replies[::2] == replies[1::2]
     assert len(stored(folders)) == len(cities)
 
@@ -393,7 +395,7 @@ def test_kill_9_while_replies_are_stored_loses_none_that_was_given_and_leaves_no
     def ask(start: int) -> None:
         for number in range(start, 10_000, 4):
             try:
-                reply = httpx.post(url, json=call_of(f"City {number}"), timeout=60)
+                reply = client.post(url, json=call_of(f"City {number}"))
             except httpx.HTTPError:
                 return
             assert reply.headers["x-cache"] == "SIMULATED"
@@ -401,7 +403,10 @@ def test_kill_9_while_replies_are_stored_loses_none_that_was_given_and_leaves_no
             if is_over.is_set():
                 return
 
-    with server_process(folders / "cache", *flags(folders, fake.url)) as (process, url):
+    with (
+        server_process(folders / "cache", *flags(folders, fake.url)) as (process, url),
+        httpx.Client(timeout=60) as client,
+    ):
         threads = [threading.Thread(target=ask, args=(start,)) for start in range(4)]
         for thread in threads:
             thread.start()
@@ -414,9 +419,9 @@ def test_kill_9_while_replies_are_stored_loses_none_that_was_given_and_leaves_no
     kept = {record["arguments"]["city"]: record["answer"] for record in stored(folders).values()}
     assert given.items() <= kept.items()
     num_asked = len(fake.requests)
-    with server_process(folders / "cache", *flags(folders, fake.url)) as (_, url):
+    with server_process(folders / "cache", *flags(folders, fake.url)) as (_, url), httpx.Client(timeout=60) as client:
         for city, answer in given.items():
-            assert httpx.post(url, json=call_of(city), timeout=60).json() == answer
+            assert client.post(url, json=call_of(city)).json() == answer
     assert len(fake.requests) == num_asked, "what was given is replayed"
 
 
