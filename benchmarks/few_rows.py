@@ -35,6 +35,7 @@ _CUTS = (
     (32, 128, 4, 4),
     (64, 128, 4, 3),
 )
+_CUTS_FOR_MORE = ((32, 64, 4, 4), (32, 128, 4, 3), (64, 32, 4, 4), (64, 64, 4, 3), (64, 32, 8, 3))  # than 16 rows
 _SUMMED_CUTS = ((16, 128, 4, 4), (16, 256, 4, 3))
 
 Weights = Sequence[tuple[torch.Tensor, torch.Tensor | None]]
@@ -64,7 +65,7 @@ def sweep(device: torch.device) -> list[Times]:
             plain = torch.compile(plain_product, dynamic=True)
         for name, (features, inputs) in (SHAPES | _HEAD if held == "16 bits" else SHAPES).items():
             weights = _weights(dtype, features, inputs, device)
-            for rows in sorted({rows for _, rows in TILES}):
+            for rows in [rows for kind, rows in TILES if kind == held]:
                 times = Times(held, name, rows, _us_by_tile(plain, weights, held, rows))
                 chosen = choose_tile(held, rows, features, inputs, on_old_card=is_old(device))
                 fastest = min((tile for tile in times.us if tile), key=lambda tile: times.us[tile])
@@ -127,7 +128,7 @@ def _us_by_tile(
 
 
 def _tiles(rows: int, item_bytes: int) -> Iterator[Tile]:
-    for features, num_bytes, num_warps, num_stages in _CUTS:
+    for features, num_bytes, num_warps, num_stages in _CUTS if rows <= 16 else _CUTS_FOR_MORE:
         yield Tile(rows, features, num_bytes // item_bytes, num_warps, num_stages)
     if rows == 1:
         for features, num_bytes, num_warps, num_stages in _SUMMED_CUTS:

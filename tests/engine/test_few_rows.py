@@ -19,12 +19,13 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.paged.attach import attach
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
+from evaluation.toolbench.inference.engine.paged.execution import few_rows_linear
 from evaluation.toolbench.inference.engine.paged.execution.few_rows_linear import FewRowsLinear, use_few_rows
 from evaluation.toolbench.inference.engine.paged.execution.joined_linear import LinearPart, join_linears
 from evaluation.toolbench.inference.engine.paged.execution.stages import split
 from evaluation.toolbench.inference.engine.products import few_rows
 from evaluation.toolbench.inference.engine.products.few_rows import plain_product, product
-from evaluation.toolbench.inference.engine.products.tiles import MOST_ROWS, TILES, Tile, choose_tile
+from evaluation.toolbench.inference.engine.products.tiles import TILES, Tile, choose_tile, most_rows
 from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
@@ -54,22 +55,22 @@ def test_the_interpreted_kernel_gives_the_product(case, dtype, interpreted_error
 
 
 @pytest.mark.parametrize("held", ["16 bits", "int8", "fp8"])
-@pytest.mark.parametrize("rows", [1, 3, MOST_ROWS, MOST_ROWS + 1])
-def test_without_a_gpu_every_product_is_pytorchs(held, rows):
+@pytest.mark.parametrize("rows", [1, 3, 16, 17])
+def test_where_the_kernel_does_not_run_the_operation_is_pytorchs_product(held, rows):
     inputs, *weight = operands(Case(held, rows, 24, 32, Tile(8, 16, 32, 4, 2), has_bias=True), torch.bfloat16, "cpu")
     inputs = inputs.unsqueeze(0)
-    assert torch.equal(product(inputs, *weight), plain_product(inputs, *weight))
+    assert torch.equal(product(inputs, *weight, few_rows=16), plain_product(inputs, *weight))
 
 
 def test_a_compiler_makes_a_version_for_one_row_one_for_few_and_one_for_many():
     dynamo.reset()
     weight = torch.randn(24, 32).bfloat16()
     counted = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(lambda rows: product(2 * rows, weight, None, None).sin(), dynamic=True, backend=counted)
+    compiled = torch.compile(lambda rows: product(2 * rows, weight, None, None, 16), dynamic=True, backend=counted)
     with torch.inference_mode():
-        for num_rows in (2, 5, MOST_ROWS, 1, MOST_ROWS + 1, 64, 1, 3, 1000):
+        for num_rows in (2, 5, 16, 1, 17, 64, 1, 3, 1000):
             rows = torch.randn(1, num_rows, 32).bfloat16()
-            torch.testing.assert_close(compiled(rows), plain_product(2 * rows, weight, None, None).sin())
+            torch.testing.assert_close(compiled(rows), plain_product(2 * rows, weight, None, None))
     assert counted.frame_count == 3
     few, one, many = (str(graph.graph) for graph in counted.graphs)
     assert "few_rows_product" in few
@@ -83,20 +84,31 @@ def test_the_operation_is_what_a_compiler_is_told_of_it():
     torch.library.opcheck(torch.ops.toolgen.few_rows_product.default, (inputs.unsqueeze(0), *weight))
 
 
-def test_a_tile_holds_the_rows_that_it_is_chosen_for():
-    for held, _ in TILES:
-        for rows in range(1, MOST_ROWS + 1):
-            for features in (4096, 28_672):
-                tile = choose_tile(held, rows, features, 4096)
-                assert tile is None or tile.rows >= rows
+@pytest.mark.parametrize("features", [4096, 28_672])
+@pytest.mark.parametrize("held", ["16 bits", "int8", "fp8"])
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_tile_holds_the_rows_that_it_is_chosen_for_and_there_is_none_for_more(held, features, is_old):
+    most = most_rows(held, features, 4096, on_old_card=is_old)
+    for rows in range(1, 2 * max(rows for _, rows in TILES)):
+        tile = choose_tile(held, rows, features, 4096, on_old_card=is_old)
+        assert (tile is None or tile.rows >= rows) if rows <= most else tile is None
+    assert most > 0 or (is_old and held == "16 bits")
 
 
-def test_many_rows_odd_inputs_and_old_cards_are_left_to_cublas():
-    assert choose_tile("int8", MOST_ROWS + 1, 4096, 4096) is None
-    assert choose_tile("16 bits", 1, 4096, 4099) is None
-    assert choose_tile("16 bits", 1, 4096, 4096, on_old_card=True) is None
-    assert choose_tile("int8", 2, 4096, 4096, on_old_card=True) is None
-    assert choose_tile("int8", 1, 4096, 4096, on_old_card=True) is not None
+def test_odd_inputs_are_left_to_cublas():
+    assert most_rows("16 bits", 4096, 4099) == 0
+
+
+def test_without_a_gpu_no_row_is_for_the_kernel():
+    weight = torch.zeros(32, 32, dtype=torch.int8)
+    assert few_rows.most_rows(weight, torch.bfloat16) == 0
+
+
+@pytest.fixture
+def always_few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Up to how many rows products are those of the kernel, whatever it is fast at."""
+    monkeypatch.setattr(few_rows_linear, "most_rows", lambda weight, dtype: 16)
+    return 16
 
 
 def requests(count: int) -> list[GenerationRequest]:
@@ -105,7 +117,7 @@ def requests(count: int) -> list[GenerationRequest]:
 
 @pytest.mark.parametrize("make", [tiny_llama, tiny_qwen2, tiny_qwen3])
 @pytest.mark.parametrize("starts", [[0], [0, 1]], ids=["one stage", "two stages"])
-def test_every_linear_layer_of_the_stages_multiplies_few_rows_and_the_models_own_stay(make, starts):
+def test_every_linear_layer_of_the_stages_multiplies_few_rows_and_the_models_own_stay(make, starts, always_few):
     model = make()
     attach(model)
     stages = split(model, starts)
@@ -114,13 +126,14 @@ def test_every_linear_layer_of_the_stages_multiplies_few_rows_and_the_models_own
     changed = [module for stage in stages for layer in stage.decoder.layers for module in layer.modules()]
     assert not [module for module in changed if type(module) is nn.Linear]
     parts = [module for module in changed if isinstance(module, LinearPart)]
-    assert all(part.joined.product is product for part in parts)
+    assert all(part.joined.few_rows == always_few for part in parts)
     assert [sum(isinstance(module, kind) for module in changed) for kind in (LinearPart, FewRowsLinear)] == [10, 4]
     assert sum(type(module) is nn.Linear for module in model.model.layers.modules()) == 14
 
 
 @pytest.mark.parametrize("options", [{"join_linears": True}, {"join_linears": False}], ids=["joined", "separate"])
 @pytest.mark.parametrize("weights", ["auto", "int8", "fp8"])
+@pytest.mark.usefixtures("always_few")
 def test_an_engine_with_it_gives_the_tokens_of_the_reference(weights, options):
     model = tiny_qwen2()
     if weights != "auto":
@@ -136,10 +149,10 @@ def test_an_engine_with_it_gives_the_tokens_of_the_reference(weights, options):
 
 LARGE_CASES = [
     Case(held, rows, features, 14_336, tile)
-    for held, limit in TILES
-    for rows in {1, limit}
+    for held, most in TILES
+    for rows in {1, most}
     for features in (4096, 46_985)
-    if (tile := choose_tile(held, limit, features, 14_336))
+    if (tile := choose_tile(held, most, features, 14_336))
 ]
 GPU_CASES = [
     *((case, torch.bfloat16) for case in [*CASES, *LARGE_CASES]),
@@ -159,12 +172,13 @@ def test_the_kernel_on_a_gpu_gives_the_product(case, dtype):
 @pytest.mark.parametrize("held", ["16 bits", "int8", "fp8"])
 def test_products_compiled_and_captured_are_right_for_any_number_of_rows(held):
     dynamo.reset()
-    case = Case(held, MOST_ROWS, 512, 256, Tile(8, 16, 32, 4, 2), has_bias=True)
+    case = Case(held, 16, 512, 256, Tile(8, 16, 32, 4, 2), has_bias=True)
     inputs, weight, scale, bias = operands(case, torch.bfloat16, "cuda")
-    compiled = torch.compile(product, dynamic=True, fullgraph=True)
+    few = few_rows.most_rows(weight, torch.bfloat16)
+    compiled = torch.compile(lambda *given: product(*given, few_rows=few), dynamic=True, fullgraph=True)
     exact = inputs.float() @ (weight.float() if scale is None else weight.float() * scale).t() + bias.float()
     with torch.inference_mode():
-        for num_rows in (1, 2, 9, MOST_ROWS):
+        for num_rows in (1, 2, 8) if held == "16 bits" else (1, 2, 9, 16):
             rows = inputs[:num_rows].clone()
             compiled(rows, weight, scale, bias)
             torch.cuda.synchronize()
@@ -180,14 +194,17 @@ def test_products_compiled_and_captured_are_right_for_any_number_of_rows(held):
 @needs_gpu
 @pytest.mark.parametrize("weights", ["auto", "int8"])
 @pytest.mark.parametrize("count", [1, 6, 30])
+@pytest.mark.usefixtures("always_few")
 def test_an_engine_on_a_gpu_gives_the_tokens_of_the_reference_in_float32(monkeypatch, weights, count):
     """In float32 every token is equal; a tile that fits a tiny model stands for those that are chosen."""
     dynamo.reset()
     launched = []
 
-    def small_tile(rows: torch.Tensor, weight: torch.Tensor) -> Tile:
+    def small_tile(rows: torch.Tensor, weight: torch.Tensor) -> Tile | None:
+        if len(rows) > 16:
+            return None
         launched.append(len(rows))
-        return Tile(1 if len(rows) == 1 else MOST_ROWS, 16, 16, 2, 2)
+        return Tile(1 if len(rows) == 1 else 16, 16, 16, 2, 2)
 
     monkeypatch.setattr(few_rows, "tile_for", small_tile)
     model = tiny_qwen2().cuda()

@@ -10,10 +10,11 @@ from torch import nn
 from evaluation.toolbench.inference.engine.attention.availability import triton_works
 from evaluation.toolbench.inference.engine.attention.hardware import is_old
 from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
-from evaluation.toolbench.inference.engine.products.tiles import MOST_ROWS, Format, Tile, choose_tile
+from evaluation.toolbench.inference.engine.products import tiles
+from evaluation.toolbench.inference.engine.products.tiles import Format, Tile, choose_tile
 from evaluation.toolbench.inference.engine.quantized_linear import FP8, quantized_product
 
-_FORMATS: dict[torch.dtype, Format] = {torch.int8: "int8", FP8: "fp8"}
+_EIGHT_BITS: dict[torch.dtype, Format] = {torch.int8: "int8", FP8: "fp8"}
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 
 
@@ -27,17 +28,29 @@ def plain_product(
 
 
 def product(
-    inputs: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None
+    inputs: torch.Tensor,
+    weight: torch.Tensor,
+    scale: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    few_rows: int,
 ) -> torch.Tensor:  # (..., N) in the dtype of `inputs`
-    """Return the same; of up to MOST_ROWS rows by our kernel, where there is a tile for it.
+    """Return the same; of up to `few_rows` rows by our kernel (see `most_rows`).
 
     The number of rows is looked at in Python, so a compiler makes two versions of what calls this. That for many rows
     is what it is without this function: what it fuses with the quantisation of activations, it goes on fusing.
     """
-    if math.prod(inputs.shape[:-1]) <= MOST_ROWS:
+    if math.prod(inputs.shape[:-1]) <= few_rows:
         few: torch.Tensor = _few_rows(inputs, weight, scale, bias)
         return few
     return plain_product(inputs, weight, scale, bias)
+
+
+def most_rows(weight: torch.Tensor, dtype: torch.dtype) -> int:
+    """Return up to how many rows of `dtype` our kernel is faster with `weight` (N, K); 0 where it is not for it."""
+    held = _format(weight, dtype)
+    if held is None or not weight.is_cuda or not triton_works(weight.device):
+        return 0
+    return tiles.most_rows(held, *weight.shape, on_old_card=is_old(weight.device))
 
 
 # To a compiler this is one operation: it neither looks inside nor needs to know the number of rows.
@@ -85,7 +98,14 @@ def by_kernel(
 
 def tile_for(rows: torch.Tensor, weight: torch.Tensor) -> Tile | None:
     """Return how the kernel is cut for `rows` (T, K) and `weight` (N, K); None for products that are PyTorch's."""
-    held = _FORMATS.get(weight.dtype, "16 bits")
-    if rows.dtype not in _SIXTEEN_BITS or (held == "16 bits" and weight.dtype != rows.dtype):
+    held = _format(weight, rows.dtype)
+    if held is None:
         return None
     return choose_tile(held, len(rows), *weight.shape, on_old_card=is_old(rows.device))
+
+
+def _format(weight: torch.Tensor, dtype: torch.dtype) -> Format | None:
+    """Return the table's name for `weight` where rows are of `dtype`; None for what the table does not have."""
+    if dtype not in _SIXTEEN_BITS:
+        return None
+    return "16 bits" if weight.dtype == dtype else _EIGHT_BITS.get(weight.dtype)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-MOST_ROWS = 16  # of a step that has few: with more, cuBLAS reads weights as fast
-_ROWS = (1, 8, MOST_ROWS)  # up to which the entries of the table are
 _WIDE = 16_384  # output features from which programs are many
 _ALIGNED = 16  # bytes that a load takes at once
 
@@ -33,9 +31,10 @@ class Tile:
     is_summed: bool = False
 
 
-# By format and rows: for few output features (the projections around attention, the last of the feed-forward layer)
-# and for many. The fastest on an H200 of those that `benchmarks.matrix_products --few_rows` tries, which ends with such
-# a table. None: PyTorch's product.
+# By format and most rows: for few output features (the projections around attention, the last of the feed-forward
+# layer) and for many. The fastest on an H200 of those that `benchmarks.matrix_products --few_rows` tries, which ends
+# with such a table. None, and more rows: PyTorch's product. That unpacks a weight of int8 and so moves five bytes a
+# number, which is why the kernel takes more rows there; its tiles for 32 and 64 are guesses.
 TILES: dict[tuple[Format, int], tuple[Tile | None, Tile | None]] = {
     ("16 bits", 1): (Tile(1, 16, 128, 4, 3, is_summed=True), Tile(1, 16, 64, 4, 4, is_summed=True)),
     ("16 bits", 8): (Tile(8, 16, 64, 4, 4), None),
@@ -43,6 +42,8 @@ TILES: dict[tuple[Format, int], tuple[Tile | None, Tile | None]] = {
     ("int8", 1): (Tile(8, 16, 128, 4, 4), Tile(8, 16, 128, 4, 4)),
     ("int8", 8): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
     ("int8", 16): (Tile(16, 16, 128, 4, 4), Tile(16, 32, 64, 4, 4)),
+    ("int8", 32): (Tile(32, 32, 64, 4, 4), Tile(32, 64, 64, 4, 3)),
+    ("int8", 64): (Tile(64, 64, 32, 4, 4), Tile(64, 64, 32, 4, 4)),
     ("fp8", 1): (Tile(1, 16, 128, 4, 4, is_summed=True), Tile(1, 16, 128, 4, 4, is_summed=True)),
     ("fp8", 8): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
     ("fp8", 16): (Tile(16, 32, 128, 4, 3), Tile(16, 32, 128, 4, 3)),
@@ -56,12 +57,19 @@ def choose_tile(held: Format, rows: int, features: int, inputs: int, *, on_old_c
 
     On an old card (see `attention.hardware`) the kernel is for one row and weights in 8 bits.
     """
-    if rows > MOST_ROWS or inputs % _ALIGNED:
+    if inputs % _ALIGNED:
         return None
     if on_old_card:
         return _OLD_CARD if rows == 1 and held != "16 bits" else None
-    narrow, wide = TILES[held, next(most for most in _ROWS if rows <= most)]
+    fitting = (tiles for (kind, most), tiles in TILES.items() if kind == held and rows <= most)
+    narrow, wide = next(fitting, (None, None))
     return wide if is_wide(features) else narrow
+
+
+def most_rows(held: Format, features: int, inputs: int, *, on_old_card: bool = False) -> int:
+    """Return the most rows that there is a tile for; 0 where there is none."""
+    sizes = [rows for kind, rows in TILES if kind == held]
+    return max((n for n in sizes if choose_tile(held, n, features, inputs, on_old_card=on_old_card)), default=0)
 
 
 def is_wide(features: int) -> bool:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from evaluation.toolbench.inference.engine.paged.execution.stages import Stage, try_out
-from evaluation.toolbench.inference.engine.products.few_rows import plain_product
+from evaluation.toolbench.inference.engine.products.few_rows import product
 from evaluation.toolbench.inference.engine.quantized_linear import QuantizedLinear
 
 _Linear = nn.Linear | QuantizedLinear
@@ -43,7 +43,7 @@ class JoinedLinear(nn.Module):
         self.register_buffer("scale", _join(scales) if scales else None)
         biases = [layer.bias for layer in layers if layer.bias is not None]
         self.register_buffer("bias", _join(biases) if biases else None)
-        self.product = plain_product  # how it multiplies
+        self.few_rows = 0  # up to which it multiplies by the kernel for them
         self._results: tuple[torch.Tensor, ...] = ()
 
     def parts(self) -> list[LinearPart]:
@@ -53,7 +53,8 @@ class JoinedLinear(nn.Module):
     def result(self, index: int, inputs: torch.Tensor) -> torch.Tensor:
         """Return the result of layer `index`; all are computed for the first one, and forgotten after the last."""
         if index == 0:
-            self._results = self.product(inputs, self.weight, self.scale, self.bias).split(self.sizes, dim=-1)
+            joined = product(inputs, self.weight, self.scale, self.bias, self.few_rows)
+            self._results = joined.split(self.sizes, dim=-1)
         result = self._results[index]
         if index == len(self.sizes) - 1:
             self._results = ()
