@@ -27,7 +27,7 @@ def gpu_time_table(work: Callable[[], object], num_steps: Callable[[], int]) -> 
     kernels of a step that take longest. `num_steps` counts the steps of all that has run.
 
     Profiling takes time of its own, which counts as idle: it is an upper limit. Kernels that ran side by side count
-    one by one, so that all parts together may be more than the whole.
+    one by one, so that all parts together may be more than the whole; a line says by how much.
     """
     before = num_steps()
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
@@ -65,10 +65,13 @@ def gpu_lines(index: int, kernels: Sequence[Kernel], seconds: float, num_steps: 
         kind, taken = kind_of_kernel(kernel.name), (kernel.end - kernel.start) / 1e6
         kinds[kind] = kinds.get(kind, 0.0) + taken
         names.setdefault(kernel.name, []).append(taken)
-    kinds["idle"] = max(0.0, seconds - covered((kernel.start, kernel.end) for kernel in kernels) / 1e6)
+    busy = covered((kernel.start, kernel.end) for kernel in kernels) / 1e6
+    counted_twice = sum(kinds.values()) - busy
+    kinds["idle"] = max(0.0, seconds - busy)
     yield f"{f'part of the time of cuda:{index}':<60}{'seconds':>9}{'share':>8}{'ms a step':>11}"
     for kind, part in sorted(kinds.items(), key=lambda item: -item[1]):
         yield f"{kind:<60}{part:>9.2f}{part / seconds:>8.1%}{1e3 * part / num_steps:>11.3f}"
+    yield f"{'counted twice, side by side':<60}{counted_twice:>9.2f}{'':>8}{1e3 * counted_twice / num_steps:>11.3f}"
     yield f"{f'kernel ({len(kernels) / num_steps:.0f} a step)':<60}{'a step':>9}{'us each':>8}{'ms a step':>11}"
     for name, times in sorted(names.items(), key=lambda item: -sum(item[1]))[:_KERNELS_NAMED]:
         share = f"{1e6 * sum(times) / len(times):>8.1f}{1e3 * sum(times) / num_steps:>11.3f}"

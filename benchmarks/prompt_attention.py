@@ -28,8 +28,12 @@ from evaluation.toolbench.inference.engine.attention import paged_attention
 from evaluation.toolbench.inference.engine.attention.hardware import num_multiprocessors
 
 _NUM_LAYERS = 8  # enough that nothing stays in the L2 cache from one replay to the next
-# Rows of a tile, tokens of the context, warps, load stages.
-_TILES = ((128, 64, 8, 3), (128, 64, 8, 5), (128, 32, 8, 3), (128, 32, 8, 5), (64, 64, 4, 3), (64, 32, 4, 4))
+# Rows of a tile, tokens of the context, warps, load stages, registers of a thread. A decode's program needs 10,240 of a
+# multiprocessor's 65,536 registers: beside the first tile there is room for none or one, beside one with 128 for three.
+_TILES = (
+    *((128, 64, 8, 3, None), (128, 64, 8, 5, None), (128, 64, 8, 3, 168), (128, 32, 8, 3, None)),
+    *((128, 32, 8, 3, 128), (128, 32, 8, 5, 128), (64, 64, 4, 3, None), (64, 32, 4, 4, 128)),
+)
 _ROUNDS = (1, 2, 4)  # programs, in multiples of what runs at once
 
 
@@ -66,7 +70,8 @@ def cuts(prompts: Prompts, shape: Shape, device: torch.device, *, with_all: bool
     total = sum(prompts.new_tokens)
     for numbers in _TILES:
         tile = Tile(*numbers)
-        yield f"{tile.rows}x{tile.tokens}, {tile.num_warps}, {tile.num_stages}", tile, WHOLE
+        limit = f", {tile.max_registers}" if tile.max_registers else ""
+        yield f"{tile.rows}x{tile.tokens}, {tile.num_warps}, {tile.num_stages}{limit}", tile, WHOLE
         if numbers != _TILES[0] and not with_all:
             continue
         num_tiles = -(-total * shape.num_heads // (shape.num_kv_heads * tile.rows))

@@ -69,7 +69,7 @@ def shared_bytes(
     *,
     is_float8: bool = False,
     held: str = "16 bits",
-    **options: int,
+    **options: int | None,
 ) -> int:
     """Compile `kernel` as its launch would, and what it needs of shared memory."""
     signature = {}
@@ -119,7 +119,7 @@ def prefill_bytes(capability, dtype, head_dim, group=4, total=512, *, is_split=F
         "BLOCK": tile.tokens,
         "IS_NATIVE": capability >= CONVERT_FLOAT8,
     }
-    options = {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
+    options = {"num_warps": tile.num_warps, "num_stages": tile.num_stages, "maxnreg": tile.max_registers}
     return shared_bytes(triton_prefill._attend_tile, capability, dtype, constants, is_float8=is_float8, **options)
 
 

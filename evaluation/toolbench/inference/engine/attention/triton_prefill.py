@@ -40,17 +40,21 @@ _JOINED_HEADS = 8  # by one program
 
 @dataclass(frozen=True)
 class Tile:
-    """Says how the kernel is cut: rows (tokens times heads), tokens of the context at a time, warps, load stages."""
+    """Says how the kernel is cut: rows (tokens times heads), tokens of the context at a time, warps, load stages.
+
+    `max_registers` of a thread leave room for other programs on the multiprocessor, decodes' among them.
+    """
 
     rows: int
     tokens: int
     num_warps: int
     num_stages: int
+    max_registers: int | None = None
 
     @property
     def at_once(self) -> int:
-        """Return how many programs a multiprocessor runs at once: eight warps take most of its registers."""
-        return max(1, 8 // self.num_warps)
+        """Return how many programs a multiprocessor has registers for, of which there are 65,536."""
+        return max(1, 65_536 // (32 * self.num_warps * (self.max_registers or 256)))
 
 
 def paged_prefill(
@@ -121,6 +125,7 @@ def paged_prefill(
             IS_NATIVE=converts_float8(q.device),
             num_warps=tile.num_warps,
             num_stages=tile.num_stages,
+            maxnreg=tile.max_registers,
         )
         if split.parts > 1:
             join_parts(partial, log_sum, out, heads=_JOINED_HEADS)
