@@ -1,8 +1,9 @@
 """Multiplies few rows by a weight of 16 or 8 bits in Triton, as fast as memory gives the weight.
 
 What it costs. The weight is read once: 33.5 MB of bfloat16 for 4,096 x 4,096, 8 us at 4.3 TB/s. Each program reads the
-rows for itself, out of the L2 cache. A weight of 8 bits is brought to 16 in registers, so it takes half the time, and
-the rows stay as they are, where PyTorch's product of float8 takes rows in float8.
+rows for itself, out of the L2 cache. A weight of 8 bits is brought to 16 in registers, so it takes half the time. The
+rows stay in 16 bits, where PyTorch's product of float8 takes rows in float8: with int8 as they are, with float8 in
+float16, cut off at 65,504 (see `triton_float8`).
 
 How it is laid out. One program computes some output features over the whole input, with no second kernel to add
 parts. Its warps take turns along the input: each multiplies a part of its own, as one of a batch of matrix products,
