@@ -7,7 +7,7 @@ quantises the rows, or unpacks the weight, is in its time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -16,11 +16,11 @@ import torch
 from benchmarks.ceilings import captured, median_seconds
 from evaluation.toolbench.inference.engine.attention.hardware import is_old
 from evaluation.toolbench.inference.engine.products.few_rows import plain_product
-from evaluation.toolbench.inference.engine.products.tiles import TILES, Format, Tile, choose_tile, is_wide
+from evaluation.toolbench.inference.engine.products.tiles import TILES, Format, ManyRowsTile, Tile, choose_tile, is_wide
 
 # Of the 8B model.
 SHAPES = {"qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336)}
-_LAYERS = 32
+LAYERS = 32
 _HEAD = {"head": (175_232, 4096)}  # in 16 bits whatever the layers are; without the last rows, which make cuBLAS slow
 _COLD_BYTES = 2**29  # of weights that are read between two readings of one
 _HELD: dict[Format, torch.dtype] = {"16 bits": torch.bfloat16, "int8": torch.int8, "fp8": torch.float8_e4m3fn}
@@ -38,6 +38,7 @@ _CUTS = (
 _CUTS_FOR_MORE = ((32, 64, 4, 4), (32, 128, 4, 3), (64, 32, 4, 4), (64, 64, 4, 3), (64, 32, 8, 3))  # than 16 rows
 _SUMMED_CUTS = ((16, 128, 4, 4), (16, 256, 4, 3))
 
+AnyTile = Tile | ManyRowsTile
 Weights = Sequence[tuple[torch.Tensor, torch.Tensor | None]]
 
 
@@ -48,7 +49,7 @@ class Times:
     held: Format
     name: str
     rows: int
-    us: dict[Tile | None, float]
+    us: dict[AnyTile | None, float]
 
     def record(self) -> dict[str, Any]:
         """Return what JSON takes."""
@@ -64,7 +65,7 @@ def sweep(device: torch.device) -> list[Times]:
         if held != "16 bits":
             plain = torch.compile(plain_product, dynamic=True)
         for name, (features, inputs) in (SHAPES | _HEAD if held == "16 bits" else SHAPES).items():
-            weights = _weights(dtype, features, inputs, device)
+            weights = cold_weights(dtype, features, inputs, device)
             for rows in [rows for kind, rows in TILES if kind == held]:
                 times = Times(held, name, rows, _us_by_tile(plain, weights, held, rows))
                 chosen = choose_tile(held, rows, features, inputs, on_old_card=is_old(device))
@@ -86,7 +87,7 @@ def table(found: Sequence[Times]) -> str:
         best = []
         for wide in (False, True):
             several = [
-                (times.us, 1 if times.name in _HEAD else _LAYERS)
+                (times.us, 1 if times.name in _HEAD else LAYERS)
                 for times in found
                 if (times.held, times.rows) == (held, rows) and is_wide((SHAPES | _HEAD)[times.name][0]) == wide
             ]
@@ -96,35 +97,53 @@ def table(found: Sequence[Times]) -> str:
     return "\n".join(lines)
 
 
-def written(tile: Tile | None) -> str:
+def written(tile: AnyTile | None) -> str:
     """Return `tile` as the table has it."""
     if tile is None:
         return "None"
+    if isinstance(tile, ManyRowsTile):
+        return f"ManyRowsTile({', '.join(map(str, astuple(tile)))})"
     *numbers, is_summed = astuple(tile)
     return f"Tile({', '.join(map(str, numbers))}{', is_summed=True' if is_summed else ''})"
 
 
 def _us_by_tile(
     plain: Callable[..., torch.Tensor], weights: Weights, held: Format, rows: int
-) -> dict[Tile | None, float]:
-    from evaluation.toolbench.inference.engine.products.triton_few_rows import few_rows_product
-
+) -> dict[AnyTile | None, float]:
     features, inputs = weights[0][0].shape
     given = torch.randn(rows, inputs, device=weights[0][0].device, dtype=torch.bfloat16)
-    out = given.new_empty(rows, features)
-
-    def by_kernel(tile: Tile) -> float:
-        return _us(lambda weight, scale: few_rows_product(given, weight, scale, None, out, tile), weights)
-
-    us: dict[Tile | None, float] = {None: _us(lambda weight, scale: plain(given, weight, scale, None), weights)}
+    us: dict[AnyTile | None, float] = {
+        None: us_of_one(lambda weight, scale: plain(given, weight, scale, None), weights)
+    }
     chosen = choose_tile(held, rows, features, inputs, on_old_card=is_old(given.device))
-    tiles = [*([chosen] if chosen else []), *_tiles(rows, weights[0][0].itemsize)]
+    return us | us_by_tile([*([chosen] if chosen else []), *_tiles(rows, weights[0][0].itemsize)], given, weights)
+
+
+def us_by_tile(tiles: Iterable[AnyTile], given: torch.Tensor, weights: Weights) -> dict[AnyTile, float]:
+    """Return the us of `given` (T, K) times one of `weights` by each of `tiles`, those that fit the card."""
+    us = {}
     for tile in dict.fromkeys(tiles):
         try:
-            us[tile] = by_kernel(tile)
+            us[tile] = _us_of_tile(tile, given, weights)
         except Exception as error:  # a tile that does not fit the card is no answer, and the others are
-            print(f"{held}, {rows} rows, {written(tile)}: {type(error).__name__}: {error}"[:200], flush=True)
+            print(f"{len(given)} rows, {written(tile)}: {type(error).__name__}: {error}"[:200], flush=True)
     return us
+
+
+def _us_of_tile(tile: AnyTile, given: torch.Tensor, weights: Weights) -> float:
+    from evaluation.toolbench.inference.engine.products.triton_few_rows import few_rows_product
+    from evaluation.toolbench.inference.engine.products.triton_many_rows import many_rows_product
+
+    out = given.new_empty(len(given), len(weights[0][0]))
+
+    def work(weight: torch.Tensor, scale: torch.Tensor | None) -> None:
+        if isinstance(tile, ManyRowsTile):
+            assert scale is not None
+            many_rows_product(given, weight, scale, None, out, tile)
+        else:
+            few_rows_product(given, weight, scale, None, out, tile)
+
+    return us_of_one(work, weights)
 
 
 def _tiles(rows: int, item_bytes: int) -> Iterator[Tile]:
@@ -135,7 +154,8 @@ def _tiles(rows: int, item_bytes: int) -> Iterator[Tile]:
             yield Tile(1, features, num_bytes // item_bytes, num_warps, num_stages, is_summed=True)
 
 
-def _weights(dtype: torch.dtype, features: int, inputs: int, device: torch.device) -> Weights:
+def cold_weights(dtype: torch.dtype, features: int, inputs: int, device: torch.device) -> Weights:
+    """Return as many weights (features, inputs), with scales for 8 bits, as the L2 cache does not hold together."""
     count = max(2, -(-_COLD_BYTES // (features * inputs * dtype.itemsize))) if device.type == "cuda" else 2
     numbers = [torch.randn(features, inputs, device=device, dtype=torch.bfloat16) for _ in range(count)]
     if dtype == torch.bfloat16:
@@ -145,7 +165,9 @@ def _weights(dtype: torch.dtype, features: int, inputs: int, device: torch.devic
 
 
 @torch.inference_mode()
-def _us(work: Callable[[torch.Tensor, torch.Tensor | None], object], weights: Weights) -> float:
+def us_of_one(work: Callable[[torch.Tensor, torch.Tensor | None], object], weights: Weights) -> float:
+    """Return the us of `work` for one of `weights`, of which each has its turn."""
+
     def all_of_them() -> None:
         for weight, scale in weights:
             work(weight, scale)

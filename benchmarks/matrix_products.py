@@ -3,6 +3,7 @@
     python -m benchmarks.matrix_products          # ToolGen-Llama-3-8B's shape on a GPU: half a minute
     python -m benchmarks.matrix_products --tiny   # tries the command on the CPU
     python -m benchmarks.matrix_products --few_rows   # the kernel for 1 to 16 rows beside cuBLAS: see `few_rows`
+    python -m benchmarks.matrix_products --int8_rows  # that for more rows and int8, a minute: see `int8_rows`
 
 A few layers run one after another in one CUDA graph, each with weights of its own, so that the L2 cache helps no
 more than in a model; times are scaled to all 32 layers. Then the output embedding, whole and in two pieces. JSON last.
@@ -19,7 +20,7 @@ from datetime import date
 import torch
 from torch import nn
 
-from benchmarks import few_rows
+from benchmarks import few_rows, int8_rows
 from benchmarks.ceilings import captured, describe_machine, measure_ceilings, median_seconds
 from evaluation.toolbench.inference.engine.paged.execution.joined_linear import JoinedLinear
 from evaluation.toolbench.inference.engine.paged.execution.output_head import OutputHead
@@ -35,23 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="small matrices on the CPU")
     parser.add_argument("--few_rows", action="store_true", help="the kernel for few rows, with each of its tiles")
+    parser.add_argument("--int8_rows", action="store_true", help="the kernel for more rows and weights of int8")
     args = parser.parse_args(argv)
     is_tiny = args.tiny
+    sweeps = [sweep for sweep, is_asked in ((few_rows, args.few_rows), (int8_rows, args.int8_rows)) if is_asked]
+    if sweeps and is_tiny:
+        parser.error("--few_rows and --int8_rows are for a GPU")
     if not is_tiny and not torch.cuda.is_available():
         print("needs 1 GPU, found 0: give --tiny to try the command", file=sys.stderr)
         return 2
     device = torch.device("cpu" if is_tiny else "cuda")
-    if args.few_rows:
-        if is_tiny:
-            parser.error("--few_rows is for a GPU")
+    for sweep in sweeps:
         print(f"{date.today()}, {describe_machine(device)}; {measure_ceilings(device)}", flush=True)
-        found = few_rows.sweep(device)
-        print(few_rows.table(found))
-        print(
-            json.dumps(
-                [{**vars(times), "us": {few_rows.written(k): v for k, v in times.us.items()}} for times in found]
-            )
-        )
+        found = sweep.sweep(device)
+        print(sweep.table(found))
+        print(json.dumps([times.record() for times in found]))
+    if sweeps:
         return 0
     hidden, kv, wide, vocabulary = (64, 16, 224, 1001) if is_tiny else (4096, 1024, 14336, 175241)
     print(f"{date.today()}, {describe_machine(device)}", flush=True)

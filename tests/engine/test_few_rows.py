@@ -1,4 +1,4 @@
-"""Products of few rows: the kernel against float64, where it is used, and the tokens of an engine that uses it."""
+"""Products by our kernels: against float64, where they are used, and the tokens of an engine that uses them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ from evaluation.toolbench.inference.engine.paged.execution.joined_linear import 
 from evaluation.toolbench.inference.engine.paged.execution.stages import split
 from evaluation.toolbench.inference.engine.products import few_rows
 from evaluation.toolbench.inference.engine.products.few_rows import plain_product, product
-from evaluation.toolbench.inference.engine.products.tiles import TILES, Tile, choose_tile, most_rows
+from evaluation.toolbench.inference.engine.products.tiles import (
+    INT8_TILES,
+    TILES,
+    ManyRowsTile,
+    Tile,
+    choose_tile,
+    most_rows,
+)
 from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest
 from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_config
@@ -78,6 +85,23 @@ def test_a_compiler_makes_a_version_for_one_row_one_for_few_and_one_for_many():
     assert "few_rows_product" not in many
 
 
+def test_of_int8_a_compiler_makes_a_version_for_one_row_and_one_for_any_other_number():
+    dynamo.reset()
+    inputs, weight, scale, bias = operands(Case("int8", 1000, 24, 32, Tile(8, 16, 32, 4, 2)), torch.bfloat16, "cpu")
+    any_number = most_rows("int8", *weight.shape)
+    counted = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(
+        lambda rows: product(2 * rows, weight, scale, bias, any_number), dynamic=True, backend=counted
+    )
+    with torch.inference_mode():
+        for num_rows in (2, 17, 1, 64, 1000):
+            torch.testing.assert_close(
+                compiled(inputs[:num_rows]), plain_product(2 * inputs[:num_rows], weight, scale, bias)
+            )
+    assert counted.frame_count == 2
+    assert all("few_rows_product" in str(graph.graph) for graph in counted.graphs)
+
+
 def test_the_operation_is_what_a_compiler_is_told_of_it():
     case = Case("int8", 3, 24, 32, Tile(8, 16, 32, 4, 2), has_bias=True)
     inputs, *weight = operands(case, torch.bfloat16, "cpu")
@@ -91,12 +115,25 @@ def test_a_tile_holds_the_rows_that_it_is_chosen_for_and_there_is_none_for_more(
     most = most_rows(held, features, 4096, on_old_card=is_old)
     for rows in range(1, 2 * max(rows for _, rows in TILES)):
         tile = choose_tile(held, rows, features, 4096, on_old_card=is_old)
-        assert (tile is None or tile.rows >= rows) if rows <= most else tile is None
+        if rows <= most:
+            assert tile is None or isinstance(tile, ManyRowsTile) or tile.rows >= rows
+        else:
+            assert tile is None
     assert most > 0 or (is_old and held == "16 bits")
 
 
 def test_odd_inputs_are_left_to_cublas():
     assert most_rows("16 bits", 4096, 4099) == 0
+    assert most_rows("int8", 4096, 4099) == 0
+
+
+@pytest.mark.parametrize("shared_bytes", [101_376, 166_912, 232_448])
+def test_of_int8_any_number_of_rows_has_a_tile_of_stages_that_fit_the_card(shared_bytes):
+    for rows in (65, 128, 129, 1500, 100_000):
+        for features in (4096, 28_672):
+            tile = choose_tile("int8", rows, features, 4096, shared_bytes=shared_bytes)
+            assert isinstance(tile, ManyRowsTile)
+            assert 0 < tile.num_stages * tile.stage_bytes <= shared_bytes
 
 
 def test_without_a_gpu_no_row_is_for_the_kernel():
@@ -148,11 +185,18 @@ def test_an_engine_with_it_gives_the_tokens_of_the_reference(weights, options):
 
 
 LARGE_CASES = [
-    Case(held, rows, features, 14_336, tile)
-    for held, most in TILES
-    for rows in {1, most}
-    for features in (4096, 46_985)
-    if (tile := choose_tile(held, most, features, 14_336))
+    *(
+        Case("int8", rows, features, 14_336, choose_tile("int8", rows, features, 14_336), has_bias=True)
+        for rows in (most - 3 for most in INT8_TILES)
+        for features in (4096, 46_985)
+    ),
+    *(
+        Case(held, rows, features, 14_336, tile)
+        for held, most in TILES
+        for rows in {1, most}
+        for features in (4096, 46_985)
+        if (tile := choose_tile(held, most, features, 14_336))
+    ),
 ]
 GPU_CASES = [
     *((case, torch.bfloat16) for case in [*CASES, *LARGE_CASES]),
@@ -172,13 +216,14 @@ def test_the_kernel_on_a_gpu_gives_the_product(case, dtype):
 @pytest.mark.parametrize("held", ["16 bits", "int8", "fp8"])
 def test_products_compiled_and_captured_are_right_for_any_number_of_rows(held):
     dynamo.reset()
-    case = Case(held, 16, 512, 256, Tile(8, 16, 32, 4, 2), has_bias=True)
+    counts = {"16 bits": (1, 2, 8), "int8": (1, 9, 16, 17, 100, 200), "fp8": (1, 2, 9, 16)}[held]
+    case = Case(held, max(counts), 512, 256, Tile(8, 16, 32, 4, 2), has_bias=True)
     inputs, weight, scale, bias = operands(case, torch.bfloat16, "cuda")
     few = few_rows.most_rows(weight, torch.bfloat16)
     compiled = torch.compile(lambda *given: product(*given, few_rows=few), dynamic=True, fullgraph=True)
     exact = inputs.float() @ (weight.float() if scale is None else weight.float() * scale).t() + bias.float()
     with torch.inference_mode():
-        for num_rows in (1, 2, 8) if held == "16 bits" else (1, 2, 9, 16):
+        for num_rows in counts:
             rows = inputs[:num_rows].clone()
             compiled(rows, weight, scale, bias)
             torch.cuda.synchronize()

@@ -23,8 +23,8 @@ from evaluation.toolbench.inference.engine.attention import (
     triton_write,
 )
 from evaluation.toolbench.inference.engine.attention.hardware import is_old_capability
-from evaluation.toolbench.inference.engine.products import triton_few_rows
-from evaluation.toolbench.inference.engine.products.tiles import TILES, choose_tile
+from evaluation.toolbench.inference.engine.products import triton_few_rows, triton_many_rows
+from evaluation.toolbench.inference.engine.products.tiles import INT8_TILES, TILES, choose_tile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -205,9 +205,32 @@ def float8_few_rows_bytes(capability, dtype, head_dim):
     return few_rows_bytes(capability, dtype, head_dim, "fp8")
 
 
+def many_rows_bytes(capability, dtype, head_dim):
+    """The most that any tile needs which is chosen for such a card; nothing where PyTorch unpacks weights."""
+    is_old, limit = is_old_capability(capability), LIMITS[capability]
+    tiles = {
+        choose_tile("int8", rows, features, 32 * head_dim, on_old_card=is_old, shared_bytes=limit)
+        for rows in INT8_TILES
+        for features in (32 * head_dim, 224 * head_dim)
+    }
+    return max((_many_rows_bytes(capability, dtype, tile) for tile in tiles if tile), default=0)
+
+
+def _many_rows_bytes(capability, dtype, tile):
+    constants = {
+        "IS_EVEN": True,  # takes as much as odd, and is what models have
+        "ROWS": tile.rows,
+        "FEATURES": tile.features,
+        "INPUTS": tile.inputs,
+        "STAGES": tile.num_stages,
+    }
+    options = {"num_warps": tile.num_warps}
+    return shared_bytes(triton_many_rows._multiply_many, capability, dtype, constants, held="int8", **options)
+
+
 FLOAT8 = [float8_prefill_bytes, float8_decode_bytes, float8_write_bytes]
 FEW_ROWS = [few_rows_bytes, int8_few_rows_bytes, float8_few_rows_bytes]
-FORMS = [prefill_bytes, split_prefill_bytes, decode_bytes, join_bytes, write_bytes, *FLOAT8, *FEW_ROWS]
+FORMS = [prefill_bytes, split_prefill_bytes, decode_bytes, join_bytes, write_bytes, *FLOAT8, *FEW_ROWS, many_rows_bytes]
 
 
 # The largest of each form: smaller heads and fewer tokens take less.
@@ -259,13 +282,22 @@ def test_the_largest_tiles_compile_and_fit_the_card(needed, dtype, head_dim, cap
 def test_every_kernel_of_the_package_is_among_them():
     kernels = {
         name
-        for module in (triton_decode, triton_parts, triton_prefill, triton_split, triton_write, triton_few_rows)
+        for module in (
+            triton_decode,
+            triton_parts,
+            triton_prefill,
+            triton_split,
+            triton_write,
+            triton_few_rows,
+            triton_many_rows,
+        )
         for name, value in vars(module).items()
         if isinstance(value, triton.runtime.JITFunction)
     }
     compiled_here = "".join(inspect.getsource(function) for function in [*FORMS, _few_rows_bytes, _join_bytes])
     inlined = {
         "_attend_blocks",
+        "_exactly",
         "item_of",
         "codes_of",
         "multiplicand",

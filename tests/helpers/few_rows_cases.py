@@ -1,6 +1,6 @@
-"""The cases of the kernel for few rows. Run as a script, with TRITON_INTERPRET=1 on a machine without a GPU, it prints
-{case name: relative error} as JSON. Triton decides when it is imported whether to interpret, so the test process itself
-cannot. The repository's root must be on PYTHONPATH."""
+"""The cases of the kernels for few and for many rows. Run as a script, with TRITON_INTERPRET=1 on a machine without a
+GPU, it prints {case name: relative error} as JSON. Triton decides when it is imported whether to interpret, so the test
+process itself cannot. The repository's root must be on PYTHONPATH."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from evaluation.toolbench.inference.engine.products.tiles import Format, Tile
+from evaluation.toolbench.inference.engine.products.tiles import Format, ManyRowsTile, Tile
 
 TOLERANCE = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 _LARGEST = {"int8": 127.0, "fp8": 448.0}
@@ -24,13 +24,13 @@ class Case:
     rows: int
     features: int
     inputs: int
-    tile: Tile
+    tile: Tile | ManyRowsTile
     has_bias: bool = False
     is_strided: bool = False  # rows and weight are parts of larger tensors
 
     @property
     def name(self) -> str:
-        summed = " summed" if self.tile.is_summed else ""
+        summed = " summed" if isinstance(self.tile, Tile) and self.tile.is_summed else ""
         tile = f"{self.tile.rows}x{self.tile.features}x{self.tile.inputs}{summed}, {self.tile.num_warps} warps"
         more = f"{', bias' if self.has_bias else ''}{', strided' if self.is_strided else ''}"
         return f"{self.held}, {self.rows} rows, {self.features}x{self.inputs}, {tile}{more}"
@@ -43,13 +43,20 @@ _TILES = (
     Tile(8, 16, 32, 4, 3),
     Tile(16, 32, 16, 2, 2),
 )
-CASES = [
+FEW_ROWS_CASES = [
     Case(held, rows, features, inputs, tile, has_bias=rows % 2 == 0, is_strided=features == 45)
     for held in _FORMATS
     for tile in _TILES
     for rows in {1, tile.rows // 2, tile.rows - 1, tile.rows} - {0}
     for features, inputs in ((48, 256), (45, 200), (7, 33))  # full tiles; neither is full; less than one
 ]
+
+MANY_ROWS_CASES = [
+    Case("int8", rows, features, inputs, tile, has_bias=rows % 2 == 0, is_strided=features == 45)
+    for tile in (ManyRowsTile(32, 16, 32, 4, 3), ManyRowsTile(64, 64, 16, 4, 2))
+    for rows, features, inputs in ((17, 45, 200), (64, 64, 256), (130, 75, 33))
+]
+CASES = [*FEW_ROWS_CASES, *MANY_ROWS_CASES]
 
 
 def operands(
@@ -76,15 +83,20 @@ def _laid_out(matrix: torch.Tensor, case: Case) -> torch.Tensor:
 
 
 def error_of(case: Case, dtype: torch.dtype, device: str) -> float:
-    """Relative error of the kernel against float64; NaN where part of the output was not written."""
+    """Relative error of the tile's kernel against float64; NaN where part of the output was not written."""
     from evaluation.toolbench.inference.engine.products.triton_few_rows import few_rows_product
+    from evaluation.toolbench.inference.engine.products.triton_many_rows import many_rows_product
 
     inputs, weight, scale, bias = operands(case, dtype, device)
     expected = inputs.double() @ (weight.double() if scale is None else weight.double() * scale.double()).t()
     if bias is not None:
         expected = expected + bias.double()
     out = torch.full((case.rows, case.features), float("nan"), device=device, dtype=dtype)
-    few_rows_product(inputs, weight, scale, bias, out, case.tile)
+    if isinstance(case.tile, ManyRowsTile):
+        assert scale is not None
+        many_rows_product(inputs, weight, scale, bias, out, case.tile)
+    else:
+        few_rows_product(inputs, weight, scale, bias, out, case.tile)
     return float((out.double() - expected).norm() / expected.norm())
 
 

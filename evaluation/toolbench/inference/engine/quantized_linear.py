@@ -1,7 +1,7 @@
 """Holds a linear layer's weight in 8 bits, and multiplies by it.
 
 The weight is a plain tensor with a scale for each output feature, as a library has quantised it: plain tensors can be
-joined, compiled and captured in CUDA graphs like any others. Products are PyTorch's own; of few rows, see `products`.
+joined, compiled and captured in CUDA graphs like any others. Products are PyTorch's; our own: see `products`.
 """
 
 from __future__ import annotations

@@ -28,16 +28,17 @@ class ProductCosts:
     """Describe what products with a decoder's weights cost in one number format."""
 
     item_bytes: int = 2  # of a weight, as it is stored
-    moved: float = 1.0  # bytes that a step reads and writes for each of those
     rate: float = 1.0  # of the card's matrix rate for 16 bits
     layer_s: float = 0.0  # of a layer, beside that
 
 
 # fp8: measured on an H200, products of 32 layers (milliseconds; bfloat16 in brackets): 16 rows 3.16 (3.74), 512 rows
-# 5.34 (9.61), 1,024 rows 9.94 (21.4), and 0.4 for scaling activations. Weights of int8 are brought to 16 bits for
-# every product: one byte is read, two are written and read again.
+# 5.34 (9.61), 1,024 rows 9.94 (21.4), and 0.4 for scaling activations.
+# int8: a guess, to be measured with `benchmarks.matrix_products --int8_rows`. A weight is read once and brought to 16
+# bits in registers: products are those of 16 bits, the rate of which suffers from the instructions for that. Cards
+# before Ampere unpack weights in memory, which moves five bytes for each: there this promises too much.
 _EIGHT_BIT = {
-    "int8": ProductCosts(item_bytes=1, moved=5.0),
+    "int8": ProductCosts(item_bytes=1, rate=0.65),
     "fp8": ProductCosts(item_bytes=1, rate=1.9, layer_s=0.05e-3),
 }
 
@@ -72,7 +73,7 @@ class StageCosts:
         """Return the time of a step in which `rows` sequences of `mean_tokens` draw a token and prompts are read."""
         bandwidth = self.bandwidth * _BANDWIDTH_SHARE
         products = self.products
-        reading = self.layer_bytes * products.moved / bandwidth
+        reading = self.layer_bytes / bandwidth
         tokens = rows * (1 + read_per_drawn)
         rate = self.flops * _FLOPS_SHARE * products.rate
         computing = 2 * tokens * self.layer_bytes / products.item_bytes / rate

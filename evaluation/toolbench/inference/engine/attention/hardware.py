@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 
 import torch
 
@@ -11,6 +12,7 @@ import torch
 # are 64 KiB: such cards get small tiles and no copies ahead.
 _FIRST_WITH_ASYNC_COPIES = (8, 0)
 _FIRST_WITH_FLOAT8 = (8, 9)
+_SHARED_BYTES_OF_THE_SYSTEM = 1024  # that each block has beside its own
 
 
 @functools.cache
@@ -34,3 +36,12 @@ def is_old_capability(capability: tuple[int, int]) -> bool:
 def converts_float8(device: torch.device) -> bool:
     """Return whether the card has an instruction that makes float16 of e4m3 (RTX 4090, L4, H100 and newer)."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= _FIRST_WITH_FLOAT8
+
+
+@functools.cache
+def shared_bytes(device: torch.device) -> int:
+    """Return how much shared memory a block may have on a GPU of Ampere or newer; on the CPU there is no limit."""
+    if device.type != "cuda":
+        return sys.maxsize
+    held: int = torch.cuda.get_device_properties(device).shared_memory_per_multiprocessor
+    return held - _SHARED_BYTES_OF_THE_SYSTEM

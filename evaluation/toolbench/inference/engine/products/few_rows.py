@@ -1,4 +1,7 @@
-"""Multiplies by a layer's weight: steps of few rows by a kernel that reads it as fast as memory gives it."""
+"""Multiplies by a layer's weight: steps of few rows by a kernel that reads it as fast as memory gives it.
+
+Of a weight in int8 any number of rows has a kernel: PyTorch would unpack it in memory for each product.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ import torch
 from torch import nn
 
 from evaluation.toolbench.inference.engine.attention.availability import triton_works
-from evaluation.toolbench.inference.engine.attention.hardware import is_old
+from evaluation.toolbench.inference.engine.attention.hardware import is_old, shared_bytes
 from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
 from evaluation.toolbench.inference.engine.products import tiles
-from evaluation.toolbench.inference.engine.products.tiles import Format, Tile, choose_tile
+from evaluation.toolbench.inference.engine.products.tiles import Format, ManyRowsTile, Tile, choose_tile
 from evaluation.toolbench.inference.engine.quantized_linear import FP8, quantized_product
 
 _EIGHT_BITS: dict[torch.dtype, Format] = {torch.int8: "int8", FP8: "fp8"}
@@ -88,20 +91,32 @@ def by_kernel(
     tile = tile_for(rows, weight) if can_launch else None
     if tile is None:
         return None
-    from evaluation.toolbench.inference.engine.products.triton_few_rows import few_rows_product
-
     given = rows if rows.stride(1) == 1 else rows.contiguous()
     written = given.new_empty(len(given), len(weight)) if out is None else out
-    launch(lambda: few_rows_product(given, weight, scale, bias, written, tile))
+    if isinstance(tile, ManyRowsTile):
+        from evaluation.toolbench.inference.engine.products.triton_many_rows import many_rows_product
+
+        assert scale is not None
+        launch(lambda: many_rows_product(given, weight, scale, bias, written, tile))
+    else:
+        from evaluation.toolbench.inference.engine.products.triton_few_rows import few_rows_product
+
+        launch(lambda: few_rows_product(given, weight, scale, bias, written, tile))
     return written
 
 
-def tile_for(rows: torch.Tensor, weight: torch.Tensor) -> Tile | None:
+def tile_for(rows: torch.Tensor, weight: torch.Tensor) -> Tile | ManyRowsTile | None:
     """Return how the kernel is cut for `rows` (T, K) and `weight` (N, K); None for products that are PyTorch's."""
     held = _format(weight, rows.dtype)
     if held is None:
         return None
-    return choose_tile(held, len(rows), *weight.shape, on_old_card=is_old(rows.device))
+    return choose_tile(
+        held,
+        len(rows),
+        *weight.shape,
+        on_old_card=is_old(rows.device),
+        shared_bytes=shared_bytes(rows.device),
+    )
 
 
 def _format(weight: torch.Tensor, dtype: torch.dtype) -> Format | None:

@@ -1,8 +1,9 @@
-"""Says how the kernel for few rows is cut, by format, rows and size; `benchmarks.matrix_products` tries others."""
+"""Says how the kernels are cut, by format, rows and size; `benchmarks.matrix_products` tries others."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from typing import Literal
 
 _WIDE = 16_384  # output features from which programs are many
@@ -13,7 +14,7 @@ Format = Literal["16 bits", "int8", "fp8"]
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Says what a program computes, and how.
+    """Says what a program of the kernel for few rows computes, and how.
 
     rows         computed at once, zeros for those that a step lacks: a power of two
     features     output features of a program
@@ -29,6 +30,29 @@ class Tile:
     num_warps: int
     num_stages: int
     is_summed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ManyRowsTile:
+    """Says what a program of the kernel for many rows computes, and how.
+
+    rows         of a program: a power of two
+    features     output features of a program: a power of two
+    inputs       input features that it takes at a time
+    num_warps    warps of a program
+    num_stages   tiles in memory or on the way there
+    """
+
+    rows: int
+    features: int
+    inputs: int
+    num_warps: int
+    num_stages: int
+
+    @property
+    def stage_bytes(self) -> int:
+        """Shared memory for weights of int8 and rows of 16 bits, once."""
+        return self.inputs * (self.features + 2 * self.rows)
 
 
 # By format and most rows: for few output features (the projections around attention, the last of the feed-forward
@@ -48,27 +72,47 @@ TILES: dict[tuple[Format, int], tuple[Tile | None, Tile | None]] = {
     ("fp8", 8): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
     ("fp8", 16): (Tile(16, 32, 128, 4, 3), Tile(16, 32, 128, 4, 3)),
 }
+# The same, of int8 and more rows than the table above has; for more than the last, that one. Guesses until
+# `benchmarks.matrix_products --int8_rows` has run, which ends with such a table.
+INT8_TILES: dict[int, tuple[ManyRowsTile, ManyRowsTile]] = {
+    128: (ManyRowsTile(64, 64, 128, 4, 3), ManyRowsTile(128, 128, 64, 4, 4)),
+    512: (ManyRowsTile(128, 128, 64, 4, 4), ManyRowsTile(128, 128, 64, 4, 4)),
+    1024: (ManyRowsTile(128, 128, 64, 4, 4), ManyRowsTile(128, 128, 64, 4, 4)),
+}
 # Without matrix instructions that Triton knows, and without copies that run ahead.
 _OLD_CARD = Tile(1, 16, 64, 4, 1, is_summed=True)
 
 
-def choose_tile(held: Format, rows: int, features: int, inputs: int, *, on_old_card: bool = False) -> Tile | None:
+def choose_tile(
+    held: Format,
+    rows: int,
+    features: int,
+    inputs: int,
+    *,
+    on_old_card: bool = False,
+    shared_bytes: int = sys.maxsize,
+) -> Tile | ManyRowsTile | None:
     """Return the tile for `rows` inputs times a weight (features, inputs) of format `held`; None for PyTorch's product.
 
-    On an old card (see `attention.hardware`) the kernel is for one row and weights in 8 bits.
+    On an old card (see `attention.hardware`) the kernel is for one row and weights in 8 bits. For many rows there are
+    as many stages as a block's `shared_bytes` hold, if the table has more.
     """
     if inputs % _ALIGNED:
         return None
     if on_old_card:
         return _OLD_CARD if rows == 1 and held != "16 bits" else None
     fitting = (tiles for (kind, most), tiles in TILES.items() if kind == held and rows <= most)
-    narrow, wide = next(fitting, (None, None))
-    return wide if is_wide(features) else narrow
+    narrow_and_wide = next(fitting, None)
+    if narrow_and_wide is None and held == "int8":
+        most = next((most for most in INT8_TILES if rows <= most), max(INT8_TILES))
+        tile = INT8_TILES[most][is_wide(features)]
+        return replace(tile, num_stages=max(1, min(tile.num_stages, shared_bytes // tile.stage_bytes)))
+    return narrow_and_wide[is_wide(features)] if narrow_and_wide else None
 
 
 def most_rows(held: Format, features: int, inputs: int, *, on_old_card: bool = False) -> int:
-    """Return the most rows that there is a tile for; 0 where there is none."""
-    sizes = [rows for kind, rows in TILES if kind == held]
+    """Return the most rows that there is a tile for, which may be any number; 0 where there is none."""
+    sizes = [*(rows for kind, rows in TILES if kind == held), sys.maxsize]
     return max((n for n in sizes if choose_tile(held, n, features, inputs, on_old_card=on_old_card)), default=0)
 
 
