@@ -294,7 +294,9 @@ def test_every_kernel_of_the_package_is_among_them():
         for name, value in vars(module).items()
         if isinstance(value, triton.runtime.JITFunction)
     }
-    compiled_here = "".join(inspect.getsource(function) for function in [*FORMS, _few_rows_bytes, _join_bytes])
+    compiled_here = "".join(
+        inspect.getsource(function) for function in [*FORMS, _few_rows_bytes, _many_rows_bytes, _join_bytes]
+    )
     inlined = {
         "_attend_blocks",
         "_exactly",
