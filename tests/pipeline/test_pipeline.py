@@ -240,10 +240,14 @@ BAD_INPUT = {
 }
 
 
+NEED_TORCH = ("replicas of a server", "a backbone of the checkout")  # to be found out: not in a process of their own
+
+
 @pytest.mark.parametrize("case", BAD_INPUT)
 def test_bad_input_is_one_line_and_exit_code_2(world, service_url, tmp_path, case):
     changes, message = BAD_INPUT[case]
-    run = run_pipeline(world.flags(tmp_path / "answers", **changes), service_url)
+    start = run_here if case in NEED_TORCH else run_pipeline
+    run = start(world.flags(tmp_path / "answers", **changes), service_url)
     assert run.returncode == 2, run.stderr
     assert message in run.stderr
     assert len(run.stderr.splitlines()) == 1
