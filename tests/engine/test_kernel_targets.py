@@ -172,11 +172,20 @@ def float8_write_bytes(capability, dtype, head_dim):
 
 
 def few_rows_bytes(capability, dtype, head_dim, held="16 bits"):
-    """The most that any tile needs which is chosen for such a card; nothing where cuBLAS is."""
+    """What the largest tile of each kind needs of those that are chosen for such a card; nothing where cuBLAS is."""
+    largest = {tile.is_summed: tile for tile in sorted(few_rows_tiles(capability, held, head_dim), key=_size_of)}
+    return max((_few_rows_bytes(capability, dtype, held, tile) for tile in largest.values()), default=0)
+
+
+def few_rows_tiles(capability, held, head_dim):
+    """The tiles that are chosen for such a card; none where cuBLAS is."""
     is_old = is_old_capability(capability)
     sizes = [(rows, features) for _, rows in TILES for features in (32 * head_dim, 224 * head_dim)]
-    tiles = {choose_tile(held, rows, features, 32 * head_dim, on_old_card=is_old) for rows, features in sizes}
-    return max(_few_rows_bytes(capability, dtype, held, tile) for tile in tiles - {None}) if tiles != {None} else 0
+    return {choose_tile(held, rows, features, 32 * head_dim, on_old_card=is_old) for rows, features in sizes} - {None}
+
+
+def _size_of(tile):
+    return (tile.rows + tile.features) * tile.inputs * tile.num_stages
 
 
 def _few_rows_bytes(capability, dtype, held, tile):
@@ -252,21 +261,17 @@ LARGEST = [
 each_card = pytest.mark.parametrize("capability", LIMITS, ids=lambda pair: f"{pair[0]}.{pair[1]}")
 
 
-# The largest kernels take seconds each. Cards of the same generation with as much shared memory or more, and no other
-# instructions than those below or above them, are left for a long run.
-LONG = {(form, capability) for form in (prefill_bytes, float8_prefill_bytes) for capability in ((8, 0), (8, 9))}
+# Most kernels take seconds. These cards have no less shared memory than one of the same generation, and no instructions
+# that neither it nor the next has.
+BETWEEN = ((8, 0), (8, 9))
 
 
 @pytest.mark.parametrize(
-    ("needed", "capability"),
-    [
-        pytest.param(
-            form, card, id=f"{form.__name__}-{card[0]}.{card[1]}", marks=[pytest.mark.long] * ((form, card) in LONG)
-        )
-        for form in FORMS
-        for card in LIMITS
-    ],
+    "capability",
+    [pytest.param(card, marks=[pytest.mark.long] * (card in BETWEEN)) for card in LIMITS],
+    ids=lambda pair: f"{pair[0]}.{pair[1]}",
 )
+@pytest.mark.parametrize("needed", FORMS)
 def test_a_kernel_compiles_and_fits_the_card(needed, capability):
     dtype = torch.float16 if capability < (8, 0) else torch.bfloat16  # what such a card computes in
     assert needed(capability, dtype, 128) <= LIMITS[capability]
@@ -277,6 +282,15 @@ def test_a_kernel_compiles_and_fits_the_card(needed, capability):
 @pytest.mark.parametrize(("needed", "dtype", "head_dim"), LARGEST)
 def test_the_largest_tiles_compile_and_fit_the_card(needed, dtype, head_dim, capability):
     assert needed(capability, dtype, head_dim) <= LIMITS[capability]
+
+
+@pytest.mark.long
+@each_card
+@pytest.mark.parametrize("held", ["16 bits", "int8", "fp8"])
+def test_every_tile_for_few_rows_compiles_and_fits_the_card(held, capability):
+    dtype = torch.float16 if capability < (8, 0) else torch.bfloat16
+    for tile in few_rows_tiles(capability, held, 128):
+        assert _few_rows_bytes(capability, dtype, held, tile) <= LIMITS[capability]
 
 
 def test_every_kernel_of_the_package_is_among_them():
