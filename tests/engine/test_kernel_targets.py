@@ -41,7 +41,7 @@ LIMITS = {
 }
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 POINTERS_TO_INT32 = ("block_tables", "context_lens", "cu_seqlens_q")
-POINTERS_TO_FLOAT32 = ("partial", "log_sum", "k_scales", "v_scales", "scale")
+POINTERS_TO_FLOAT32 = ("parts", "partial", "log_sum", "k_scales", "v_scales", "scale")
 POINTERS_TO_8_BITS = {"int8": "*i8", "fp8": "*u8"}
 CONVERT_FLOAT8 = (8, 9)  # the first with such instructions
 WITHOUT_SCALES = {"k_scales": None, "v_scales": None}
@@ -232,14 +232,30 @@ def _many_rows_bytes(capability, dtype, tile):
         "FEATURES": tile.features,
         "INPUTS": tile.inputs,
         "STAGES": tile.num_stages,
+        "SPLITS": tile.splits,
     }
     options = {"num_warps": tile.num_warps}
     return shared_bytes(triton_many_rows._multiply_many, capability, dtype, constants, held="int8", **options)
 
 
+def add_parts_bytes(capability, dtype, head_dim):
+    constants = {"FEATURES": 1024, "SPLITS": 4}
+    return shared_bytes(triton_many_rows._add_parts, capability, dtype, constants, num_warps=4)
+
+
 FLOAT8 = [float8_prefill_bytes, float8_decode_bytes, float8_write_bytes]
 FEW_ROWS = [few_rows_bytes, int8_few_rows_bytes, float8_few_rows_bytes]
-FORMS = [prefill_bytes, split_prefill_bytes, decode_bytes, join_bytes, write_bytes, *FLOAT8, *FEW_ROWS, many_rows_bytes]
+FORMS = [
+    prefill_bytes,
+    split_prefill_bytes,
+    decode_bytes,
+    join_bytes,
+    write_bytes,
+    *FLOAT8,
+    *FEW_ROWS,
+    many_rows_bytes,
+    add_parts_bytes,
+]
 
 
 # The largest of each form: smaller heads and fewer tokens take less.

@@ -31,6 +31,7 @@ class Case:
     @property
     def name(self) -> str:
         summed = " summed" if isinstance(self.tile, Tile) and self.tile.is_summed else ""
+        summed += f", {self.tile.splits} splits" if isinstance(self.tile, ManyRowsTile) and self.tile.splits > 1 else ""
         tile = f"{self.tile.rows}x{self.tile.features}x{self.tile.inputs}{summed}, {self.tile.num_warps} warps"
         more = f"{', bias' if self.has_bias else ''}{', strided' if self.is_strided else ''}"
         return f"{self.held}, {self.rows} rows, {self.features}x{self.inputs}, {tile}{more}"
@@ -53,7 +54,11 @@ FEW_ROWS_CASES = [
 
 MANY_ROWS_CASES = [
     Case("int8", rows, features, inputs, tile, has_bias=rows % 2 == 0, is_strided=features == 45)
-    for tile in (ManyRowsTile(32, 16, 32, 4, 3), ManyRowsTile(64, 64, 16, 4, 2))
+    for tile in (
+        ManyRowsTile(32, 16, 32, 4, 3),
+        ManyRowsTile(64, 64, 16, 4, 2),
+        ManyRowsTile(32, 32, 32, 4, 2, splits=3),
+    )
     for rows, features, inputs in ((17, 45, 200), (64, 64, 256), (130, 75, 33))
 ]
 CASES = [*FEW_ROWS_CASES, *MANY_ROWS_CASES]

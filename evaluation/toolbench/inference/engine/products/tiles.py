@@ -41,6 +41,7 @@ class ManyRowsTile:
     inputs       input features that it takes at a time
     num_warps    warps of a program
     num_stages   tiles in memory or on the way there
+    splits       of the input: programs for as many parts of it, where there are too few to fill a card
     """
 
     rows: int
@@ -48,6 +49,7 @@ class ManyRowsTile:
     inputs: int
     num_warps: int
     num_stages: int
+    splits: int = 1
 
     @property
     def stage_bytes(self) -> int:
@@ -75,8 +77,8 @@ TILES: dict[tuple[Format, int], tuple[Tile | None, Tile | None]] = {
 # The same, of int8 and more rows than the table above has; for more than the last, that one. Guesses until
 # `benchmarks.matrix_products --int8_rows` has run, which ends with such a table.
 INT8_TILES: dict[int, tuple[ManyRowsTile, ManyRowsTile]] = {
-    128: (ManyRowsTile(64, 64, 128, 4, 3), ManyRowsTile(128, 128, 64, 4, 4)),
-    512: (ManyRowsTile(128, 128, 64, 4, 4), ManyRowsTile(128, 128, 64, 4, 4)),
+    128: (ManyRowsTile(64, 64, 128, 4, 3, 2), ManyRowsTile(128, 128, 64, 4, 4)),
+    512: (ManyRowsTile(128, 64, 64, 4, 4), ManyRowsTile(128, 128, 64, 4, 4)),
     1024: (ManyRowsTile(128, 128, 64, 4, 4), ManyRowsTile(128, 128, 64, 4, 4)),
 }
 # Without matrix instructions that Triton knows, and without copies that run ahead.
