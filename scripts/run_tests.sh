@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks format, lint and types of this tree, then runs its tests. 13 minutes on two cores.
+# Checks format, lint and types of this tree, then runs its tests. Less than 10 minutes on two cores.
 #
 #   bash scripts/run_tests.sh                      # everything
 #   bash scripts/run_tests.sh tests/engine -x      # further arguments go to pytest

@@ -10,7 +10,7 @@ from evaluation.toolbench.inference.engine.quantized_linear import QuantizedLine
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.LLM.toolgen_atomic import ToolGenAtomic
 from evaluation.toolbench.inference.records.run_record import read_run_record
-from tests.helpers.pipeline import api_server, run_pipeline
+from tests.helpers.pipeline import api_server, run_here, run_pipeline
 
 
 def test_a_run_in_8_bits_answers_and_its_folder_keeps_to_the_format(world, tmp_path):
@@ -23,7 +23,7 @@ def test_a_run_in_8_bits_answers_and_its_folder_keeps_to_the_format(world, tmp_p
         record = read_run_record(output)
         assert (record.configuration["weights"], record.settings["weights"]) == ("int8", "int8")
         assert len(world.answer_names(output)) == 2
-        other = run_pipeline(world.flags(output, weights="fp8", limit=2), url)
+        other = run_here(world.flags(output, weights="fp8", limit=2), url)
     assert other.returncode == 2
     assert "weights: int8 -> fp8" in other.stderr
 

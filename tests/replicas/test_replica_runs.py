@@ -73,18 +73,18 @@ def is_gone(process):
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-def test_three_replicas_give_the_answers_of_one_and_the_run_is_on_record(world, service_url, undisturbed, tmp_path):
+def test_two_replicas_give_the_answers_of_one_and_the_run_is_on_record(world, service_url, undisturbed, tmp_path):
     output = tmp_path / "answers"
-    run = run_pipeline(world.flags(output, num_replicas=3, num_thread=6), service_url)
+    run = run_pipeline(world.flags(output, num_replicas=2, num_thread=6), service_url)
     assert run.returncode == 0, run.stderr
     assert contents(output) == undisturbed
     assert "\x1b" not in run.stderr
-    assert "3 replicas share the CPU" in run.stderr.splitlines()[0]  # before anything loads
+    assert "2 replicas share the CPU" in run.stderr.splitlines()[0]  # before anything loads
 
     record = json.loads((output / "run.json").read_text())
     assert record["status"] == "finished"
     conversations = [replica["num_conversations"] for replica in record["layout"]]
-    assert len(conversations) == 3
+    assert len(conversations) == 2
     assert {6} <= set(conversations) <= {1, 6}  # 1 of a replica that was still loading when all was answered
     assert sum(record["counts"][kind] for kind in ("answered", "gave_up", "no_answer")) == NUM_QUERIES
     assert record["timings_s"]["load"] > 0
@@ -92,7 +92,7 @@ def test_three_replicas_give_the_answers_of_one_and_the_run_is_on_record(world, 
     assert record["tokens"]["generated"] > 0
     assert record["api"]["calls"] > 0
     sessions = read_history(output).sessions
-    assert {session.replica for session in sessions} <= {0, 1, 2}
+    assert {session.replica for session in sessions} <= {0, 1}
     assert all(session.has_ended for session in sessions if session.attempts)
     assert sum(len(session.attempts) for session in sessions) == NUM_QUERIES
     assert (output / "report.html").stat().st_size > 10_000

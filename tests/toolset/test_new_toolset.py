@@ -14,7 +14,7 @@ from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.toolgen.catalog import load_catalog
 from evaluation.toolbench.launcher.commands import main
 from evaluation.toolbench.toolset.tools import FINISH_TOKEN, ToolSet, read_tool_set, write_data
-from tests.helpers.pipeline import api_server, run_pipeline
+from tests.helpers.pipeline import api_server, run_here
 from tests.helpers.toolgen import save_tiny_checkpoint
 
 TOOLS = DATA_DIR / "toolenv/tools"
@@ -92,7 +92,7 @@ def test_what_was_made_runs(tmp_path, base):
         "single_chain_max_step": 6,
     }
     with api_server(tmp_path) as service_url:
-        run = run_pipeline([text for name, value in flags.items() for text in (f"--{name}", str(value))], service_url)
+        run = run_here([text for name, value in flags.items() for text in (f"--{name}", str(value))], service_url)
     assert run.returncode == 0, run.stderr
 
 
