@@ -79,7 +79,8 @@ class PagedEngine(Engine):
     before_compiling   called once when that begins
     join_linears       layers that are given the same tensor run as one product: see `joined_linear`.
                        None: as for compile_layers
-    few_rows           a kernel of our own multiplies in steps of few rows: see `products`. None: as for compile_layers
+    few_rows           kernels of our own multiply in steps of few rows, and by int8 in all: see `products`.
+                       None: as for compile_layers
     overlap            launch a step before reading the last one's tokens; None: on a GPU
 
     While the engine lives it owns the model's attention; `close` gives that back. A future can be

@@ -59,8 +59,8 @@ class ManyRowsTile:
 
 # By format and most rows: for few output features (the projections around attention, the last of the feed-forward
 # layer) and for many. The fastest on an H200 of those that `benchmarks.matrix_products --few_rows` tries, which ends
-# with such a table. None, and more rows: PyTorch's product. That unpacks a weight of int8 and so moves five bytes a
-# number, which is why the kernel takes more rows there; its tiles for 32 and 64 are guesses.
+# with such a table. None, and more rows: PyTorch's product, but of int8 the kernel for many rows. There the tiles for
+# 32 and 64 are guesses; `--int8_rows` times them beside those of that kernel.
 TILES: dict[tuple[Format, int], tuple[Tile | None, Tile | None]] = {
     ("16 bits", 1): (Tile(1, 16, 128, 4, 3, is_summed=True), Tile(1, 16, 64, 4, 4, is_summed=True)),
     ("16 bits", 8): (Tile(8, 16, 64, 4, 4), None),
@@ -74,7 +74,7 @@ TILES: dict[tuple[Format, int], tuple[Tile | None, Tile | None]] = {
     ("fp8", 8): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
     ("fp8", 16): (Tile(16, 32, 128, 4, 3), Tile(16, 32, 128, 4, 3)),
 }
-# The same, of int8 and more rows than the table above has; for more than the last, that one. Guesses until
+# The same, of int8 and more rows than the table above has for it; for more than the last, that one. Guesses until
 # `benchmarks.matrix_products --int8_rows` has run, which ends with such a table.
 INT8_TILES: dict[int, tuple[ManyRowsTile, ManyRowsTile]] = {
     128: (ManyRowsTile(64, 64, 128, 4, 3, 2), ManyRowsTile(128, 128, 64, 4, 4)),

@@ -1,4 +1,4 @@
-"""Has the linear layers of a decoder multiply few rows by the kernel for them (see `products`)."""
+"""Has the linear layers of a decoder multiply few rows, by int8 all, by the kernels for them (see `products`)."""
 
 from __future__ import annotations
 
