@@ -20,4 +20,6 @@ trap 'rm -rf -- "$folder"' EXIT
 grep -hvE '^(torch|torchao|accelerate|triton)\b' requirements.txt requirements-dev.txt >"$folder/requirements.txt"
 "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$folder/requirements.txt" 2>"$folder/log" ||
     { cat "$folder/log" >&2; exit 1; }
-"$folder/venv/bin/python" -m pytest -p no:cacheprovider --quiet --numprocesses 2 --dist loadfile -m "not slow" -r fE tests
+# What pages do in a browser is the same on every Python.
+"$folder/venv/bin/python" -m pytest -p no:cacheprovider --quiet --numprocesses 2 --dist loadfile -m "not slow" -r fE \
+    --ignore-glob 'tests/*/test_*_page.py' tests
