@@ -215,14 +215,19 @@ def float8_few_rows_bytes(capability, dtype, head_dim):
 
 
 def many_rows_bytes(capability, dtype, head_dim):
-    """The most that any tile needs which is chosen for such a card; nothing where PyTorch unpacks weights."""
+    """The same of tiles for many rows; nothing where PyTorch unpacks weights."""
+    largest = {tile.splits > 1: tile for tile in sorted(many_rows_tiles(capability, head_dim), key=_size_of)}
+    return max((_many_rows_bytes(capability, dtype, tile) for tile in largest.values()), default=0)
+
+
+def many_rows_tiles(capability, head_dim):
+    """The tiles that are chosen for such a card; none where PyTorch unpacks weights."""
     is_old, limit = is_old_capability(capability), LIMITS[capability]
-    tiles = {
+    sizes = [(rows, features) for rows in INT8_TILES for features in (32 * head_dim, 224 * head_dim)]
+    return {
         choose_tile("int8", rows, features, 32 * head_dim, on_old_card=is_old, shared_bytes=limit)
-        for rows in INT8_TILES
-        for features in (32 * head_dim, 224 * head_dim)
-    }
-    return max((_many_rows_bytes(capability, dtype, tile) for tile in tiles if tile), default=0)
+        for rows, features in sizes
+    } - {None}
 
 
 def _many_rows_bytes(capability, dtype, tile):
@@ -277,17 +282,25 @@ LARGEST = [
 each_card = pytest.mark.parametrize("capability", LIMITS, ids=lambda pair: f"{pair[0]}.{pair[1]}")
 
 
-# Most kernels take seconds. These cards have no less shared memory than one of the same generation, and no instructions
-# that neither it nor the next has.
+# Most kernels take seconds, so that some pairs are left for a long run. These cards have no less shared memory than one
+# of the same generation, and no instructions that neither it nor the next has.
 BETWEEN = ((8, 0), (8, 9))
+IN_TURN = (prefill_bytes, split_prefill_bytes)  # which differ in one branch
+
+
+def pairs():
+    """Every form with every card."""
+    for number, card in enumerate(card for card in LIMITS if card not in BETWEEN):
+        for form in FORMS:
+            is_long = form in IN_TURN and form is not IN_TURN[number % 2]
+            yield pytest.param(form, card, marks=[pytest.mark.long] * is_long)
+    for card in BETWEEN:
+        yield from (pytest.param(form, card, marks=pytest.mark.long) for form in FORMS)
 
 
 @pytest.mark.parametrize(
-    "capability",
-    [pytest.param(card, marks=[pytest.mark.long] * (card in BETWEEN)) for card in LIMITS],
-    ids=lambda pair: f"{pair[0]}.{pair[1]}",
+    ("needed", "capability"), [*pairs()], ids=lambda each: each.__name__ if callable(each) else f"{each[0]}.{each[1]}"
 )
-@pytest.mark.parametrize("needed", FORMS)
 def test_a_kernel_compiles_and_fits_the_card(needed, capability):
     dtype = torch.float16 if capability < (8, 0) else torch.bfloat16  # what such a card computes in
     assert needed(capability, dtype, 128) <= LIMITS[capability]
@@ -302,11 +315,12 @@ def test_the_largest_tiles_compile_and_fit_the_card(needed, dtype, head_dim, cap
 
 @pytest.mark.long
 @each_card
-@pytest.mark.parametrize("held", ["16 bits", "int8", "fp8"])
-def test_every_tile_for_few_rows_compiles_and_fits_the_card(held, capability):
+def test_every_tile_of_a_product_compiles_and_fits_the_card(capability):
     dtype = torch.float16 if capability < (8, 0) else torch.bfloat16
-    for tile in few_rows_tiles(capability, held, 128):
-        assert _few_rows_bytes(capability, dtype, held, tile) <= LIMITS[capability]
+    few = [(held, tile) for held in ("16 bits", "int8", "fp8") for tile in few_rows_tiles(capability, held, 128)]
+    needed = [_few_rows_bytes(capability, dtype, held, tile) for held, tile in few]
+    needed += [_many_rows_bytes(capability, dtype, tile) for tile in many_rows_tiles(capability, 128)]
+    assert max(needed) <= LIMITS[capability]
 
 
 def test_every_kernel_of_the_package_is_among_them():
