@@ -18,7 +18,7 @@ from tests.helpers.placement import TOOLGEN_8B, budget, footprint, gpu
 
 WORKING = 512 * MIB  # what a plan keeps on every GPU for workspaces
 SHORT = Workload(conversations=4, max_tokens=10)
-untimed = settings(deadline=None)  # a misfit tries remedies; and how long a plan takes is no promise of these tests
+few_examples = settings(max_examples=60)  # a misfit tries remedies, which takes a while
 
 
 def plan_8b(*total_gib: float, **options) -> Placement:
@@ -58,7 +58,7 @@ def layout_or_none(*arguments, **options) -> Placement | None:
         return None
 
 
-@untimed
+@few_examples
 @given(models(), machines(), workloads, st.sampled_from([None, 1, 2, 3]))
 def test_every_plan_keeps_its_promises(model, targets, workload, num_replicas):
     layout = layout_or_none(model, targets, workload, num_replicas=num_replicas)
@@ -81,7 +81,7 @@ def test_every_plan_keeps_its_promises(model, targets, workload, num_replicas):
     assert 1 <= layout.conversations <= workload.queries
 
 
-@untimed
+@few_examples
 @given(models(), machines(), workloads, st.lists(st.integers(0, 5 * GIB), min_size=5, max_size=5))
 def test_more_memory_never_turns_a_fit_into_a_misfit(model, targets, workload, extra):
     if layout_or_none(model, targets, workload) is None:
@@ -90,14 +90,14 @@ def test_more_memory_never_turns_a_fit_into_a_misfit(model, targets, workload, e
     assert layout_or_none(model, larger, workload)
 
 
-@untimed
+@few_examples
 @given(models(), machines(), workloads)
 def test_another_gpu_never_turns_a_fit_into_a_misfit(model, targets, workload):
     if layout_or_none(model, targets, workload):
         assert layout_or_none(model, [*targets, budget(10, 3 * GIB)], workload)
 
 
-@settings(max_examples=60)
+@few_examples
 @given(models(), machines(), workloads, st.sampled_from([None, 2]), st.integers(1, 199))
 def test_a_shorter_conversation_never_turns_a_fit_into_a_misfit(model, targets, workload, num_replicas, fewer):
     """The longest one that fits is looked for by halving."""
@@ -106,7 +106,7 @@ def test_a_shorter_conversation_never_turns_a_fit_into_a_misfit(model, targets, 
         assert layout_or_none(model, targets, shorter, num_replicas=num_replicas)
 
 
-@untimed
+@few_examples
 @given(models(), machines(), workloads)
 def test_the_engine_that_keeps_to_its_limit_takes_no_more_than_planned(model, targets, workload):
     layout = layout_or_none(model, targets, workload)
@@ -115,7 +115,7 @@ def test_the_engine_that_keeps_to_its_limit_takes_no_more_than_planned(model, ta
         assert replica.max_kv_bytes // per_token == replica.kv_tokens
 
 
-@untimed
+@few_examples
 @given(models(), machines(), workloads)
 def test_gaps_between_the_ids_make_no_difference(model, targets, workload):
     with_gaps = layout_or_none(model, targets, workload)
