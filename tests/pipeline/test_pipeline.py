@@ -82,6 +82,7 @@ def test_a_second_run_does_nothing_and_says_so_without_a_model_or_a_server(world
     assert contents(output) == contents(undisturbed[0])
 
 
+@pytest.mark.long  # tests/scripts/test_main_script.py has the same of the main command
 def test_a_run_that_is_stopped_and_killed_goes_on_to_the_same_answers(world, service_url, undisturbed, tmp_path):
     output = tmp_path / "answers"
     flags = world.flags(output, num_thread=2)

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from evaluation.toolbench.inference.run.interruption import STOPPING
 from tests.helpers.pipeline import wait_for
 from tests.helpers.script import SHORT_RUN, ScriptWorld, answers, run_script, run_script_here, start_script
 
@@ -74,6 +75,7 @@ def test_interrupted_and_killed_it_leaves_no_process_and_goes_on_to_the_same_ans
     stopped.send_signal(signal.SIGINT)
     stdout, stderr = stopped.communicate(timeout=300)
     assert stopped.returncode == 130, stderr
+    assert STOPPING in stderr
     assert "queries are left" in stdout
     assert psutil.wait_procs(children, timeout=60)[1] == []
     assert answers(output).items() < expected.items()
