@@ -19,12 +19,12 @@ _KINDS = {
     "sampling": ("argmax", "sort", "scan"),
 }
 _OTHER = "element by element"
-_KERNELS_NAMED = 24
+_KERNELS_NAMED, _GAPS_NAMED = 24, 8
 
 
 def gpu_time_table(work: Callable[[], object], num_steps: Callable[[], int]) -> str:
     """Runs `work`; seconds and shares of each kind of kernel on each GPU, of the time in which it is idle, and the
-    kernels of a step that take longest. `num_steps` counts the steps of all that has run.
+    kernels of a step that take longest, and the kernels between which it is idle. `num_steps` counts the steps of all that has run.
 
     Profiling takes time of its own, which counts as idle: it is an upper limit. Kernels that ran side by side count
     one by one, so that all parts together may be more than the whole; a line says by how much.
@@ -76,6 +76,22 @@ def gpu_lines(index: int, kernels: Sequence[Kernel], seconds: float, num_steps: 
     for name, times in sorted(names.items(), key=lambda item: -sum(item[1]))[:_KERNELS_NAMED]:
         share = f"{1e6 * sum(times) / len(times):>8.1f}{1e3 * sum(times) / num_steps:>11.3f}"
         yield f"{name[:59]:<60}{len(times) / num_steps:>9.1f}{share}"
+    yield f"{'nothing ran between':<60}{'a step':>9}{'us each':>8}{'ms a step':>11}"
+    for (before, after), times in sorted(gaps(kernels).items(), key=lambda item: -sum(item[1]))[:_GAPS_NAMED]:
+        share = f"{sum(times) / len(times):>8.1f}{sum(times) / 1e3 / num_steps:>11.3f}"
+        yield f"{f'{before[:28]} .. {after[:28]}':<60}{len(times) / num_steps:>9.1f}{share}"
+
+
+def gaps(kernels: Iterable[Kernel]) -> dict[tuple[str, str], list[float]]:
+    """Return the microseconds without any kernel, by the names of the one that ended last and the one that follows."""
+    found: dict[tuple[str, str], list[float]] = {}
+    last: Kernel | None = None
+    for kernel in sorted(kernels, key=lambda kernel: kernel.start):
+        if last is not None and kernel.start > last.end:
+            found.setdefault((last.name, kernel.name), []).append(kernel.start - last.end)
+        if last is None or kernel.end > last.end:
+            last = kernel
+    return found
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

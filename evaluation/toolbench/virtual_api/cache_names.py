@@ -22,7 +22,7 @@ class RecordName:
 
         >>> RecordName.of_request("News, Media", "Sky Watch", "Daily Forecast")
         RecordName(category='News_Media', tool='sky_watch_for_News_Media', api='daily_forecast')
-        >>> RecordName.of_request("Data", "sky_watch_for_Data", "daily_forecast_for_sky_watch_for_Data").api
+        >>> RecordName.of_request("Data", "sky_watch", "daily_forecast_for_sky_watch").api
         'daily_forecast'
         """
         category = standardize_category(category)

@@ -80,7 +80,7 @@ def over_all_in_order(costs: Sequence[int], room: Sequence[int], seconds: Sequen
     >>> evenly_in_order([1] * 4, [9] * 3, [[1] * 4, [1] * 4, [9] * 4])
     [2, 4, 4]
     >>> over_all_in_order([1] * 4, [9] * 3, [[1] * 4, [1] * 4, [9] * 4])
-    [2, 3, 4]
+    [1, 3, 4]
     """
     fastest = evenly_in_order(costs, room, seconds)
     limit = max(_slowest(fastest, seconds), min(map(sum, seconds)) / len(costs)) * _MORE_THAN_ENOUGH
