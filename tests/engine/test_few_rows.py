@@ -141,6 +141,34 @@ def test_without_a_gpu_no_row_is_for_the_kernel():
     assert few_rows.most_rows(weight, torch.bfloat16) == 0
 
 
+def _unpacking(rows, weight, scale, bias, out=None):
+    return plain_product(rows, weight, scale, bias)
+
+
+def _wrong(rows, weight, scale, bias, out=None):
+    return plain_product(rows, weight, scale, bias) + 1000 * (len(weight) > 10_000)
+
+
+def _raising(rows, weight, scale, bias, out=None):
+    raise RuntimeError("out of resource\nmore of it")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "agrees", "why"),
+    [
+        (_unpacking, True, ""),
+        (_wrong, False, "16400 features does not work (it is wrong)"),
+        (_raising, False, "out of resource)"),
+    ],
+)
+def test_a_kernel_of_many_rows_that_does_not_work_is_left_out_in_one_line(monkeypatch, caplog, kernel, agrees, why):
+    monkeypatch.setattr(few_rows, "by_kernel", kernel)
+    few_rows.many_rows_agree.cache_clear()
+    assert few_rows.many_rows_agree(torch.device("cpu"), torch.bfloat16) is agrees
+    few_rows.many_rows_agree.cache_clear()
+    assert [why in record.getMessage() for record in caplog.records] == [True] * (not agrees)
+
+
 @pytest.fixture
 def always_few(monkeypatch: pytest.MonkeyPatch) -> int:
     """Up to how many rows products are those of the kernel, whatever it is fast at."""

@@ -5,7 +5,9 @@ Of a weight in int8 any number of rows has a kernel: PyTorch would unpack it in 
 
 from __future__ import annotations
 
+import logging
 import math
+from functools import cache
 
 import torch
 from torch import nn
@@ -19,6 +21,11 @@ from evaluation.toolbench.inference.engine.quantized_linear import FP8, quantize
 
 _EIGHT_BITS: dict[torch.dtype, Format] = {torch.int8: "int8", FP8: "fp8"}
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
+_PROVEN_ROWS = 16  # by int8: up to these the kernel's products have been right on an H200
+_TRIED = ((20, 96), (50, 96), (100, 96), (200, 96), (200, 16_400))  # rows and features: every kind of tile beyond
+_TRIED_INPUTS, _TOLERANCE = 256, 0.02
+
+logger = logging.getLogger(__name__)
 
 
 def plain_product(
@@ -53,7 +60,38 @@ def most_rows(weight: torch.Tensor, dtype: torch.dtype) -> int:
     held = _format(weight, dtype)
     if held is None or not weight.is_cuda or not triton_works(weight.device):
         return 0
-    return tiles.most_rows(held, *weight.shape, on_old_card=is_old(weight.device))
+    most = tiles.most_rows(held, *weight.shape, on_old_card=is_old(weight.device))
+    if held == "int8" and most > _PROVEN_ROWS and not many_rows_agree(weight.device, dtype):
+        return _PROVEN_ROWS
+    return most
+
+
+@cache
+def many_rows_agree(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether more rows times int8 give what PyTorch gives, tried once on `device`; else warn and say why.
+
+    The kernel for them makes numbers of 16 bits out of single bits: neither a card nor a Triton that nobody has tried
+    is taken at its word.
+    """
+    for num_rows, features in _TRIED:
+        rows = torch.randn(num_rows, _TRIED_INPUTS, device=device).to(dtype)
+        weight = torch.randint(-128, 128, (features, _TRIED_INPUTS), device=device, dtype=torch.int8)
+        scale = torch.rand(features, 1, device=device)
+        exact = plain_product(rows.float(), weight, scale, None)
+        try:
+            found = by_kernel(rows, weight, scale, None)
+            agrees = found is None or bool((found.float() - exact).norm() < _TOLERANCE * exact.norm())
+            why = "it is wrong"
+        except Exception as error:
+            agrees, why = False, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        if not agrees:
+            logger.warning(
+                "weights of int8 are unpacked in steps of more than %d tokens, which is slower: on %s the product of "
+                "%d rows and %d features does not work (%s)",
+                *(_PROVEN_ROWS, device, num_rows, features, why),
+            )
+            return False
+    return True
 
 
 # To a compiler this is one operation: it neither looks inside nor needs to know the number of rows.
