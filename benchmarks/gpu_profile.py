@@ -23,8 +23,8 @@ _KERNELS_NAMED, _GAPS_NAMED = 24, 8
 
 
 def gpu_time_table(work: Callable[[], object], num_steps: Callable[[], int]) -> str:
-    """Runs `work`; seconds and shares of each kind of kernel on each GPU, of the time in which it is idle, and the
-    kernels of a step that take longest, and the kernels between which it is idle. `num_steps` counts the steps of all that has run.
+    """Runs `work`; seconds and shares of each kind of kernel on each GPU, of the time in which it is idle, the kernels
+    of a step that take longest, and those between which nothing ran. `num_steps` counts the steps of all that has run.
 
     Profiling takes time of its own, which counts as idle: it is an upper limit. Kernels that ran side by side count
     one by one, so that all parts together may be more than the whole; a line says by how much.
