@@ -21,6 +21,11 @@ from __future__ import annotations
 from typing import Any
 
 
+def first_line(error: BaseException) -> str:
+    """Return what a library's error says first: often all there is to say, before pages of advice. "" if nothing."""
+    return str(error).strip().partition("\n")[0]
+
+
 class ToolGenError(Exception):
     """Is the base of all errors of this package; `details` carries the numbers, so nobody parses the text."""
 

@@ -13,7 +13,7 @@ from evaluation.toolbench.inference.engine.paged.attach import CannotBePagedErro
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.paged.kv_cache import PAGE_SIZE
 from evaluation.toolbench.inference.engine.request import Engine, GenerationRequest
-from evaluation.toolbench.inference.errors import ToolGenError
+from evaluation.toolbench.inference.errors import ToolGenError, first_line
 from evaluation.toolbench.inference.finding import Finding
 from evaluation.toolbench.inference.multi_gpu.replica_plan import PlannedReplica
 from evaluation.toolbench.inference.multi_gpu.units import gib
@@ -37,7 +37,7 @@ def longest_conversation(name: str, model: PreTrainedModel, replica: PlannedRepl
     except CannotBePagedError as error:
         return Finding(name, "skip", str(error))
     except (ToolGenError, torch.OutOfMemoryError) as error:
-        return Finding(name, "fail", str(error).splitlines()[0], _ADVICE)
+        return Finding(name, "fail", first_line(error), _ADVICE)
     peak = {index: torch.cuda.max_memory_reserved(index) for index in replica.gpus}
     budgets = {shard.index: shard.budget.num_bytes for shard in replica.shards}
     said = ", ".join(f"cuda:{index}: {gib(peak[index])} of a budget of {gib(budgets[index])}" for index in peak)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from evaluation.toolbench.inference.errors import ConfigError, DataError, PlacementError
+from evaluation.toolbench.inference.errors import ConfigError, DataError, PlacementError, first_line
 from evaluation.toolbench.inference.host_memory import available_bytes
 from evaluation.toolbench.inference.memory_shares import HOST_SHARE
 from evaluation.toolbench.inference.multi_gpu.checkpoint import read_checkpoint, read_config
@@ -285,7 +285,7 @@ def _from_pretrained(folder: Path, **arguments: Any) -> PreTrainedModel:
             model_path, output_loading_info=True, local_files_only=True, **arguments
         )
     except torch.OutOfMemoryError as error:
-        raise PlacementError(f"out of GPU memory while loading {model_path}: {str(error).splitlines()[0]}") from error
+        raise PlacementError(f"out of GPU memory while loading {model_path}: {first_line(error)}") from error
     except Exception as error:  # transformers and the unpickler raise what they like over a broken checkpoint
         what = " ".join(str(error).split())[:300]
         raise DataError(f"cannot load {model_path}: {type(error).__name__}: {what}") from error

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from evaluation.toolbench.inference.engine.quantized_linear import QuantizedLinear
-from evaluation.toolbench.inference.errors import ConfigError
+from evaluation.toolbench.inference.errors import ConfigError, first_line
 from evaluation.toolbench.inference.host_memory import available_bytes
 from evaluation.toolbench.inference.memory_shares import HOST_SHARE
 from evaluation.toolbench.inference.multi_gpu.footprint import Footprint
@@ -121,7 +121,7 @@ def _try_out(device: torch.device, held: torch.dtype, computed: torch.dtype) -> 
         right = bool((linear(torch.ones(3, side, dtype=computed, device=device)) == side).all())
         why = "it is wrong"
     except (RuntimeError, ValueError) as error:
-        right, why = False, str(error).partition("\n")[0]
+        right, why = False, first_line(error)
     if not right:
         raise ConfigError(
             f"torch {torch.__version__} cannot multiply weights of {str(held).removeprefix('torch.')} on {device} "

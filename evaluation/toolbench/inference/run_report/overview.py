@@ -8,11 +8,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
+from evaluation.toolbench.inference.multi_gpu.number_formats import FORMATS
 from evaluation.toolbench.inference.records.run_record import RunRecord
 from evaluation.toolbench.inference.run_report.html import still_page
 from evaluation.toolbench.inference.run_report.set_figures import SetFigures, total_of
-
-_FORMATS = ("weights", "kv_cache")  # that are not as the checkpoint's
 
 # Without a script the page cannot change its language, so its headings are in both.
 _NUMBERS = {
@@ -70,7 +70,7 @@ def _facts(run: RunRecord) -> list[str]:
     rates, api = run.rates, run.api
     facts = [
         str(run.configuration.get("model_path") or ""),
-        *(f"{name} {value}" for name in _FORMATS if (value := run.configuration.get(name, "auto")) != "auto"),
+        *(f"{name} {value}" for name in FORMATS if (value := run.configuration.get(name, AUTO)) != AUTO),
         run.status,
         time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started)),
         f"{rates.queries_per_min:,.1f} queries/min" if rates.queries_per_min else "",

@@ -9,6 +9,7 @@ import logging
 import torch
 
 from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
+from evaluation.toolbench.inference.errors import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ def triton_works(device: torch.device) -> bool:
         slots = torch.zeros(1, dtype=torch.int64, device=device)
         launch(lambda: triton_write.write_kv(tokens, tokens, pages[0], pages[1], slots))
     except Exception as error:
-        why = str(error).partition("\n")[0]
-        logger.warning("attention on %s will be slow, without kernels and CUDA graphs: Triton fails: %s", device, why)
+        logger.warning(
+            "attention on %s will be slow, without kernels and CUDA graphs: Triton fails: %s", device, first_line(error)
+        )
         return False
     return True

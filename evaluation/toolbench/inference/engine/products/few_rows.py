@@ -18,6 +18,7 @@ from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
 from evaluation.toolbench.inference.engine.products import tiles
 from evaluation.toolbench.inference.engine.products.tiles import Format, ManyRowsTile, Tile, choose_tile
 from evaluation.toolbench.inference.engine.quantized_linear import FP8, quantized_product
+from evaluation.toolbench.inference.errors import first_line
 
 _EIGHT_BITS: dict[torch.dtype, Format] = {torch.int8: "int8", FP8: "fp8"}
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
@@ -83,7 +84,7 @@ def many_rows_agree(device: torch.device, dtype: torch.dtype) -> bool:
             agrees = found is None or bool((found.float() - exact).norm() < _TOLERANCE * exact.norm())
             why = "it is wrong"
         except Exception as error:
-            agrees, why = False, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            agrees, why = False, f"{type(error).__name__}: {first_line(error)}"
         if not agrees:
             logger.warning(
                 "weights of int8 are unpacked in steps of more than %d tokens, which is slower: on %s the product of "

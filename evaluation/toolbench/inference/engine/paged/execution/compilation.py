@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from evaluation.toolbench.inference.engine.attention.availability import triton_works
 from evaluation.toolbench.inference.engine.paged.execution.stages import Stage, devices_of, try_out
+from evaluation.toolbench.inference.errors import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def compile_layers(stages: Sequence[Stage]) -> bool:
     except Exception as error:
         for layer in layers:
             layer._compiled_call_impl = None
-        why = str(error).strip().partition("\n")[0]
-        logger.warning("layers are not compiled, steps will be slower: %s: %s", type(error).__name__, why)
+        name = type(error).__name__
+        logger.warning("layers are not compiled, steps will be slower: %s: %s", name, first_line(error))
         return False
     return True
