@@ -7,9 +7,9 @@ quantises the rows, or unpacks the weight, is in its time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -39,6 +39,7 @@ _CUTS_FOR_MORE = ((32, 64, 4, 4), (32, 128, 4, 3), (64, 32, 4, 4), (64, 64, 4, 3
 _SUMMED_CUTS = ((16, 128, 4, 4), (16, 256, 4, 3))
 
 AnyTile = Tile | ManyRowsTile
+T = TypeVar("T")
 Weights = Sequence[tuple[torch.Tensor, torch.Tensor | None]]
 
 
@@ -50,10 +51,6 @@ class Times:
     name: str
     rows: int
     us: dict[AnyTile | None, float]
-
-    def record(self) -> dict[str, Any]:
-        """Return what JSON takes."""
-        return vars(self) | {"us": {written(tile): us for tile, us in self.us.items()}}
 
 
 def sweep(device: torch.device) -> list[Times]:
@@ -91,10 +88,20 @@ def table(found: Sequence[Times]) -> str:
                 for times in found
                 if (times.held, times.rows) == (held, rows) and is_wide((SHAPES | _HEAD)[times.name][0]) == wide
             ]
-            everywhere = [tile for tile in several[0][0] if all(tile in us for us, _ in several)]
-            best.append(min(everywhere, key=lambda tile: sum(calls * us[tile] for us, calls in several)))
+            best.append(fastest_over_all(several))
         lines.append(f'    ("{held}", {rows}): ({written(best[0])}, {written(best[1])}),')
     return "\n".join(lines)
+
+
+def fastest_over_all(several: Sequence[tuple[Mapping[T, float], int]]) -> T:
+    """Return the tile with the least time in all, of those that every product has; each is called so many times."""
+    everywhere = [tile for tile in several[0][0] if all(tile in us for us, _ in several)]
+    return min(everywhere, key=lambda tile: sum(calls * us[tile] for us, calls in several))
+
+
+def record(times: Any) -> dict[str, Any]:
+    """Return what JSON takes of the `times` of a product, whose `us` are by tile."""
+    return vars(times) | {"us": {written(tile): us for tile, us in times.us.items()}}
 
 
 def written(tile: AnyTile | None) -> str:

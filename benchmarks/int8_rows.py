@@ -9,11 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from benchmarks.few_rows import LAYERS, SHAPES, AnyTile, Weights, cold_weights, us_by_tile, us_of_one, written
+from benchmarks.few_rows import (
+    LAYERS,
+    SHAPES,
+    AnyTile,
+    Weights,
+    cold_weights,
+    fastest_over_all,
+    us_by_tile,
+    us_of_one,
+    written,
+)
 from evaluation.toolbench.inference.engine.attention.hardware import is_old, shared_bytes
 from evaluation.toolbench.inference.engine.products.few_rows import plain_product
 from evaluation.toolbench.inference.engine.products.tiles import ManyRowsTile, choose_tile, is_wide
@@ -78,10 +87,6 @@ class Times:
         """Return what is printed."""
         return [self.bfloat16, self.unpacked, self.chosen, self.us[self.fastest]]
 
-    def record(self) -> dict[str, Any]:
-        """Return what JSON takes."""
-        return vars(self) | {"us": {written(tile): us for tile, us in self.us.items()}}
-
 
 def sweep(device: torch.device) -> list[Times]:
     """Time every product; prints a line for each product and number of rows, then the times of all layers."""
@@ -112,11 +117,12 @@ def table(found: Sequence[Times]) -> str:
     for rows in sorted({times.rows for times in found}):
         best = []
         for wide in (False, True):
-            several = [times.us for times in found if times.rows == rows and is_wide(SHAPES[times.name][0]) == wide]
-            everywhere = [
-                tile for tile in several[0] if isinstance(tile, ManyRowsTile) and all(tile in us for us in several)
+            several = [
+                ({tile: us for tile, us in times.us.items() if isinstance(tile, ManyRowsTile)}, LAYERS)
+                for times in found
+                if times.rows == rows and is_wide(SHAPES[times.name][0]) == wide
             ]
-            best.append(min(everywhere, key=lambda tile: sum(us[tile] for us in several)))
+            best.append(fastest_over_all(several))
         lines.append(f"    {rows}: ({written(best[0])}, {written(best[1])}),")
     return "\n".join(lines)
 

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{date.today()}, {describe_machine(device)}; {measure_ceilings(device)}", flush=True)
         found = sweep.sweep(device)
         print(sweep.table(found))
-        print(json.dumps([times.record() for times in found]))
+        print(json.dumps([few_rows.record(times) for times in found]))
     if sweeps:
         return 0
     hidden, kv, wide, vocabulary = (64, 16, 224, 1001) if is_tiny else (4096, 1024, 14336, 175241)

@@ -62,14 +62,11 @@ class Work:
     draws: bool
 
     @classmethod
-    def of(cls, plan: Plan, limits: Limits) -> Work | None:
-        """Return the step's shape; None where no graph holds the step."""
-        shape = graph_shape(plan, limits.max_prefill_rows, _TABLE_WIDTH)
-        if shape is None:
-            return None
+    def of(cls, plan: Plan, num_tokens: int) -> Work:
+        """Return what `plan` is, padded to `num_tokens`."""
         read = sum(row.start + 1 for row in plan.decode)
         seen = sum(row.count * (row.start + row.count // 2) for row in plan.prefill)
-        return cls(shape.num_tokens, read, seen, bool(plan.drawing))
+        return cls(num_tokens, read, seen, bool(plan.drawing))
 
 
 def stage_ms(work: Work, num_layers: int, *, is_last: bool) -> float:
@@ -79,6 +76,26 @@ def stage_ms(work: Work, num_layers: int, *, is_last: bool) -> float:
     other = _OTHER_MS + _OTHER_MS_PER_TOKEN * work.tokens
     head = _HEAD_MS if is_last and work.draws else 0.0
     return (products + attention + other) * num_layers / _NUM_LAYERS + head + _STAGE_MS
+
+
+class Stages:
+    """Knows until when each of `num_stages` is taken by the steps that have been launched; times in ms."""
+
+    def __init__(self, num_stages: int) -> None:
+        self._layers = LAYERS[num_stages]
+        self.free = [0.0] * num_stages
+        self.busy = [0.0] * num_stages  # in all
+
+    def run(self, work: Work, at: float) -> list[tuple[float, float]]:
+        """Put a step that may begin `at` behind those before it; when each stage begins it, and how long it takes."""
+        times = []
+        for stage, num_layers in enumerate(self._layers):
+            began = max(at, self.free[stage])
+            took = stage_ms(work, num_layers, is_last=stage == len(self._layers) - 1)
+            times.append((began, took))
+            at = self.free[stage] = began + took
+            self.busy[stage] += took
+        return times
 
 
 @dataclass(slots=True)
@@ -108,9 +125,8 @@ class Simulation:
         self._left = iter(range(self.queries))
         self._asking: dict[Running, tuple[str, Generator[Generation, Sequence[int], None]]] = {}
         self._inbox: list[tuple[float, int, Running | str]] = []  # by time: requests, and conversations that ended
-        self._stage_free = [0.0] * self.num_stages
+        self._stages = Stages(self.num_stages)
         self._batch_free = [0.0] * self.num_stages  # when its last step's tokens are known to the first stage
-        self._stage_busy = [0.0] * self.num_stages
         self._now = 0.0
         self._random = random.Random(0)
 
@@ -142,7 +158,7 @@ class Simulation:
             "prompt_tokens": round(statistics.fmean(self.seen_tokens), 1),
             "prompt_spread": round(statistics.pstdev(self.seen_tokens), 1),
             "decode_rows": round(statistics.fmean(self.seen_rows), 1),
-            "busy": [round(busy / self._now, 2) for busy in self._stage_busy],
+            "busy": [round(busy / self._now, 2) for busy in self._stages.busy],
             "without_graph": self.without_graph,
             "prefill_tokens": counts.prefill_tokens,
             "preemptions": counts.preemptions,
@@ -190,29 +206,24 @@ class Simulation:
 
     def _run(self, plan: Plan) -> float:
         """Put the step behind those before it; when its tokens are known."""
-        work = Work.of(plan, self.limits)
+        shape = graph_shape(plan, self.limits.max_prefill_rows, _TABLE_WIDTH)
         self.seen_tokens.append(sum(row.count for row in plan.prefill))
         self.seen_rows.append(len(plan.decode))
         at = max(self._now, self._batch_free[plan.batch])
-        if work is None:
+        if shape is not None:
+            work = Work.of(plan, shape.num_tokens)
+        else:
             self.without_graph += 1
             at += 10.0
             self._now = at
             work = Work(sum(row.count for row in plan.rows), 0, 0, True)
-        layers = LAYERS[self.num_stages]
-        began = []
-        for stage, num_layers in enumerate(layers):
-            at = max(at, self._stage_free[stage])
-            took = stage_ms(work, num_layers, is_last=stage == len(layers) - 1)
-            began.append(f"{at:.2f}+{took:.2f}")
-            at += took
-            self._stage_free[stage] = at
-            self._stage_busy[stage] += took
-        self._batch_free[plan.batch] = at
+        times = self._stages.run(work, at)
+        ends_at = self._batch_free[plan.batch] = sum(times[-1])
         if self.trace:
             tokens = self.seen_tokens[-1]
+            began = [f"{began:.2f}+{took:.2f}" for began, took in times]
             print(f"{self._now:9.2f} batch {plan.batch} {len(plan.decode):3} rows {tokens:4} tokens", *began)
-        return at
+        return ends_at
 
     def _finish(self, step: _Step) -> None:
         self._now = max(self._now, step.ends_at) + _TAKE_MS

@@ -29,7 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.agent_workload import measure
 from benchmarks.conversations import make_conversation
 from benchmarks.host_step import PretendRecorder
-from benchmarks.pipeline_steps import LAYERS, Work, stage_ms
+from benchmarks.pipeline_steps import LAYERS, Stages, Work
 from evaluation.toolbench.inference.engine.paged import engine, model_setup
 from evaluation.toolbench.inference.engine.paged.execution.runner import ModelRunner
 from evaluation.toolbench.inference.engine.paged.execution.stages import split
@@ -40,37 +40,31 @@ _HIDDEN, _VOCAB_SIZE, _CONTEXT = 32, 32_000, 8192
 
 
 class Gpus:
-    """Knows until when each stage, and each batch, is taken by the steps that have been launched; in seconds."""
+    """Knows when the steps that have been launched are through; times in ms of this process's clock."""
 
     def __init__(self, num_stages: int) -> None:
-        self._layers = LAYERS[num_stages]
-        self._stage_free = [0.0] * num_stages
-        self._batch_free: dict[int, float] = {}
+        self.stages = Stages(num_stages)
+        self._batch_free: dict[int, float] = {}  # when its last step's tokens are known to the first stage
         self._ends: dict[int, float] = {}  # of the steps on their way, by their staging
-        self.busy = [0.0] * num_stages
         self.late: list[float] = []
 
     def launch(self, step: Any, forward: Callable[[Any], torch.Tensor]) -> torch.Tensor:
         """Put `step` behind those before it, once the host has launched it by `forward`."""
         hidden = forward(step)
-        plan = step.plan
-        read = sum(row.start + 1 for row in plan.decode)
-        seen = sum(row.count * (row.start + row.count // 2) for row in plan.prefill)
-        work = Work(step.layout.shape.num_tokens, read, seen, bool(plan.drawing))
-        now, given = time.perf_counter(), self._batch_free.get(plan.batch, 0.0)
-        self.late.append(max(0.0, now - max(self._stage_free[0], given)))
-        at = max(now, given)
-        for stage, num_layers in enumerate(self._layers):
-            took = stage_ms(work, num_layers, is_last=stage == len(self._layers) - 1) / 1e3
-            at = max(at, self._stage_free[stage]) + took
-            self._stage_free[stage] = at
-            self.busy[stage] += took
-        self._batch_free[plan.batch] = self._ends[id(step.staging)] = at
+        plan, now = step.plan, _now()
+        given = self._batch_free.get(plan.batch, 0.0)
+        self.late.append(max(0.0, now - max(self.stages.free[0], given)))
+        times = self.stages.run(Work.of(plan, step.layout.shape.num_tokens), max(now, given))
+        self._batch_free[plan.batch] = self._ends[id(step.staging)] = sum(times[-1])
         return hidden
 
     def wait(self, staging: Staging) -> None:
         """Wait until the step of `staging` is through the last stage."""
-        time.sleep(max(0.0, self._ends[id(staging)] - time.perf_counter()))
+        time.sleep(max(0.0, self._ends[id(staging)] - _now()) / 1e3)
+
+
+def _now() -> float:
+    return 1e3 * time.perf_counter()
 
 
 @contextlib.contextmanager
@@ -116,7 +110,7 @@ def run(num_stages: int, conversations: int, rounds: float, max_running: int) ->
         with contextlib.closing(served):
             measure(served, some(conversations), conversations, None)
             gpus.late.clear()
-            gpus.busy = [0.0] * num_stages
+            busy = list(gpus.stages.busy)
             steps = served.counts().steps
             found = measure(served, some(round(rounds * conversations)), conversations, None)
             steps = served.counts().steps - steps
@@ -125,8 +119,10 @@ def run(num_stages: int, conversations: int, rounds: float, max_running: int) ->
         "conversations": conversations,
         "queries_per_min": round(60 * found.num_queries / found.elapsed_s, 1),
         "step_ms": round(1e3 * found.elapsed_s / steps, 2),
-        "busy": [round(seconds / found.elapsed_s, 2) for seconds in gpus.busy],
-        "late_ms": round(1e3 * statistics.fmean(gpus.late), 3),
+        "busy": [
+            round((now - before) / found.elapsed_s / 1e3, 2) for now, before in zip(gpus.stages.busy, busy, strict=True)
+        ],
+        "late_ms": round(statistics.fmean(gpus.late), 3),
         "late_share": round(statistics.fmean(late > 0 for late in gpus.late), 3),
     }
 
