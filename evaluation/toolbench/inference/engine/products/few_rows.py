@@ -23,8 +23,7 @@ from evaluation.toolbench.inference.errors import first_line
 _EIGHT_BITS: dict[torch.dtype, Format] = {torch.int8: "int8", FP8: "fp8"}
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 _PROVEN_ROWS = 16  # by int8: up to these the kernel's products have been right on an H200
-_TRIED = ((20, 96), (50, 96), (100, 96), (200, 96), (200, 16_400))  # rows and features: every kind of tile beyond
-_TRIED_INPUTS, _TOLERANCE = 256, 0.02
+_TRIED_FEATURES, _TRIED_INPUTS, _TOLERANCE = (96, 16_400), 256, 0.02  # few features and many, see `tiles`
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +71,10 @@ def many_rows_agree(device: torch.device, dtype: torch.dtype) -> bool:
     """Return whether more rows times int8 give what PyTorch gives, tried once on `device`; else warn and say why.
 
     The kernel for them makes numbers of 16 bits out of single bits: neither a card nor a Triton that nobody has tried
-    is taken at its word.
+    is taken at its word. Every tile of the tables is tried once.
     """
-    for num_rows, features in _TRIED:
+    cases = [(rows, features) for rows in tiles.int8_rows() if rows > _PROVEN_ROWS for features in _TRIED_FEATURES]
+    for num_rows, features in {choose_tile("int8", *case, _TRIED_INPUTS): case for case in cases}.values():
         rows = torch.randn(num_rows, _TRIED_INPUTS, device=device).to(dtype)
         weight = torch.randint(-128, 128, (features, _TRIED_INPUTS), device=device, dtype=torch.int8)
         scale = torch.rand(features, 1, device=device)

@@ -118,6 +118,11 @@ def most_rows(held: Format, features: int, inputs: int, *, on_old_card: bool = F
     return max((n for n in sizes if choose_tile(held, n, features, inputs, on_old_card=on_old_card)), default=0)
 
 
+def int8_rows() -> list[int]:
+    """Return up to how many rows each entry is that int8 has, in both tables."""
+    return [*(rows for kind, rows in TILES if kind == "int8"), *INT8_TILES]
+
+
 def is_wide(features: int) -> bool:
     """Return whether the table counts so many output features as many."""
     return features >= _WIDE
