@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import fcntl
 import io
 import os
@@ -20,7 +19,6 @@ from rich.console import Console
 from evaluation.toolbench.inference.multi_gpu.units import GIB
 from evaluation.toolbench.inference.records.cache_use import CacheUse
 from evaluation.toolbench.inference.records.rates import Rates
-from evaluation.toolbench.inference.run_display import frames as layout
 from evaluation.toolbench.inference.run_display.display import RunDisplay, allows_live_display
 from evaluation.toolbench.inference.run_display.figures import Trend
 from evaluation.toolbench.inference.run_display.frames import frame, heartbeat
@@ -230,12 +228,6 @@ def test_every_set_of_several_has_a_line_that_fits():
 def test_a_column_that_does_not_fit_leaves_its_room_to_those_that_do():
     wide = replica(gpus=("a card of which the name is longer than the terminal is wide",), api_calls=7, api_errors=3)
     assert "errors" in drawn(Trend().take(status(60.0, wide)), 50)
-
-
-def test_examples_in_the_docstrings_hold():
-    results = doctest.testmod(layout)
-    assert results.attempted
-    assert not results.failed
 
 
 class Stream(io.StringIO):

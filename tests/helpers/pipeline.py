@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -112,14 +112,22 @@ def run_pipeline(flags: list[str], service_url: str | None, **options: Any) -> s
 
 def run_here(flags: list[str], service_url: str) -> subprocess.CompletedProcess[str]:
     """The same in this process, which has torch already: seconds less. Its warnings go to pytest's log."""
+    return called(main, flags, {"SERVICE_URL": service_url})
+
+
+def called(
+    program: Callable[[Any], int], arguments: Sequence[str], settings: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """What a program's `main` does with `arguments`, and these variables beside the environment's."""
     with (
         pytest.MonkeyPatch.context() as patch,
         redirect_stdout(io.StringIO()) as stdout,
         redirect_stderr(io.StringIO()) as stderr,
     ):
-        patch.setenv("SERVICE_URL", service_url)
-        exit_code = main(flags)
-    return subprocess.CompletedProcess(flags, exit_code, stdout.getvalue(), stderr.getvalue())
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        exit_code = program(arguments)
+    return subprocess.CompletedProcess(arguments, exit_code, stdout.getvalue(), stderr.getvalue())
 
 
 def record_nothing(cache: Path) -> None:

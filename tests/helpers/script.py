@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from evaluation.toolbench.launcher.run import main
-from tests.helpers.pipeline import ROOT, World, record_nothing
+from tests.helpers.pipeline import ROOT, World, called, record_nothing
 
 SCRIPT = Path("scripts/inference/inference_toolgen_pipeline_virtual.sh")
 
@@ -68,21 +66,14 @@ def run_script(
 def run_script_here(settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """What the script becomes, in this process, which has torch already: seconds less."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        redirect_stdout(io.StringIO()) as stdout,
-        redirect_stderr(io.StringIO()) as stderr,
-    ):
+    with pytest.MonkeyPatch.context() as patch:
         patch.delenv("SERVICE_URL", raising=False)
         patch.setattr(sys, "path", [*sys.path])
-        for name, value in settings.items():
-            patch.setenv(name, value)
         try:
-            exit_code = main(arguments)
+            return called(main, arguments, settings)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-    return subprocess.CompletedProcess(arguments, exit_code, stdout.getvalue(), stderr.getvalue())
 
 
 def answers(folder: Path) -> dict[str, bytes]:

@@ -1,15 +1,11 @@
 """Curves and sums over a history."""
 
-import doctest
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.records.event_history import read_history
 from evaluation.toolbench.inference.records.event_log import QueryRecorder
-from evaluation.toolbench.inference.run_report import timeline as timeline_module
-from evaluation.toolbench.inference.run_report import totals as totals_module
 from evaluation.toolbench.inference.run_report.timeline import mean_concurrency, timelines
 from evaluation.toolbench.inference.run_report.totals import quantile, totals_of
 from tests.helpers.run_report import Move, SimulatedLog, finish, replica_log, run_query
@@ -23,13 +19,6 @@ def test_no_time_is_lost_between_the_bins(starts, num_bins):
     inside = sum(max(0.0, min(end, 100) - max(start, 0)) for start, end in spans)
     covered = sum(mean_concurrency(spans, 0, 100, num_bins)) * 100 / num_bins
     assert covered == pytest.approx(inside, abs=0.06 * (1 + len(spans)))  # rounded to thousandths per bin
-
-
-@pytest.mark.parametrize("module", [timeline_module, totals_module])
-def test_examples_in_the_documentation_are_true(module):
-    results = doctest.testmod(module)
-    assert results.attempted > 0
-    assert results.failed == 0
 
 
 def test_a_replica_generates_waits_and_is_idle(tmp_path):
