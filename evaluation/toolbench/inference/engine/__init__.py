@@ -20,10 +20,16 @@ and the three engines, which give the same tokens in float32:
 """
 
 import logging
+import os
 
 # At each import torchao tells which of its kernels this machine cannot load. None of them is used here.
 for _name in ("torchao", "torch.utils._pytree"):
     logging.getLogger(_name).setLevel(logging.ERROR)
+
+# CUDA reads it when it starts. A model over several GPUs has more streams on each than the eight hardware queues that
+# are the default; of streams that share one, a step's work waits behind a wait for another GPU (seen on two H200s with
+# 128 conversations: both idle for a quarter of the time).
+os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
 
 # Here, because the command line is read before torch is imported.
 MAX_RUNNING = 128  # sequences in the paged engine's largest step, and conversations of a replica, unless told

@@ -59,8 +59,7 @@ class ManyRowsTile:
 
 # By format and most rows: for few output features (the projections around attention, the last of the feed-forward
 # layer) and for many. The fastest on an H200 of those that `benchmarks.matrix_products --few_rows` tries, which ends
-# with such a table. None, and more rows: PyTorch's product, but of int8 the kernel for many rows. There the tiles for
-# 32 and 64 are guesses; `--int8_rows` times them beside those of that kernel.
+# with such a table. None, and more rows: PyTorch's product, but of int8 the kernel for many rows.
 TILES: dict[tuple[Format, int], tuple[Tile | None, Tile | None]] = {
     ("16 bits", 1): (Tile(1, 16, 128, 4, 3, is_summed=True), Tile(1, 16, 64, 4, 4, is_summed=True)),
     ("16 bits", 8): (Tile(8, 16, 64, 4, 4), None),
@@ -68,18 +67,18 @@ TILES: dict[tuple[Format, int], tuple[Tile | None, Tile | None]] = {
     ("int8", 1): (Tile(8, 16, 128, 4, 4), Tile(8, 16, 128, 4, 4)),
     ("int8", 8): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
     ("int8", 16): (Tile(16, 16, 128, 4, 4), Tile(16, 32, 64, 4, 4)),
-    ("int8", 32): (Tile(32, 32, 64, 4, 4), Tile(32, 64, 64, 4, 3)),
-    ("int8", 64): (Tile(64, 64, 32, 4, 4), Tile(64, 64, 32, 4, 4)),
     ("fp8", 1): (Tile(1, 16, 128, 4, 4, is_summed=True), Tile(1, 16, 128, 4, 4, is_summed=True)),
     ("fp8", 8): (Tile(8, 16, 128, 4, 4), Tile(8, 32, 128, 4, 3)),
     ("fp8", 16): (Tile(16, 32, 128, 4, 3), Tile(16, 32, 128, 4, 3)),
 }
-# The same, of int8 and more rows than the table above has for it; for more than the last, that one. Guesses until
-# `benchmarks.matrix_products --int8_rows` has run, which ends with such a table.
+# The same, of int8 and more rows than the table above has for it; for more than the last, that one. Measured in the
+# same way, with `--int8_rows`, which ends with such a table.
 INT8_TILES: dict[int, tuple[ManyRowsTile, ManyRowsTile]] = {
-    128: (ManyRowsTile(64, 64, 128, 4, 3, 2), ManyRowsTile(128, 128, 64, 4, 4)),
-    512: (ManyRowsTile(128, 64, 64, 4, 4), ManyRowsTile(128, 128, 64, 4, 4)),
-    1024: (ManyRowsTile(128, 128, 64, 4, 4), ManyRowsTile(128, 128, 64, 4, 4)),
+    32: (ManyRowsTile(32, 64, 128, 4, 4, 4), ManyRowsTile(32, 64, 128, 4, 4)),
+    64: (ManyRowsTile(64, 64, 128, 4, 3, 4), ManyRowsTile(64, 64, 128, 4, 3)),
+    128: (ManyRowsTile(128, 64, 64, 4, 4, 4), ManyRowsTile(128, 64, 64, 4, 4)),
+    512: (ManyRowsTile(128, 64, 64, 4, 4), ManyRowsTile(256, 128, 64, 8, 4)),
+    1024: (ManyRowsTile(256, 128, 64, 8, 4), ManyRowsTile(256, 128, 64, 8, 4)),
 }
 # Without matrix instructions that Triton knows, and without copies that run ahead.
 _OLD_CARD = Tile(1, 16, 64, 4, 1, is_summed=True)
