@@ -28,10 +28,24 @@ class CannotBePagedError(EngineError):
 
 
 class Paging(Protocol):
-    """Gives the attention of each layer what a step has for it."""
+    """Gives the attention of each layer what a step has for it.
+
+    `wanted` (R,) int64 are the tokens of which the last layer's output is wanted, where a step needs no others; None:
+    all. See `execution.last_layer`.
+    """
+
+    wanted: torch.Tensor | None
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         """Store `k` and `v`, (T, Hkv, D) each, and attend to all that is stored: (T, Hq, D) like `q`."""
+        ...
+
+    def storing(self) -> Paging:
+        """Return what stores keys and values of all tokens, and gives anything of the right shape for attention."""
+        ...
+
+    def of_wanted(self) -> Paging:
+        """Return what stores nothing, and attends for the wanted tokens alone."""
         ...
 
 
@@ -95,16 +109,27 @@ def last_hidden(
 
 
 class Probe:
-    """Stands for the pages where only the rest of the model matters, and notes the shape of each layer."""
+    """Stands for the pages where only the rest of the model matters; notes the shape of each layer, and keeps what was
+    to be stored last.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: torch.Tensor | None = None) -> None:
         self.layers: dict[int, LayerShape] = {}
+        self.wanted = wanted
+        self.stored: tuple[torch.Tensor, ...] = ()
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         if k.shape != v.shape or k.shape[2] != q.shape[2]:
             raise EngineError(f"keys {tuple(k.shape)} and values {tuple(v.shape)} of layer {layer} differ in shape")
+        self.stored = (k, v)
         self.layers[layer] = LayerShape(k.device, k.dtype, k.shape[1], k.shape[2])
         return torch.zeros_like(q)
+
+    def storing(self) -> Paging:
+        return self
+
+    def of_wanted(self) -> Paging:
+        return Probe()
 
 
 @torch.compiler.disable  # its kernels are compiled already, and it differs from layer to layer

@@ -7,7 +7,12 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedModel
 
-from evaluation.toolbench.inference.engine.paged.execution import compilation, few_rows_linear, joined_linear
+from evaluation.toolbench.inference.engine.paged.execution import (
+    compilation,
+    few_rows_linear,
+    joined_linear,
+    last_layer,
+)
 from evaluation.toolbench.inference.engine.paged.execution.stages import Stage, stages_of, with_own_modules
 from evaluation.toolbench.inference.engine.paged.limits import Limits
 from evaluation.toolbench.inference.engine.paged.working_memory import (
@@ -35,7 +40,7 @@ def prepared_stages(
         few_rows = is_worth_it
     if compile_layers is None:
         compile_layers = is_worth_it
-    own = with_own_modules(model, stages) if join_linears or few_rows else None
+    own = with_own_modules(model, stages)
     if own is not None:
         stages = own
         if join_linears:
@@ -45,8 +50,8 @@ def prepared_stages(
     if compile_layers:
         if before_compiling is not None:
             before_compiling()
-        compilation.compile_layers(stages)
-    return stages
+        compile_layers = compilation.compile_layers(stages)
+    return last_layer.use_thin_last_layer(stages, compile_it=compile_layers) if own is not None else stages
 
 
 def bytes_of_a_step(

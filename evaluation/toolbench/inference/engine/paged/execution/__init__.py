@@ -8,6 +8,7 @@ step_graph               a CUDA graph for each shape of step
 paged_step, host_step    the attention of a step's layers: on GPUs, and on the CPU
 drawing, output_head     the next tokens, where the output embedding lies; its logits
 links                    from one device to the next
+last_layer               which computes, in steps that read prompts, the tokens alone that are drawn from
 joined_linear,
 few_rows_linear,
 compilation              what makes large models faster: fewer matrix products, a kernel for few rows, fused small

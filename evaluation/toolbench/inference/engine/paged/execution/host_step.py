@@ -6,6 +6,7 @@ sees) is worked out once a step here: on a CPU with a small model that is most o
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +34,12 @@ class HostStep:
     """Serves the model as `paging`; the step has no padding (`exact_shape`)."""
 
     def __init__(self, layout: StepBuffers, buffer: torch.Tensor, cache: KvCache) -> None:
-        arrays = layout.views(buffer.numpy())
+        arrays = self._arrays = layout.views(buffer.numpy())
+        self.wanted: torch.Tensor | None = None
         self._cache = cache
-        self._written = torch.from_numpy(arrays.kv_slots.astype(np.int64))
+        self._attends = True
+        self._of_wanted: list[_Rows] = []
+        self._written: torch.Tensor | None = torch.from_numpy(arrays.kv_slots.astype(np.int64))
         num_decode, size = layout.shape.decode_rows, cache.page_size
         self._groups = [_rows(arrays, slice(0, num_decode), 0, 1, size)] if num_decode else []
         starts = arrays.starts.tolist()
@@ -44,15 +48,35 @@ class HostStep:
             num_new = starts[index + 1] - starts[index]
             self._groups.append(_rows(arrays, row, num_decode + starts[index], num_new, size))
 
+    def want(self, arrays: StepArrays[torch.Tensor], num_drawn: int) -> None:
+        """Want the `num_drawn` tokens alone that are drawn from."""
+        self.wanted = arrays.logit_tokens[:num_drawn].long()
+        rows = arrays.draw_rows[:num_drawn].numpy()
+        self._of_wanted = [_rows(self._arrays, rows, 0, 1, self._cache.page_size)]
+
+    def storing(self) -> HostStep:
+        step = copy.copy(self)
+        step._attends = False
+        return step
+
+    def of_wanted(self) -> HostStep:
+        step = copy.copy(self)
+        step._written = None  # keys and values are stored already
+        step._groups = self._of_wanted
+        return step
+
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         """Store the new keys and values of `layer` and attend."""
         keys, values, scales = self._cache.keys(layer), self._cache.values(layer), self._cache.scales(layer)
-        write_slots(k, v, keys, values, self._written, scales)
+        if self._written is not None:
+            write_slots(k, v, keys, values, self._written, scales)
+        if not self._attends:
+            return q
         parts = [_attend(q, keys, values, scales or (None, None), rows, scale) for rows in self._groups]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _rows(arrays: StepArrays[Ints], rows: slice, first: int, num_new: int, page_size: int) -> _Rows:
+def _rows(arrays: StepArrays[Ints], rows: slice | Ints, first: int, num_new: int, page_size: int) -> _Rows:
     contexts, tables = arrays.contexts[rows, None], arrays.tables[rows]
     positions = np.arange(contexts.max())
     slots = tables[:, positions // page_size].astype(np.int64) * page_size + positions % page_size

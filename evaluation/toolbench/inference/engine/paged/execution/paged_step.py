@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from evaluation.toolbench.inference.engine.attention import paged_attention, write_kv
-from evaluation.toolbench.inference.engine.paged.execution.step_buffers import StepBuffers
+from evaluation.toolbench.inference.engine.paged.execution.step_buffers import StepArrays, StepBuffers
 from evaluation.toolbench.inference.engine.paged.kv_cache import KvCache
 
 
@@ -40,9 +41,12 @@ class PagedStep:
         is_fresh: bool = False,
         side_stream: torch.cuda.Stream | None = None,
     ) -> None:
+        self.wanted: torch.Tensor | None = None
         self._cache = cache
         self._side_stream = side_stream
-        self._num_decode = layout.shape.decode_rows
+        self._attends = True
+        self._of_wanted: dict[torch.device, _Part] = {}
+        self._num_decode: int | None = layout.shape.decode_rows  # None: all that there are
         self._is_fresh = is_fresh
         self._slots: dict[torch.device, torch.Tensor] = {}
         self._decode: dict[torch.device, _Part] = {}
@@ -59,11 +63,36 @@ class PagedStep:
                 tables, contexts = arrays.tables[rows:], arrays.contexts[rows:]
                 self._prefill[device] = _Part(tables, contexts, arrays.starts, max_q=shape.prefill_tokens)
 
+    def want(self, arrays: StepArrays[torch.Tensor], num_drawn: int) -> None:
+        """Want the tokens alone that are drawn from, of which there are `num_drawn` or fewer; `arrays` are those of the
+        step on the one device that has all of its layers.
+        """
+        self.wanted = arrays.logit_tokens[:num_drawn].long()
+        rows = arrays.draw_rows[:num_drawn].long()
+        contexts = arrays.contexts[rows] * (arrays.draw_slots[:num_drawn] > 0)  # padding sees nothing
+        starts = torch.arange(num_drawn + 1, dtype=torch.int32, device=rows.device)
+        self._of_wanted[rows.device] = _Part(arrays.tables[rows], contexts, starts, max_q=1)
+
+    def storing(self) -> PagedStep:
+        step = copy.copy(self)
+        step._attends = False
+        return step
+
+    def of_wanted(self) -> PagedStep:
+        step = copy.copy(self)
+        step._slots = {}  # keys and values are stored already
+        step._decode, step._prefill = self._of_wanted, {}
+        step._num_decode = None
+        return step
+
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         """Store the new keys and values of `layer` and attend: decode rows by one kernel, prefill rows by another."""
         device, split = q.device, self._num_decode
         keys, values, scales = self._cache.keys(layer), self._cache.values(layer), self._cache.scales(layer)
-        write_kv(k, v, keys, values, self._slots[device], kv_scales=scales)
+        if device in self._slots:
+            write_kv(k, v, keys, values, self._slots[device], kv_scales=scales)
+        if not self._attends:
+            return q
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
 
         def serve(part: _Part, rows: slice, new_kv: tuple[torch.Tensor, torch.Tensor] | None = None) -> None:

@@ -43,17 +43,24 @@ class SlotTable:
         buffer[: layout.tables_start] = 0
         arrays.kv_slots[:] = -1
         slots = self._fill_decode(plan.decode, arrays) if plan.decode else []
-        last_tokens = list(range(len(slots)))  # where the last token of each row lies in the step
+        rows = list(range(len(slots)))
+        last_tokens = list(rows)  # where the last token of each row lies in the step
         if plan.prefill:
-            ends = self._fill_prefill(plan.prefill, layout.shape.decode_rows, arrays)
+            first = layout.shape.decode_rows
+            ends = self._fill_prefill(plan.prefill, first, arrays)
             slots += [row.sequence.running_slot for row in plan.prefill]
+            rows += range(first, first + len(ends))
             last_tokens += [end - 1 for end in ends]
         drawing = plan.drawing
         if len(drawing) < len(slots):
             chosen = [index for index, row in enumerate(plan.rows) if row.draws]
             slots = [slots[index] for index in chosen]
+            rows = [rows[index] for index in chosen]
             last_tokens = [last_tokens[index] for index in chosen]
-        return self._fill_draws(drawing, slots, last_tokens, arrays) if drawing else Draws(slots)
+        if not drawing:
+            return Draws(slots)
+        arrays.draw_rows[: len(rows)] = rows
+        return self._fill_draws(drawing, slots, last_tokens, arrays)
 
     def _fill_decode(self, rows: Items[StepRow], arrays: StepArrays[Ints]) -> list[int]:
         """Fill the rows of one token, in most steps nearly all: little is done for each by itself. Returns their

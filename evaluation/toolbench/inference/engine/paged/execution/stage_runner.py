@@ -7,7 +7,6 @@ from collections.abc import Collection
 
 import torch
 
-from evaluation.toolbench.inference.engine.paged.attach import Paging
 from evaluation.toolbench.inference.engine.paged.execution.drawing import TokenDrawer
 from evaluation.toolbench.inference.engine.paged.execution.host_step import HostStep
 from evaluation.toolbench.inference.engine.paged.execution.paged_step import PagedStep
@@ -17,6 +16,8 @@ from evaluation.toolbench.inference.engine.paged.execution.step_graph import Gra
 from evaluation.toolbench.inference.engine.paged.kv_cache import KvCache
 
 logger = logging.getLogger(__name__)
+
+_WORTH_IT = 2  # tokens of a step for each that is drawn from: then the last layer computes those alone
 
 
 class StageRunner:
@@ -82,18 +83,22 @@ class StageRunner:
         device = self.stage.device
         buffers = {place: inputs.to(place, non_blocking=True) for place in self._devices}
         arrays = layout.views(buffers[device])
-        step: Paging
+        step: HostStep | PagedStep
         if self._is_on_host:
             step = HostStep(layout, buffers[device], self._cache)
         else:
             step = PagedStep(layout, buffers, self._cache, is_fresh=is_fresh, side_stream=self._side_stream)
+        num_wanted = layout.shape.num_rows if num_drawn is None else num_drawn
+        if self.stage.is_thin and 0 < _WORTH_IT * num_wanted <= layout.shape.num_tokens:
+            step.want(arrays, num_wanted)
         if self.stage.is_first:
             hidden = torch.where(arrays.token_slots > 0, self._tokens[arrays.token_slots], arrays.ids.long())
         assert hidden is not None  # what the stage before has made
         hidden = self.stage.forward(hidden, arrays.positions.long(), step)
         if not self.stage.is_last:
             return hidden
-        hidden = hidden[arrays.logit_tokens[:num_drawn].to(hidden.device)]
+        if step.wanted is None:
+            hidden = hidden[arrays.logit_tokens[:num_drawn].to(hidden.device)]
         if self.drawer is not None and len(hidden):
             self.drawer.draw_greedily(hidden, arrays)
         return hidden

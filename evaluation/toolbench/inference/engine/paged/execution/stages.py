@@ -35,10 +35,11 @@ class Stage:
     device: torch.device
     is_first: bool = True  # takes token ids; the others take the hidden states of the stage before
     is_last: bool = True
+    is_thin: bool = False  # the last layer computes wanted tokens alone where a step says which: see `last_layer`
 
     def forward(self, inputs: torch.Tensor, positions: torch.Tensor, paging: Paging) -> torch.Tensor:
         """Return (T, hidden size) for ids (T,) int64 in the first stage, for hidden states (T, hidden size) in
-        others.
+        others; where `paging` wants R tokens alone, and the stage is thin, (R, hidden size).
         """
         given = {"input_ids" if self.is_first else "inputs_embeds": inputs.unsqueeze(0)}
         output = self.decoder(**given, position_ids=positions.unsqueeze(0), use_cache=False, paging=paging)
@@ -92,12 +93,13 @@ def split(model: PreTrainedModel, starts: Sequence[int]) -> list[Stage]:
 
 
 @torch.inference_mode()
-def try_out(stages: Sequence[Stage], num_pairs: int = 1) -> torch.Tensor:
+def try_out(stages: Sequence[Stage], num_pairs: int = 1, probe: Probe | None = None) -> torch.Tensor:
     """Return (2 * num_pairs, hidden size): what the last stage makes of as many pairs of tokens, without attention."""
+    probe = probe or Probe()
     hidden = torch.tensor([1, 0] * num_pairs)
     for stage in stages:
         positions = torch.tensor([0, 1] * num_pairs, device=stage.device)
-        hidden = stage.forward(hidden.to(stage.device), positions, Probe())
+        hidden = stage.forward(hidden.to(stage.device), positions, probe)
     return hidden
 
 

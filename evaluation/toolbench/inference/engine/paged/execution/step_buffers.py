@@ -92,7 +92,7 @@ class StepBuffers:
         rows = shape.num_rows
         sizes = [
             *[shape.num_tokens] * 4,
-            *[rows] * 12,
+            *[rows] * 13,
             2 * rows,
             shape.prefill_rows + 1,
             rows * shape.table_width,
@@ -122,6 +122,7 @@ class StepArrays(Generic[Array]):
     kv_slots: Array  # (T,) page * page_size + offset
     contexts: Array  # (R,) tokens of each row's sequence, this step's included
     logit_tokens: Array  # (R,) tokens to draw from
+    draw_rows: Array  # (R,) rows whose last tokens those are
     draw_slots: Array  # (R,) slots whose last token becomes the one drawn; 0, which is nobody's: padding
     kept_slots: Array  # (R,) the same, where every draw is greedy; else zeros
     draw_positions: Array  # (R,) tokens that were generated before
