@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from evaluation.toolbench.inference.multi_gpu.footprint import Block
 from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 from evaluation.toolbench.inference.multi_gpu.replica_plan import GpuBudget, PlannedReplica, Shard, Workload
 from evaluation.toolbench.inference.multi_gpu.simulated import simulated_gpus
-from evaluation.toolbench.inference.multi_gpu.throughput import HostCosts, StageCosts, tokens_per_s
+from evaluation.toolbench.inference.multi_gpu.throughput import HostCosts, StageCosts, product_costs, tokens_per_s
 from evaluation.toolbench.inference.multi_gpu.units import MIB
 from tests.helpers.placement import TOOLGEN_8B
 
@@ -73,12 +75,13 @@ def test_what_an_earlier_host_allowed_is_predicted_within_a_fifth(card, layers, 
 @pytest.mark.parametrize(
     ("layers", "conversations", "measured"),
     [
-        ([32], 1, 23.4),
-        ([32], 16, 246.7),
-        ([32], 64, 503.7),
-        ([32], 128, 561.1),
-        ([16, 16], 16, 268),
-        ([16, 16], 64, 717),
+        ([32], 1, 24.7),
+        ([32], 16, 248.4),
+        ([32], 64, 516.4),
+        ([32], 128, 567.9),
+        ([17, 15], 16, 290.9),
+        ([17, 15], 64, 761.3),
+        ([17, 15], 128, 911.0),
         ([11, 11, 10], 64, 842),  # 20 GiB of each
         ([11, 11, 10], 128, 1241),
         ([9, 8, 8, 7], 64, 896),
@@ -87,6 +90,28 @@ def test_what_an_earlier_host_allowed_is_predicted_within_a_fifth(card, layers, 
 )
 def test_what_h200s_give_is_predicted_within_a_fifth(layers, conversations, measured):
     assert queries_per_min(stages("H200", layers), conversations, NOW) == pytest.approx(measured, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("weights", "conversations", "measured"),
+    [
+        ("fp8", 1, 35.2),
+        ("fp8", 16, 315.6),
+        ("fp8", 64, 651.7),
+        ("fp8", 128, 743.2),
+        ("int8", 1, 33.0),
+        ("int8", 16, 238.8),
+        ("int8", 64, 381.3),
+        ("int8", 128, 467.2),
+    ],
+)
+def test_what_weights_in_8_bits_give_is_predicted_within_a_fifth(weights, conversations, measured):
+    products = product_costs(weights, item_bytes=2)
+    parts = [
+        replace(stage, layer_bytes=stage.layer_bytes * products.item_bytes // 2, products=products)
+        for stage in stages("H200", [32])
+    ]
+    assert queries_per_min(parts, conversations, NOW) == pytest.approx(measured, rel=0.2)
 
 
 def test_a_faster_host_makes_more_of_several_gpus_and_little_difference_to_one():

@@ -20,6 +20,7 @@ _LAYER_S = 0.03e-3  # of a layer, beside memory and arithmetic: norms, small ker
 _HOP_S = 0.05e-3  # handing a batch's hidden states to the next GPU
 _UNEVENNESS = 0.04  # of the slowest GPU's time, for each further GPU: batches differ, and GPUs wait for one another
 _OVERLAP = 4  # exponent: of two that work at the same time the slower one sets the pace, and a little is lost to both
+_QUANTIZING_TOKENS = 64  # of a step, on average: activations of fewer often stay in 16 bits, see `ProductCosts`
 _MIX = 2  # exponent: matrix products of few rows wait for memory, of many for arithmetic, in between for either
 
 
@@ -29,11 +30,11 @@ class ProductCosts:
 
     item_bytes: int = 2  # of a weight, as it is stored
     rate: float = 1.0  # of the card's matrix rate for 16 bits
-    layer_s: float = 0.0  # of a layer, beside that
+    layer_s: float = 0.0  # of a layer, beside that, where a step is large enough that activations are quantised
 
 
-# fp8: measured on an H200, products of 32 layers (milliseconds; bfloat16 in brackets): 16 rows 3.16 (3.74), 512 rows
-# 5.34 (9.61), 1,024 rows 9.94 (21.4), and 0.4 for scaling activations.
+# fp8: measured on an H200, products of 32 layers (milliseconds; bfloat16 in brackets): 16 rows 2.67 (3.92), 512 rows
+# 5.34 (9.61), 1,024 rows 9.94 (21.4), and 0.4 to 1.3 for bringing activations of more than 16 rows to float8.
 # int8: in the same way, 64 rows 4.41 (4.21), 512 rows 15.0 (9.50), 1,024 rows 24.0 (18.4). A weight is read once and
 # brought to 16 bits in registers: the rate of products of 16 bits suffers from the instructions for that. Cards before
 # Ampere unpack weights in memory, which moves five bytes for each: there this promises too much.
@@ -80,7 +81,7 @@ class StageCosts:
         return (
             _combined(reading, computing, _MIX)
             + (self.head_bytes + rows * mean_tokens * self.kv_bytes_per_token) / bandwidth
-            + self.num_layers * (_LAYER_S + products.layer_s)
+            + self.num_layers * (_LAYER_S + products.layer_s * min(1.0, tokens / _QUANTIZING_TOKENS))
             + _DRAWING_S * (self.head_bytes > 0)
             + self.streamed_s
         )

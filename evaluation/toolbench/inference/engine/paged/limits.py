@@ -22,8 +22,8 @@ _PROMPT_TOKENS = ((64, 448), (96, 544), (128, 768), (192, 1088), (256, 1280))
 # for each row. Steps of no more than 256 tokens in all are short enough as they are.
 _NEEDED_PER_ROW = 4
 _SMALL_STEP = 256
-# Two H200s with 128 conversations give 911 queries/min in steps of 512 tokens. Those of 320 gave 637 where 512 gave 714,
-# while streams had to share hardware queues, and have not been measured since. By `benchmarks.pipeline_steps` the
+# Two H200s with 128 conversations give 911 queries/min in steps of 512 tokens. While streams had to share hardware
+# queues it was 714, and 637 in steps of 320, which have not been measured since. By `benchmarks.pipeline_steps` the
 # larger ones cost no more than 3%.
 _SLOW_STEP, _INSTEAD = 320, 512
 
