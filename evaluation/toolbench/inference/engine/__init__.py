@@ -29,7 +29,8 @@ for _name in ("torchao", "torch.utils._pytree"):
 # CUDA reads it when it starts. A model over several GPUs has more streams on each than the eight hardware queues that
 # are the default; of streams that share one, a step's work waits behind a wait for another GPU (seen on two H200s with
 # 128 conversations: both idle for a quarter of the time).
-os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
+QUEUES_VARIABLE, QUEUES = "CUDA_DEVICE_MAX_CONNECTIONS", 32
+os.environ.setdefault(QUEUES_VARIABLE, str(QUEUES))
 
 # Here, because the command line is read before torch is imported.
 MAX_RUNNING = 128  # sequences in the paged engine's largest step, and conversations of a replica, unless told

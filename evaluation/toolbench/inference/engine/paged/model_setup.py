@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedModel
 
+from evaluation.toolbench.inference.engine.device import warn_of_few_queues
 from evaluation.toolbench.inference.engine.paged.execution import (
     compilation,
     few_rows_linear,
@@ -33,6 +34,7 @@ def prepared_stages(
 ) -> list[Stage]:
     """Return the stages of `model`, made faster as asked for, or, where nothing is said, if the model is worth it."""
     stages = stages_of(model)
+    warn_of_few_queues({stage.device for stage in stages})
     is_worth_it = compilation.is_worth_compiling(model, stages)
     if join_linears is None:
         join_linears = is_worth_it
