@@ -160,6 +160,24 @@ def test_a_layer_that_would_give_something_else_computes_all_tokens(name, module
     assert not isinstance(stage.decoder.layers[-1], LastLayer)
 
 
+def test_a_layer_whose_positions_cannot_be_told_apart_from_its_settings_computes_all_tokens():
+    """What it is given for each token is in no order that is known here, so wanted tokens would get others' places."""
+    model = tiny_llama()
+    attach(model)
+    [stage] = split(model, [0])
+    attention = stage.decoder.layers[-1].self_attn
+    plain = attention.forward
+
+    def by_count(hidden_states, position_embeddings, **given):
+        count = hidden_states.shape[1]
+        places = tuple(part[:, :1].expand(-1, count, -1) + torch.arange(count)[:, None] for part in position_embeddings)
+        return plain(hidden_states=hidden_states, position_embeddings=places, **given)
+
+    attention.forward = by_count
+    [stage] = use_thin_last_layer([stage], compile_it=False)
+    assert not stage.is_thin
+
+
 def test_a_layer_without_a_norm_before_its_attention_computes_all_tokens():
     model = tiny_llama()
     attach(model)

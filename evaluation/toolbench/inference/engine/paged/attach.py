@@ -109,19 +109,20 @@ def last_hidden(
 
 
 class Probe:
-    """Stands for the pages where only the rest of the model matters; notes the shape of each layer, and keeps what was
-    to be stored last.
+    """Stands for the pages where only the rest of the model matters; notes the shape of each layer, and keeps the last
+    queries, keys and values.
     """
 
     def __init__(self, wanted: torch.Tensor | None = None) -> None:
         self.layers: dict[int, LayerShape] = {}
         self.wanted = wanted
-        self.stored: tuple[torch.Tensor, ...] = ()
+        self.given: tuple[torch.Tensor, ...] = ()
+        self.for_wanted: Probe | None = None
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         if k.shape != v.shape or k.shape[2] != q.shape[2]:
             raise EngineError(f"keys {tuple(k.shape)} and values {tuple(v.shape)} of layer {layer} differ in shape")
-        self.stored = (k, v)
+        self.given = (q, k, v)
         self.layers[layer] = LayerShape(k.device, k.dtype, k.shape[1], k.shape[2])
         return torch.zeros_like(q)
 
@@ -129,7 +130,8 @@ class Probe:
         return self
 
     def of_wanted(self) -> Paging:
-        return Probe()
+        self.for_wanted = Probe()
+        return self.for_wanted
 
 
 @torch.compiler.disable  # its kernels are compiled already, and it differs from layer to layer

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 _PARTS = ("input_layernorm", "self_attn")
 _TOLERANCE = 0.02  # relative: the same products of other sizes, in 16 bits
-_TRIED_PAIRS, _TRIED_STEP = 256, 8  # pairs of tokens of a typical step, and how many of its tokens for each wanted one
+_TYPICAL_PAIRS, _FEW_PAIRS = 256, 8  # of tokens in a step: as in `compilation`, for the sake of the kernels' layout
+_TRIED_STEP = 7  # tokens of a step that is tried for each that is wanted: odd, since pairs are alike
 
 
 class LastLayer(nn.Module):
@@ -70,7 +71,7 @@ class _KeysAndValues(nn.Module):
 def use_thin_last_layer(stages: Sequence[Stage], *, compile_it: bool) -> list[Stage]:
     """Return the stages with such a last layer, whose modules must be their own; as they are where it does not fit.
 
-    It fits where the layer's keys, values and results come out the same, as tried here.
+    It fits where the layer's queries, keys, values and results come out the same, as tried here.
     """
     last = stages[-1]
     layers: Any = last.decoder.layers
@@ -81,13 +82,18 @@ def use_thin_last_layer(stages: Sequence[Stage], *, compile_it: bool) -> list[St
     if compile_it:
         thin.keys_and_values.compile(dynamic=True)
     try:
-        whole = Probe()
-        hidden = try_out(stages, _TRIED_PAIRS, whole)
-        wanted = torch.arange(0, 2 * _TRIED_PAIRS, _TRIED_STEP, device=last.device)
+        num_pairs = _TYPICAL_PAIRS if compile_it else _FEW_PAIRS
+        wanted = torch.arange(0, 2 * num_pairs, _TRIED_STEP, device=last.device)
+        before, now = Probe(), Probe(wanted)
+        hidden = try_out(stages, num_pairs, before)
         layers[-1] = thin
-        of_wanted = Probe(wanted)
-        found = try_out(stages, _TRIED_PAIRS, of_wanted)
-        pairs = [(found, hidden[wanted]), *zip(of_wanted.stored, whole.stored, strict=True)]
+        found = try_out(stages, num_pairs, now)
+        assert now.for_wanted is not None  # a layer that attends has asked for it
+        pairs = [
+            (found, hidden[wanted]),
+            *zip(now.given, before.given, strict=True),
+            *((part, whole[wanted]) for part, whole in zip(now.for_wanted.given, before.given, strict=True)),
+        ]
         if all(_is_same(*pair) for pair in pairs):
             return [*stages[:-1], replace(last, is_thin=True)]
         logger.info("the last layer computes all tokens of a step: for some alone it gives something else")
