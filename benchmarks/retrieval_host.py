@@ -57,7 +57,7 @@ PARTS = (
     "score",
     "advance",
 )
-_OF_ENGINE = {
+_OF_LOOP = {
     "_take_messages": "messages",
     "_launch_next": "plan",
     "_launch": "note_launch",
@@ -149,7 +149,7 @@ class Bench:
         engine = replica.watch.wrap(own)
         timed = self.times.timed
         of_others = ((runner._cache, {"copy_pages": "copy_pages"}), (engine, {"score_all": "score"}))
-        for owner, names in ((own, _OF_ENGINE), (runner, _OF_RUNNER), *of_others):
+        for owner, names in ((own._loop, _OF_LOOP), (runner, _OF_RUNNER), *of_others):
             for name, part in names.items():
                 setattr(owner, name, timed(part, getattr(owner, name)))
 

@@ -479,6 +479,6 @@ def wait_until_idle(engine: PagedEngine) -> None:
     """Messages are taken in order, so what was said before this request has been done when it ends."""
     engine.generate(GenerationRequest([1], 1, NO_STOP))
     for _ in range(200):
-        if not engine._scheduler.has_work and engine._inbox.empty():
+        if not engine._scheduler.has_work and engine._loop._inbox.empty():
             return
         time.sleep(0.01)

@@ -1,6 +1,7 @@
 """Is the paged engine: continuous batching over a transformers model, with a paged KV cache. Reading order:
 
-engine                   `PagedEngine`: its thread plans a step, launches it, takes the last one's tokens
+engine                   `PagedEngine`: what callers ask of it
+serving_loop             its thread, which plans a step, launches it, takes the last one's tokens
 sequence, prefix         one request on its way; what earlier ones have left for it (pure)
 pages                    who holds which page of the KV cache (pure)
 limits, step_sizes       how large a step may become, and what its size is rounded up to (pure)
