@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 
+import psutil
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.engine.paged.attach import LayerShape
-from evaluation.toolbench.inference.engine.paged.kv_cache import count_pages
+from evaluation.toolbench.inference.engine.paged.kv_cache import KvCache, count_pages
 from evaluation.toolbench.inference.engine.paged.pages import PagePool, extend_names
 from evaluation.toolbench.inference.engine.paged.prefix import common_length
 from evaluation.toolbench.inference.errors import PlacementError
@@ -89,3 +90,14 @@ def test_pages_keep_to_what_a_gpu_may_be_used_for_beside_the_weights(monkeypatch
     assert 2 * GIB < room(max_gpu_bytes={0: 20 * GIB}) * page_bytes <= 3 * GIB
     with pytest.raises(PlacementError, match=r"of 0 MiB free .* raise --max_gpu_memory"):
         room(max_gpu_bytes={0: 15 * GIB})
+
+
+@pytest.mark.parametrize("is_float8", [False, True])
+def test_pages_take_main_memory_when_they_are_written(is_float8):
+    layer = LayerShape(torch.device("cpu"), torch.bfloat16, num_kv_heads=8, head_dim=128, is_float8=is_float8)
+    num_pages = GIB // layer.page_bytes(64)
+    before = psutil.Process().memory_info().rss
+    cache = KvCache([layer], num_pages, 64)
+    cache.keys(0)[: num_pages // 4] = 1  # an eighth of all
+    assert 0.1 * GIB < psutil.Process().memory_info().rss - before < 0.25 * GIB
+    assert not cache.keys(0)[-1].any()

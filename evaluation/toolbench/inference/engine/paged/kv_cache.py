@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+import numpy as np
 import torch
 
 from evaluation.toolbench.inference.engine.attention.float8 import Scales
@@ -27,16 +29,16 @@ class KvCache:
         self.devices = list(dict.fromkeys(layer.device for layer in layers))
         # One tensor a layer: (2, num_pages, page_size, num_kv_heads, head_dim), keys first.
         self._layers = [
-            torch.zeros(
-                *(2, num_pages, page_size, layer.num_kv_heads, layer.head_dim),
-                dtype=torch.uint8 if layer.is_float8 else layer.dtype,
-                device=layer.device,
+            _zeros(
+                (2, num_pages, page_size, layer.num_kv_heads, layer.head_dim),
+                torch.uint8 if layer.is_float8 else layer.dtype,
+                layer.device,
             )
             for layer in layers
         ]
         # (2, num_pages, num_kv_heads, page_size) each: a program of the kernels reads those of one head.
         self._scales = [
-            torch.zeros(2, num_pages, layer.num_kv_heads, page_size, dtype=torch.float32, device=layer.device)
+            _zeros((2, num_pages, layer.num_kv_heads, page_size), torch.float32, layer.device)
             if layer.is_float8
             else None
             for layer in layers
@@ -71,6 +73,17 @@ class KvCache:
                 sources, targets = places[held.device]
                 pages = _in_words(held)
                 pages[:, targets] = pages[:, sources]
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return zeros of `shape`. Main memory is taken page by page as it is written to.
+
+    PyTorch writes all zeros at once, which takes seconds and gigabytes that short runs never use; NumPy leaves them to
+    the operating system.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
 def _in_words(held: torch.Tensor) -> torch.Tensor:
