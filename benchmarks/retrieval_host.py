@@ -169,6 +169,7 @@ class Bench:
         finally:
             searches.close()
             engine.close()
+            gc.unfreeze()
 
 
 def _expect(connection: Connection) -> Any:

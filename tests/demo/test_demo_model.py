@@ -38,7 +38,9 @@ SETTINGS = {
 @pytest.fixture(scope="module", params=SETTINGS)
 def agent(request):
     settings = SETTINGS[request.param]
-    return ToolGenAtomic(str(MODEL_DIR), device="cpu", data_dir=DATA_DIR, max_new_tokens=160, **settings)
+    agent = ToolGenAtomic(str(MODEL_DIR), device="cpu", data_dir=DATA_DIR, max_new_tokens=160, **settings)
+    yield agent
+    agent.engine.close()
 
 
 def answer(agent: ToolGenAtomic, query: DemoQuery) -> Verdict:

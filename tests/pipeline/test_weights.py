@@ -49,6 +49,7 @@ def test_what_has_no_weights_of_ours_is_refused_before_anything_loads(world, tmp
 
 def test_an_agent_takes_the_format_as_a_keyword():
     agent = ToolGenAtomic(str(MODEL_DIR), device="cpu", data_dir=DATA_DIR, weights="int8")
+    agent.engine.close()
     assert type(agent.model.model.layers[0].self_attn.q_proj) is QuantizedLinear
     with pytest.raises(ConfigError, match="weights='int4' is not one of auto, int8, fp8"):
         ToolGenAtomic(str(MODEL_DIR), device="cpu", data_dir=DATA_DIR, weights="int4")
