@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import random
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError
 
 import pytest
@@ -372,6 +374,24 @@ def test_close_finishes_what_runs_cancels_what_waits_and_leaves_no_thread():
     assert model.config._attn_implementation == attention
     with pytest.raises(EngineError, match="closed"):
         engine.submit(GenerationRequest([1], 1, NO_STOP))
+
+
+@pytest.mark.parametrize("name", ["paged", "generate"])
+def test_an_engine_that_is_dropped_frees_the_model_and_leaves_no_thread(name):
+    """As in a notebook, where nobody closes what `del agent` drops, and the next model needs the memory."""
+    threads_before = set(threading.enumerate())
+    model = tiny_llama()
+    engine = make_engine(name, model, **({"num_pages": 64, "page_size": 8} if name == "paged" else {}))
+    future = engine.submit(GenerationRequest([1, 2], 5, NO_STOP))
+    assert len(future.result().token_ids) == 5
+    is_alive = weakref.ref(model)
+    [thread] = set(threading.enumerate()) - threads_before
+    del model, engine
+    gc.collect()
+    thread.join(60)
+    gc.collect()
+    assert not thread.is_alive()
+    assert is_alive() is None
 
 
 @pytest.mark.slow

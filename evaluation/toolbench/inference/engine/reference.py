@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -63,10 +64,14 @@ class GenerateEngine(Engine):
         self._model: PreTrainedModel | None = model
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # orders submissions before or after close()
-        self._is_closed = False
+        self._closed = threading.Event()
         self._num_tokens = 0  # of the engine's thread alone
-        self._thread = threading.Thread(target=self._serve, name="generate-engine", daemon=True)
+        self._thread = threading.Thread(
+            target=_serve, args=(self._queue, self._closed), name="generate-engine", daemon=True
+        )
         self._thread.start()
+        # Whoever drops an engine, in a notebook say, gets its memory back.
+        weakref.finalize(self, self._queue.put, None).atexit = False
 
     def submit(self, request: GenerationRequest) -> Future[GenerationResult]:
         return self._queue_up(lambda: self._run(request))
@@ -86,7 +91,7 @@ class GenerateEngine(Engine):
 
     def close(self) -> None:
         with self._lock:
-            self._is_closed = True
+            self._closed.set()
             self._queue.put(None)
         self._thread.join()
         self._model = None
@@ -94,21 +99,10 @@ class GenerateEngine(Engine):
     def _queue_up(self, work: Callable[[], T]) -> Future[T]:
         job = _Job(work, Future())
         with self._lock:
-            if self._is_closed:
+            if self._closed.is_set():
                 raise EngineStoppedError("the engine is closed: no further request can be submitted")
             self._queue.put(job)
         return job.future
-
-    def _serve(self) -> None:
-        while (job := self._queue.get()) is not None:
-            if self._is_closed:
-                job.future.cancel()
-            if not job.future.set_running_or_notify_cancel():
-                continue
-            try:
-                job.future.set_result(job.work())
-            except Exception as error:  # one request's failure belongs to its future and to no other
-                job.future.set_exception(error)
 
     def _run(self, request: GenerationRequest) -> GenerationResult:
         model = self._model
@@ -150,6 +144,19 @@ class GenerateEngine(Engine):
 class _Job:
     work: Callable[[], Any]
     future: Future[Any]
+
+
+def _serve(jobs: queue.SimpleQueue[_Job | None], closed: threading.Event) -> None:
+    """Run as an engine's thread, which knows the engine by its jobs alone, so that an engine can be dropped."""
+    while (job := jobs.get()) is not None:
+        if closed.is_set():
+            job.future.cancel()
+        if job.future.set_running_or_notify_cancel():
+            try:
+                job.future.set_result(job.work())
+            except Exception as error:  # one request's failure belongs to its future and to no other
+                job.future.set_exception(error)
+        del job
 
 
 @contextlib.contextmanager

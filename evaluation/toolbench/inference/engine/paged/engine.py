@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
 from concurrent.futures import Future
@@ -142,6 +143,8 @@ class PagedEngine(Engine):
             overlap=bool(gpus) if overlap is None else overlap,
             capture_at_start=capture_at_start,
         )
+        # Whoever drops an engine, in a notebook say, gets its memory back.
+        weakref.finalize(self, self._loop.stop).atexit = False
 
     def submit(self, request: GenerationRequest) -> Future[GenerationResult]:
         try:

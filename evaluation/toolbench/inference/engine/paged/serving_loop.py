@@ -89,7 +89,7 @@ class ServingLoop:
         self._numbers = itertools.count()
         self._tickets: dict[Sequence, Ticket] = {}  # of those that are not over; of the loop's thread alone
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # orders submissions before or after close()
+        self._lock = threading.RLock()  # orders submissions before or after stop(), which garbage collection may call
         self._is_closed = False
         self._thread = threading.Thread(target=self._serve, name="paged-engine", daemon=True)
         self._thread.start()
@@ -115,11 +115,14 @@ class ServingLoop:
 
     def close(self) -> None:
         """Cancel what waits, finish what runs, and let go of the model."""
+        self.stop()
+        self._thread.join()
+
+    def stop(self) -> None:
+        """Begin to close, without waiting for it."""
         with self._lock:
             self._is_closed = True
             self._inbox.put(_Closed())
-        self._thread.join()
-        self._runner = None
 
     def _serve(self) -> None:
         """Run as the engine's thread, until close() or an error that no single request caused."""
@@ -131,6 +134,8 @@ class ServingLoop:
         except BaseException as error:
             logger.exception("the paged engine has stopped")
             self._abandon(error)
+        finally:
+            self._runner = None  # futures that somebody keeps know this loop
 
     def _run(self) -> None:
         in_flight: deque[LaunchedStep] = deque()
