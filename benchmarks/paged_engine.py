@@ -71,6 +71,7 @@ VARIANTS = {
     "restricted": Variant("paged", {"capture_at_start": True}, is_restricted=True),
     "uncompiled": Variant("paged", {"compile_layers": False, "capture_at_start": True}),
     "cublas": Variant("paged", {"few_rows": False, "capture_at_start": True}),
+    "all-tokens": Variant("paged", {"thin_last_layer": False, "capture_at_start": True}),
     "separate": Variant("paged", {"join_linears": False, "capture_at_start": True}),
     "small-steps": Variant("paged", {"max_prefill_tokens": 192, "capture_at_start": True}),
     "medium-steps": Variant("paged", {"max_prefill_tokens": 448, "capture_at_start": True}),

@@ -113,7 +113,7 @@ def test_the_rest_of_the_layer_sees_the_drawn_rows_alone_and_every_layer_before_
 def test_the_models_own_layer_is_left_as_it_is():
     model = tiny_llama()
     attach(model)
-    [stage] = prepared_stages(model, None, None, None, None)
+    [stage] = prepared_stages(model, None, None, None, None, True)
     assert stage.is_thin
     assert isinstance(stage.decoder.layers[-1], LastLayer)
     assert not isinstance(model.model.layers[-1], LastLayer)

@@ -52,7 +52,7 @@ def requests(count: int, seed: int = 0) -> list[GenerationRequest]:
         {"use_graphs": False},
         {"overlap": False},
         {"num_pages": 9, "page_size": 16, "max_prefill_tokens": 32},
-        {"compile_layers": True, "join_linears": True},
+        {"compile_layers": True, "join_linears": True, "thin_last_layer": True},
     ],
     ids=["graphs", "eager", "in-turn", "tiny-pool", "compiled"],
 )

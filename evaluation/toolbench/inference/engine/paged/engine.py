@@ -66,6 +66,8 @@ class PagedEngine(Engine):
                        None: as for compile_layers
     few_rows           kernels of our own multiply in steps of few rows, and by int8 in all: see `products`.
                        None: as for compile_layers
+    thin_last_layer    the last layer computes only the tokens that are drawn from, in steps that read prompts: see
+                       `last_layer`. Other steps may round a token differently. None: as for compile_layers
     overlap            launch a step before reading the last one's tokens; None: on a GPU
 
     While the engine lives it owns the model's attention; `close` gives that back. A future can be
@@ -91,6 +93,7 @@ class PagedEngine(Engine):
         before_compiling: Callable[[], None] | None = None,
         join_linears: bool | None = None,
         few_rows: bool | None = None,
+        thin_last_layer: bool | None = None,
         overlap: bool | None = None,
     ) -> None:
         check_kv_cache(kv_cache)
@@ -100,7 +103,7 @@ class PagedEngine(Engine):
         attention_before, layers = attach(model)
         layers = [dataclasses.replace(layer, is_float8=kv_cache == "fp8") for layer in layers]
         try:
-            stages = prepared_stages(model, compile_layers, before_compiling, join_linears, few_rows)
+            stages = prepared_stages(model, compile_layers, before_compiling, join_linears, few_rows, thin_last_layer)
             limits = Limits.of(
                 len(stages),
                 max_running=max_running,

@@ -31,6 +31,7 @@ def prepared_stages(
     before_compiling: Callable[[], None] | None,
     join_linears: bool | None,
     few_rows: bool | None,
+    thin_last_layer: bool | None,
 ) -> list[Stage]:
     """Return the stages of `model`, made faster as asked for, or, where nothing is said, if the model is worth it."""
     stages = stages_of(model)
@@ -40,9 +41,11 @@ def prepared_stages(
         join_linears = is_worth_it
     if few_rows is None:
         few_rows = is_worth_it
+    if thin_last_layer is None:
+        thin_last_layer = is_worth_it
     if compile_layers is None:
         compile_layers = is_worth_it
-    own = with_own_modules(model, stages)
+    own = with_own_modules(model, stages) if join_linears or few_rows or thin_last_layer else None
     if own is not None:
         stages = own
         if join_linears:
@@ -53,7 +56,9 @@ def prepared_stages(
         if before_compiling is not None:
             before_compiling()
         compile_layers = compilation.compile_layers(stages)
-    return last_layer.use_thin_last_layer(stages, compile_it=compile_layers) if own is not None else stages
+    if thin_last_layer and own is not None:
+        stages = last_layer.use_thin_last_layer(stages, compile_it=compile_layers)
+    return stages
 
 
 def bytes_of_a_step(

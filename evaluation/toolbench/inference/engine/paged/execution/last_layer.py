@@ -2,6 +2,8 @@
 
 Of the other tokens nothing but the last layer's keys and values is ever used again. An agent's steps have five prompt
 tokens, and those of retrieval twenty rows, for each row that draws: without this one layer of the model is for nothing.
+What else is in a step decides whether it is worth it, and so how a token is rounded. Small models, whose files in
+float32 are equal to the byte however their queries are batched, compute all tokens.
 """
 
 from __future__ import annotations
