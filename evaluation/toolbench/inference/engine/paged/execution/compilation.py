@@ -19,7 +19,7 @@ from evaluation.toolbench.inference.errors import first_line
 logger = logging.getLogger(__name__)
 
 _WORTH_IT = 10**9  # parameters: below, what is saved does not make up for half a minute of compilation
-_TYPICAL_PAIRS = 256  # of tokens in a step that reads prompts
+TYPICAL_PAIRS = 256  # of tokens in a step that reads prompts
 _PER_DEVICE = 12  # compilations of the same code: for one token, few, many, without pages, in each of two callers
 
 
@@ -47,7 +47,7 @@ def compile_layers(stages: Sequence[Stage]) -> bool:
     try:
         # Kernels are laid out for the size that they are compiled with first: made for two tokens, the activations of
         # 1,024 ran at a third of the memory's bandwidth.
-        try_out(stages, _TYPICAL_PAIRS)
+        try_out(stages, TYPICAL_PAIRS)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

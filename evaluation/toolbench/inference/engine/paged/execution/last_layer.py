@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from evaluation.toolbench.inference.engine.paged.attach import Paging, Probe
+from evaluation.toolbench.inference.engine.paged.execution.compilation import TYPICAL_PAIRS
 from evaluation.toolbench.inference.engine.paged.execution.stages import Stage, try_out
 from evaluation.toolbench.inference.errors import first_line
 
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 _PARTS = ("input_layernorm", "self_attn")
 _TOLERANCE = 0.02  # relative: the same products of other sizes, in 16 bits
-_TYPICAL_PAIRS, _FEW_PAIRS = 256, 8  # of tokens in a step: as in `compilation`, for the sake of the kernels' layout
+_FEW_PAIRS = 8  # of tokens in a step that is tried, where no kernels are laid out for its size
 _TRIED_STEP = 7  # tokens of a step that is tried for each that is wanted: odd, since pairs are alike
 
 
@@ -84,7 +85,7 @@ def use_thin_last_layer(stages: Sequence[Stage], *, compile_it: bool) -> list[St
     if compile_it:
         thin.keys_and_values.compile(dynamic=True)
     try:
-        num_pairs = _TYPICAL_PAIRS if compile_it else _FEW_PAIRS
+        num_pairs = TYPICAL_PAIRS if compile_it else _FEW_PAIRS
         wanted = torch.arange(0, 2 * num_pairs, _TRIED_STEP, device=last.device)
         before, now = Probe(), Probe(wanted)
         hidden = try_out(stages, num_pairs, before)
