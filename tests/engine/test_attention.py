@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,15 +15,7 @@ from evaluation.toolbench.inference.engine.attention.availability import triton_
 from evaluation.toolbench.inference.errors import EngineError
 from tests.helpers.attention import check_write, exact_attention, in_float8, paged_batch, relative_error
 from tests.helpers.attention_kernel_cases import CASES, INTERPRETED, TOLERANCE, Case, error_of
-
-IS_INTERPRETED = not torch.cuda.is_available() and importlib.util.find_spec("triton")
-
-
-def interpreted(test):
-    """Mark a test by Triton's interpreter, which all cases take a minute of a core."""
-    reason = "the kernels run on the GPU here, or triton is not installed"
-    return pytest.mark.timeout(1200)(pytest.mark.skipif(not IS_INTERPRETED, reason=reason)(test))
-
+from tests.helpers.triton_interpreter import interpreted, run_interpreted
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 
@@ -91,19 +79,11 @@ def test_triton_works_on_this_gpu():
 @pytest.fixture(scope="module")
 def interpreted_errors() -> dict[str, float]:
     """Errors under Triton's interpreter, {case name and way: relative error}; writes are checked too."""
-    return json.loads(run_under_the_interpreter())
-
-
-def run_under_the_interpreter(*arguments: str) -> str:
-    script = Path(__file__).parents[1] / "helpers/attention_kernel_cases.py"
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(script.parents[2])}
-    command = [sys.executable, str(script), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return json.loads(run_interpreted("attention_kernel_cases.py"))
 
 
 @interpreted
+@pytest.mark.timeout(1200)  # all cases take a minute of a core
 @pytest.mark.parametrize(
     ("way", "case"),
     [pytest.param(way, case, id=f"{case.name}, {way}") for way, cases in INTERPRETED.items() for case in cases],
@@ -113,8 +93,9 @@ def test_interpreted_kernels_equal_attention_spelled_out(way, case, interpreted_
 
 
 @interpreted
+@pytest.mark.timeout(1200)
 def test_interpreted_prompts_in_parts_equal_attention_spelled_out():
-    run_under_the_interpreter("split")
+    run_interpreted("attention_kernel_cases.py", "split")
 
 
 def use_tiles_of_old_cards(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -39,22 +34,18 @@ from evaluation.toolbench.inference.multi_gpu.footprint import footprint_of_conf
 from evaluation.toolbench.inference.multi_gpu.quantized_loading import quantize
 from tests.helpers.engine import tiny_llama, tiny_qwen2, tiny_qwen3
 from tests.helpers.few_rows_cases import CASES, TOLERANCE, Case, error_of, operands
+from tests.helpers.triton_interpreter import interpreted, run_interpreted
 
-IS_INTERPRETED = not torch.cuda.is_available() and importlib.util.find_spec("triton")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 
 
 @pytest.fixture(scope="module")
 def interpreted_errors() -> dict[str, float]:
     """Errors of all cases under Triton's interpreter, {case name and dtype: relative error}."""
-    script = Path(__file__).parents[1] / "helpers/few_rows_cases.py"
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(script.parents[2])}
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(run_interpreted("few_rows_cases.py"))
 
 
-@pytest.mark.skipif(not IS_INTERPRETED, reason="the kernel runs on the GPU here, or triton is not installed")
+@interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_interpreted_kernel_gives_the_product(case, dtype, interpreted_errors):

@@ -4,6 +4,7 @@ needed: Triton compiles for any target, and brings its own assembler."""
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from evaluation.toolbench.inference.engine.attention import (
+    triton_copy,
     triton_decode,
     triton_parts,
     triton_prefill,
@@ -40,6 +42,7 @@ LIMITS = {
     (12, 0): 101_376,
 }
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
+POINTERS_TO_INT64 = ("slots", "table", "copies")
 POINTERS_TO_INT32 = ("block_tables", "context_lens", "cu_seqlens_q")
 POINTERS_TO_FLOAT32 = ("parts", "partial", "log_sum", "k_scales", "v_scales", "scale")
 POINTERS_TO_8_BITS = {"int8": "*i8", "fp8": "*u8"}
@@ -61,7 +64,7 @@ def own_cache(tmp_path_factory):
         yield
 
 
-def shared_bytes(
+def compiled(
     kernel: Any,
     capability: tuple[int, int],
     dtype: torch.dtype,
@@ -70,8 +73,8 @@ def shared_bytes(
     is_float8: bool = False,
     held: str = "16 bits",
     **options: int | None,
-) -> int:
-    """Compile `kernel` as its launch would, and what it needs of shared memory."""
+) -> Any:
+    """`kernel`, compiled as its launch would."""
     signature = {}
     if "k_scales" in kernel.arg_names:
         constants = constants | (SCALE_SLOTS if is_float8 else WITHOUT_SCALES)
@@ -82,7 +85,7 @@ def shared_bytes(
             signature[name] = "*i32"
         elif name in POINTERS_TO_FLOAT32:
             signature[name] = "*fp32"
-        elif name == "slots":
+        elif name in POINTERS_TO_INT64:
             signature[name] = "*i64"
         elif name in ("k_cache", "v_cache") and is_float8:
             signature[name] = "*u8"
@@ -100,7 +103,12 @@ def shared_bytes(
     }
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
     target = GPUTarget("cuda", 10 * capability[0] + capability[1], 32)
-    return int(triton.compile(source, target=target, options=options).metadata.shared)
+    return triton.compile(source, target=target, options=options)
+
+
+def shared_bytes(*arguments: Any, **options: Any) -> int:
+    """Compile a kernel so, and what it needs of shared memory."""
+    return int(compiled(*arguments, **options).metadata.shared)
 
 
 def prefill_bytes(capability, dtype, head_dim, group=4, total=512, *, is_split=False, is_float8=False):
@@ -169,6 +177,17 @@ def write_bytes(capability, dtype, head_dim):
 def float8_write_bytes(capability, dtype, head_dim):
     constants = {"PAGE_SIZE": PAGE_SIZE, "NUM_HEADS": 8, "HEADS_TILE": 8, "HEAD_DIM": head_dim, "HEAD_TILE": head_dim}
     return shared_bytes(triton_write._write_float8_token, capability, dtype, constants, is_float8=True, num_warps=4)
+
+
+def compiled_copy(capability, dtype, word_bytes):
+    element, per_word = triton_copy.ELEMENTS[word_bytes]
+    constants = {"WORD_BYTES": word_bytes, "ELEMENT": element, "PER_WORD": per_word, "BLOCK": triton_copy.BLOCK}
+    return compiled(triton_copy._copy_page, capability, dtype, constants, num_warps=triton_copy.NUM_WARPS)
+
+
+def copy_bytes(capability, dtype, head_dim):
+    """The most for words of all sizes."""
+    return max(compiled_copy(capability, dtype, word).metadata.shared for word in triton_copy.ELEMENTS)
 
 
 def few_rows_bytes(capability, dtype, head_dim, held="16 bits"):
@@ -256,6 +275,7 @@ FORMS = [
     decode_bytes,
     join_bytes,
     write_bytes,
+    copy_bytes,
     *FLOAT8,
     *FEW_ROWS,
     many_rows_bytes,
@@ -306,6 +326,14 @@ def test_a_kernel_compiles_and_fits_the_card(needed, capability):
     assert needed(capability, dtype, 128) <= LIMITS[capability]
 
 
+@each_card
+def test_pages_are_copied_16_bytes_at_a_time(capability):
+    ptx = compiled_copy(capability, torch.float16, 16).asm["ptx"]
+    moved = [re.findall(rf"{way}\.global\.(?:\w+\.)*(?:v2\.b64|v4\.b32)\b", ptx) for way in ("ld", "st")]
+    elements = triton_copy.BLOCK // (32 * triton_copy.NUM_WARPS)  # of a thread
+    assert [len(each) for each in moved] == [elements // 2] * 2, ptx
+
+
 @pytest.mark.long
 @each_card
 @pytest.mark.parametrize(("needed", "dtype", "head_dim"), LARGEST)
@@ -327,6 +355,7 @@ def test_every_kernel_of_the_package_is_among_them():
     kernels = {
         name
         for module in (
+            triton_copy,
             triton_decode,
             triton_parts,
             triton_prefill,
@@ -339,7 +368,8 @@ def test_every_kernel_of_the_package_is_among_them():
         if isinstance(value, triton.runtime.JITFunction)
     }
     compiled_here = "".join(
-        inspect.getsource(function) for function in [*FORMS, _few_rows_bytes, _many_rows_bytes, _join_bytes]
+        inspect.getsource(function)
+        for function in [*FORMS, compiled_copy, _few_rows_bytes, _many_rows_bytes, _join_bytes]
     )
     inlined = {
         "_attend_blocks",

@@ -7,7 +7,8 @@ pages                    who holds which page of the KV cache (pure)
 limits, step_sizes       how large a step may become, and what its size is rounded up to (pure)
 scheduler, plan          who takes part in the next step, with how many tokens (pure); what it decides
 working_memory           what steps need beside weights and pages (pure)
-kv_cache, attach         the tensors behind the pages; the seam to transformers' attention
+kv_cache, page_copies    the tensors behind the pages; pages copied in all of them
+attach                   the seam to transformers' attention
 model_setup              a model made ready for the engine: its stages, and the memory of a step on them
 execution/               how a planned step is run
 """

@@ -10,15 +10,14 @@ import numpy as np
 import torch
 
 from evaluation.toolbench.inference.engine.attention.float8 import Scales
-from evaluation.toolbench.inference.engine.device import to_device
 from evaluation.toolbench.inference.engine.paged.attach import LayerShape
+from evaluation.toolbench.inference.engine.paged.page_copies import PageCopier
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.host_memory import available_bytes
 from evaluation.toolbench.inference.memory_shares import CPU_KV_SHARE, LOADED_GPU_SHARE
 
 PAGE_SIZE = 64  # tokens; as many as the decode kernel takes at a time, so that a block lies in one page
 _MIB = 2**20
-_WORDS = (torch.complex128, torch.int64, torch.int32)
 
 
 class KvCache:
@@ -43,6 +42,8 @@ class KvCache:
             else None
             for layer in layers
         ]
+        all_held = [held for held in (*self._layers, *self._scales) if held is not None]
+        self._copiers = [PageCopier([held for held in all_held if held.device == device]) for device in self.devices]
 
     def keys(self, layer: int) -> torch.Tensor:
         """Return (num_pages, page_size, num_kv_heads, head_dim)."""
@@ -59,20 +60,11 @@ class KvCache:
     def copy_pages(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy pages (from, to) in all layers, in order with the steps launched before and after.
 
-        All at once: a search makes many in a step, and a launch for each page and layer would take longer than they do.
         No page is both a source and a target.
         """
-        if not copies:
-            return
-        places = {
-            device: [to_device(pages, torch.int64, device) for pages in zip(*copies, strict=True)]
-            for device in self.devices
-        }
-        for held in (*self._layers, *self._scales):
-            if held is not None:
-                sources, targets = places[held.device]
-                pages = _in_words(held)
-                pages[:, targets] = pages[:, sources]
+        if copies:
+            for copier in self._copiers:
+                copier.copy(copies)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -84,17 +76,6 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
     return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
-
-
-def _in_words(held: torch.Tensor) -> torch.Tensor:
-    """Return `held` (2, num_pages, ...) as (2, num_pages, words of 16 bytes, or of fewer where that does not fit).
-
-    PyTorch copies an element at a time: two bytes each took four times as long.
-    """
-    pages = held.flatten(2)
-    num_bytes = pages.shape[2] * pages.itemsize
-    word = next((word for word in _WORDS if num_bytes % word.itemsize == 0 and word.itemsize > pages.itemsize), None)
-    return pages if word is None else pages.view(word)
 
 
 def count_pages(
