@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.pipeline import ROOT
 
-NEEDS = {"triton_split": "triton"}  # modules that cannot be imported everywhere
+NEEDS = {"triton_decode": "triton", "triton_split": "triton"}  # modules that cannot be imported everywhere
 
 
 def modules_with_examples() -> list[str]:

@@ -223,6 +223,17 @@ def test_sampled_tokens_depend_on_the_seed_and_not_on_the_batch(engine):
     assert engine.generate(other_seed) != alone
 
 
+def test_sequences_as_long_as_was_said_are_served_and_longer_ones_refused(reference):
+    prompt = list(range(10, 27))
+    with contextlib.closing(PagedEngine(tiny_llama(), page_size=16, max_length=20)) as engine:
+        assert engine.max_length == 20
+        found = engine.generate(GenerationRequest(prompt, 50, NO_STOP))
+        assert found == reference(GenerationRequest(prompt, 3, NO_STOP))
+        with pytest.raises(EngineError, match=r"20 tokens.*20") as error:
+            engine.generate(GenerationRequest([*prompt, 1, 2, 3], 1, NO_STOP))
+        assert error.value.details == {"prompt_tokens": 20, "max_length": 20}
+
+
 def test_prompts_and_generations_stop_where_the_pages_do():
     with contextlib.closing(PagedEngine(tiny_llama(), num_pages=3, page_size=8)) as engine:
         assert engine.max_length == 24

@@ -66,7 +66,9 @@ def load(replica: Replica, job: RetrievalJob) -> Iterator[Work]:
         cpu_offloading=config.gpus.cpu_offloading,
         num_gpus=len(replica.spec.gpus),
         max_gpu_memory=config.gpus.max_gpu_memory,
-        serving=Serving(replica.spec.placement, _engine_options(config, replica), replica.watch.wrap),
+        serving=Serving(
+            replica.spec.placement, _engine_options(config, replica, job.needs.max_length), replica.watch.wrap
+        ),
     )
 
     searches = SearchThread(engine, replica.stop.is_set)
@@ -84,9 +86,11 @@ def load(replica: Replica, job: RetrievalJob) -> Iterator[Work]:
         engine.close()
 
 
-def _engine_options(config: RunConfig, replica: Replica) -> dict[str, Any]:
+def _engine_options(config: RunConfig, replica: Replica, max_length: int) -> dict[str, Any]:
     found = engine_options(config, replica)
-    return {**found, **GPU_OPTIONS} if "max_running" in found and replica.spec.gpus else found
+    if "max_running" not in found or not replica.spec.gpus:
+        return found
+    return {**found, **GPU_OPTIONS, "max_length": max_length}
 
 
 def _queries_at_once(config: RunConfig, replica: Replica) -> int:

@@ -54,6 +54,8 @@ class PagedEngine(Engine):
     page_size          tokens a page; a power of two on a GPU
     kv_cache           "fp8" stores keys and values in 8 bits, in half the room: see `attention.float8`. Answers may
                        differ. "auto": in the model's dtype
+    max_length         tokens of the longest sequence; None: what the model's context has. Where all are short, no row
+                       of a step has a table for a long one, and attention does not divide them
     max_running        sequences in a step at most
     max_prefill_tokens prompt tokens in a step at most: longer prompts are read in pieces. None: follows the load
     step_tokens        tokens in a step at most, those that decode included: prompts fill each step to that size
@@ -84,6 +86,7 @@ class PagedEngine(Engine):
         max_gpu_bytes: Mapping[int, int] | None = None,
         page_size: int = PAGE_SIZE,
         kv_cache: str = "auto",
+        max_length: int | None = None,
         max_running: int = MAX_RUNNING,
         max_prefill_tokens: int | None = None,
         step_tokens: int | None = None,
@@ -99,7 +102,7 @@ class PagedEngine(Engine):
         check_kv_cache(kv_cache)
         self.vocab_size = vocabulary_of(model)
         context = context_of(model)
-        pages_per_sequence = -(-context // page_size)
+        longest = context if max_length is None else min(context, max_length)
         attention_before, layers = attach(model)
         layers = [dataclasses.replace(layer, is_float8=kv_cache == "fp8") for layer in layers]
         try:
@@ -115,7 +118,7 @@ class PagedEngine(Engine):
                     layers,
                     page_size,
                     working_bytes=bytes_of_a_step(model, self.vocab_size, stages, limits),
-                    max_pages=max_running * pages_per_sequence,
+                    max_pages=max_running * -(-context // page_size),
                     max_bytes=max_kv_bytes,
                     max_gpu_bytes=max_gpu_bytes or {},
                 )
@@ -123,7 +126,7 @@ class PagedEngine(Engine):
         except BaseException:
             detach(model, attention_before)
             raise
-        self.max_length = min(context, num_pages * page_size)
+        self.max_length = min(longest, num_pages * page_size)
         self._scheduler = Scheduler(PagePool(num_pages, page_size), limits, num_batches=len(stages))
         self._runner: ModelRunner | None = ModelRunner(
             model,
@@ -133,7 +136,7 @@ class PagedEngine(Engine):
             num_batches=self._scheduler.num_batches,
             slots_per_batch=self._scheduler.slots_per_batch,
             max_prefill_rows=limits.max_prefill_rows,
-            table_width=min(pages_per_sequence, num_pages),
+            table_width=min(-(-longest // page_size), num_pages),
             use_graphs=use_graphs,
         )
         self._model: PreTrainedModel | None = model
