@@ -13,25 +13,32 @@ from dataclasses import dataclass
 
 import torch
 
+_WARM_S = 2.0
+
 
 @dataclass(frozen=True)
 class Ceilings:
-    """`bytes_per_s` counts bytes read plus bytes written; `flop_per_s` is for bfloat16, on the CPU float32."""
+    """`bytes_per_s` counts bytes read plus bytes written; `flop_per_s` is for bfloat16, on the CPU float32.
+
+    `lasting_flop_per_s` is what is left of that after two seconds: a GPU lowers its clocks to stay within its power.
+    """
 
     bytes_per_s: float
     flop_per_s: float
+    lasting_flop_per_s: float
 
     def seconds(self, num_bytes: float, flop: float) -> float:
         """Return the shortest time for work that moves this many bytes and does this many operations."""
         return max(num_bytes / self.bytes_per_s, flop / self.flop_per_s)
 
     def __str__(self) -> str:
-        return f"copy {self.bytes_per_s / 1e9:.0f} GB/s, matrix product {self.flop_per_s / 1e12:.3g} TFLOP/s"
+        lasting = f"{self.lasting_flop_per_s / 1e12:.3g} after two seconds"
+        return f"copy {self.bytes_per_s / 1e9:.0f} GB/s, matrix product {self.flop_per_s / 1e12:.3g} TFLOP/s, {lasting}"
 
 
 def measure_ceilings(device: torch.device) -> Ceilings:
-    """Return a large copy and a large matrix product: a fraction of a second, and 4 GiB of a GPU's memory meanwhile."""
-    ceilings = Ceilings(_copy_rate(device), _product_rate(device))
+    """Return a large copy and a large matrix product: three seconds, and 4 GiB of a GPU's memory meanwhile."""
+    ceilings = Ceilings(_copy_rate(device), *_product_rates(device))
     if device.type == "cuda":
         torch.cuda.empty_cache()  # what comes next may size itself by the memory that is free
     return ceilings
@@ -64,10 +71,21 @@ def _copy_rate(device: torch.device) -> float:
     return copied / median_seconds(lambda: target.copy_(source), device)
 
 
-def _product_rate(device: torch.device) -> float:
+def _product_rates(device: torch.device) -> tuple[float, float]:
+    """Return the rate of a few products, and that of many after `_WARM_S` of them; of a CPU the same twice."""
     size = 8192 if device.type == "cuda" else 512
     left, right = (torch.randn(size, size, dtype=_dtype(device), device=device) for _ in range(2))
-    return 2 * size**3 / median_seconds(lambda: left @ right, device)
+
+    def rate() -> float:
+        return 2 * size**3 / median_seconds(lambda: left @ right, device)
+
+    at_first = rate()
+    if device.type != "cuda":
+        return at_first, at_first
+    until = time.perf_counter() + _WARM_S
+    while time.perf_counter() < until:
+        rate()
+    return at_first, rate()
 
 
 def _dtype(device: torch.device) -> torch.dtype:

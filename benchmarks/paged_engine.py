@@ -181,10 +181,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = SHAPES["tiny" if args.tiny else args.shape]()
     ceilings = measure_ceilings(device)
     costs = costs_of(config, dtype)
+    lasting = replace(ceilings, flop_per_s=ceilings.lasting_flop_per_s)
     limits = {count: limit_of(costs, ceilings, count, args.gpus) for count in args.conversations}
     print(f"{describe_machine(device)}; {ceilings}")
     for count, limit in limits.items():
-        print(f"limit at {count} conversations: {limit.queries_per_min:.1f} queries/min", flush=True)
+        for_seconds = limit_of(costs, lasting, count, args.gpus).queries_per_min
+        rates = f"{limit.queries_per_min:.1f} queries/min; for seconds: {for_seconds:.1f}"
+        print(f"limit at {count} conversations: {rates}", flush=True)
     budget_bytes = budget_of(gpus, sharers=1) if gpus else 0
     if args.gpu_gib:
         budget_bytes = min(budget_bytes or int(args.gpu_gib * GIB), int(args.gpu_gib * GIB))

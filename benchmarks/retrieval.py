@@ -11,8 +11,8 @@ Every query is a prompt of random tokens, another one each time, and a beam sear
 the prompt, then a token for each beam. Replicas, threads and messages are those of the real command. The rate is taken
 between the first and the last queries of a run, once every replica is at work. The anchor is the way of ToolGen's
 own script: `generate` with five beams and a processor that masks the vocabulary from a list, one query at a time. The
-limit is what the card's matrix products in 16 bits allow for the prompts alone. Each measurement is a JSON line; a
-table comes last.
+limit is what the card's matrix products in 16 bits allow for the prompts alone: by the rate of a few large ones, and by
+the lower one that the card keeps for seconds. Each measurement is a JSON line; a table comes last.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from evaluation.toolbench.inference.replicas.messages import Setup
 from evaluation.toolbench.inference.replicas.replica import Replica, Work
 from evaluation.toolbench.inference.replicas.supervisor import RunHooks, Supervisor
 from evaluation.toolbench.retrieval.beam_search import SearchRules
-from evaluation.toolbench.retrieval.replica import GPU_OPTIONS, WIDER, WIDTH
+from evaluation.toolbench.retrieval.replica import GPU_OPTIONS, GPU_QUERIES, WIDER, WIDTH
 from evaluation.toolbench.retrieval.search import Found, PromptSearch, SearchThread
 
 LOADER = "benchmarks.retrieval:load"
@@ -189,15 +189,20 @@ class MaskFromLists(LogitsProcessor):
         return masked
 
 
-def table(rows: Sequence[Row], limit: float) -> str:
+def table(rows: Sequence[Row], limit: float, lasting: float) -> str:
+    """Lay the rows out, beside the limit of a card in queries a second, and the one that it can keep up."""
     anchor = next((row.queries_per_s for row in rows if row.name == "anchor"), None)
     one = {row.name: row.queries_per_s for row in rows if row.replicas == 1}
-    lines = [f"{'search':<34}{'replicas':>9}{'queries/s':>11}{'of limit':>10}{'x anchor':>10}{'x one':>7}"]
+    names = f"{'queries/s':>11}{'of limit':>10}{'of lasting':>12}{'x anchor':>10}{'x one':>7}"
+    lines = [f"{'search':<34}{'replicas':>9}{names}"]
     for row in rows:
         times = "" if anchor is None else f"{row.queries_per_s / anchor:.0f}"
         scale = f"{row.queries_per_s / one[row.name]:.2f}" if row.name in one else ""
-        share = row.queries_per_s / (limit * row.replicas)
-        lines.append(f"{row.name:<34}{row.replicas:>9}{row.queries_per_s:>11.2f}{share:>10.0%}{times:>10}{scale:>7}")
+        shares = [row.queries_per_s / (each * row.replicas) for each in (limit, lasting)]
+        lines.append(
+            f"{row.name:<34}{row.replicas:>9}{row.queries_per_s:>11.2f}{shares[0]:>10.0%}{shares[1]:>12.0%}"
+            f"{times:>10}{scale:>7}"
+        )
     return "\n".join(lines)
 
 
@@ -214,9 +219,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     shape = "tiny" if args.tiny else args.shape
     ceilings = measure_ceilings(device)
     flop = costs_of(SHAPES[shape](), dtype).prompt_token_flop * args.prompt_tokens
-    limit = ceilings.flop_per_s / flop
+    limit, lasting = ceilings.flop_per_s / flop, ceilings.lasting_flop_per_s / flop
     print(f"{describe_machine(device)}; {ceilings}")
-    print(f"limit of a card: {limit:.1f} queries/s of {args.prompt_tokens} tokens, {flop / 1e12:.2f} TFLOP each")
+    each = f"{args.prompt_tokens} tokens, {flop / 1e12:.2f} TFLOP each"
+    print(f"limit of a card: {limit:.1f} queries/s of {each}; for seconds: {lasting:.1f}")
     rows: list[Row] = []
 
     def note(name: str, replicas: int, rate: float) -> None:
@@ -244,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             job = Job(shape, args.prompt_tokens, widths, args.at_once, options, args.seed, weights)
             name = f"{beams} beams, steps of {step_tokens}{pages}{held}"
             note(name, replicas, measure(job, replicas, args.num_queries))
-    print(table(rows, limit))
+    print(table(rows, limit, lasting))
     return 0
 
 
@@ -272,7 +278,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num_queries", type=int, help="measured for each replica (default: 1000; 60 with --tiny)")
     parser.add_argument("--anchor_queries", type=int, help="measured of ToolGen's way (default: 20; 3 with --tiny)")
     parser.add_argument("--prompt_tokens", type=int, default=100, help="of a query (default: %(default)s)")
-    parser.add_argument("--at_once", type=int, help="queries in a replica (default: 96; 8 with --tiny)")
+    parser.add_argument("--at_once", type=int, help=f"queries in a replica (default: {GPU_QUERIES}; 8 with --tiny)")
     parser.add_argument("--step_tokens", type=numbers, default=[GPU_OPTIONS["step_tokens"]], help="such as 512,1024")
     parser.add_argument("--page_sizes", type=numbers, default=[GPU_OPTIONS["page_size"]], help="such as 64,16")
     parser.add_argument(
@@ -285,7 +291,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--replicas", type=numbers, default=[1], help="such as 1,2,4 (default: 1)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    for name, small, large in (("num_queries", 60, 1000), ("anchor_queries", 3, 20), ("at_once", 8, 96)):
+    for name, small, large in (("num_queries", 60, 1000), ("anchor_queries", 3, 20), ("at_once", 8, GPU_QUERIES)):
         if getattr(args, name) is None:
             setattr(args, name, small if args.tiny else large)
     return args

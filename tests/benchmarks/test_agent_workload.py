@@ -17,7 +17,7 @@ from evaluation.toolbench.inference.engine.constraint import TokenSet
 from evaluation.toolbench.inference.engine.request import GenerationResult
 from evaluation.toolbench.inference.errors import EngineError
 
-H200 = Ceilings(bytes_per_s=4.3e12, flop_per_s=790e12)
+H200 = Ceilings(bytes_per_s=4.3e12, flop_per_s=790e12, lasting_flop_per_s=670e12)
 
 
 class RecordingEngine:

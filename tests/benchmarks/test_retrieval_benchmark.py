@@ -51,5 +51,5 @@ def test_more_gpus_than_there_are_is_said_before_anything_is_made(capsys):
 
 def test_the_table_compares_with_the_limit_the_anchor_and_one_replica():
     rows = [Row("anchor", 1, 2.0), Row("5 beams", 1, 300.0), Row("5 beams", 2, 590.0)]
-    last = table(rows, 400.0).splitlines()[-1].split()
-    assert last == ["5", "beams", "2", "590.00", "74%", "295", "1.97"]
+    last = table(rows, 400.0, 350.0).splitlines()[-1].split()
+    assert last == ["5", "beams", "2", "590.00", "74%", "84%", "295", "1.97"]

@@ -24,9 +24,10 @@ WIDTH, WIDER = 5, 10  # of the beam searches for each query: ToolGen's, and the 
 # Branches of many queries are in a step beside the prompts that are read: ten of one token each a query. Nobody waits
 # for a single token here, so steps may be larger than those of conversations, and prompts fill each of them to a size
 # that has a graph and no padding. Small pages, because every branch copies the one that its prompt ends in. On an H200
-# 1,024 and 1,536 tokens gave 367 and 373 queries/s with pages of 64 tokens, 376 and 381 with pages of 16.
-GPU_OPTIONS: dict[str, Any] = {"max_running": 320, "step_tokens": 1536, "page_size": 16}
-_GPU_QUERIES = 96  # at once: each is in two steps of four, and a step's worth of prompts always waits
+# 1,024 and 1,536 tokens gave 367 and 373 queries/s with pages of 64 tokens, 376 and 381 with pages of 16; on others
+# 1,536 and 2,048 gave 364 and 384, 359 and 363.
+GPU_OPTIONS: dict[str, Any] = {"max_running": 320, "step_tokens": 2048, "page_size": 16}
+GPU_QUERIES = 144  # at once: each is in two steps of four, and more than a step's worth of prompts always waits
 _CPU_QUERIES = 16
 _UNBATCHED_QUERIES = 2  # with an engine that serves one request at a time: one, and the next in line
 
@@ -97,7 +98,7 @@ def _queries_at_once(config: RunConfig, replica: Replica) -> int:
     if config.num_thread != AUTO:
         return int(config.num_thread)
     if config.model.engine == "server":
-        return _GPU_QUERIES
+        return GPU_QUERIES
     if replica.watch.kv_tokens() is None:
         return _UNBATCHED_QUERIES
-    return _GPU_QUERIES if replica.spec.gpus else _CPU_QUERIES
+    return GPU_QUERIES if replica.spec.gpus else _CPU_QUERIES
