@@ -11,11 +11,11 @@ from evaluation.toolbench.inference.engine.paged.step_sizes import mixed_decode_
 
 SMALLEST_CHUNK = 32  # tokens: a step's fixed costs are shared by at least this many tokens of a long prompt
 
-# Sequences that run at once at most, prompt tokens that a step reads beside them, and those of all steps together where
-# there are several batches. An agent's query has 4.2 prompt tokens for each that it draws: with less than that for each
-# sequence, more and more of them wait to be read. More makes a step longer for all who decode: with 64 sequences an
-# H200 gave 508 queries/min with 320 tokens and 494 with 448, with 128 sequences 544 with 384 and 579 with 768.
-_PROMPT_TOKENS = ((64, 320, 448), (96, 544, 544), (128, 768, 768), (192, 1088, 1088), (256, 1280, 1280))
+# Sequences that run at once at most -> prompt tokens that a step reads beside them. An agent's query has 4.2 prompt
+# tokens for each that it draws: with less than that for each sequence, more and more of them wait to be read. More
+# makes a step longer for all who decode: with 64 sequences an H200 gave 504 queries/min with 448 tokens and 472 with
+# 768, with 128 sequences 522 and 558.
+_PROMPT_TOKENS = ((64, 448), (96, 544), (128, 768), (192, 1088), (256, 1280))
 
 # One of several batches reads no more than its rows need in the long run: where steps that read much take turns with
 # steps that read nothing, stages wait for each other. Of 36 steps of a generation about 34 draw, which makes 4 tokens
@@ -91,17 +91,14 @@ def prompt_tokens_for(num_running: int, num_batches: int = 1) -> int:
     it is wasted.
 
     >>> [prompt_tokens_for(running) for running in (1, 64, 65, 128, 192, 256)]
-    [320, 320, 544, 768, 1088, 1280]
+    [448, 448, 544, 768, 1088, 1280]
     >>> [prompt_tokens_for(64, num_batches) for num_batches in (2, 3, 4)]
     [208, 160, 112]
     >>> [prompt_tokens_for(128, num_batches) for num_batches in (2, 3, 4)]
     [416, 208, 208]
     """
-    index = min(bisect_left(_PROMPT_TOKENS, (num_running,)), len(_PROMPT_TOKENS) - 1)
-    return min(
-        _share(running, of_one if num_batches == 1 else of_several, num_batches)
-        for running, of_one, of_several in _PROMPT_TOKENS[index:]
-    )
+    index = min(bisect_left(_PROMPT_TOKENS, (num_running, 0)), len(_PROMPT_TOKENS) - 1)
+    return min(_share(running, tokens, num_batches) for running, tokens in _PROMPT_TOKENS[index:])
 
 
 def _share(num_running: int, prompt_tokens: int, num_batches: int) -> int:
