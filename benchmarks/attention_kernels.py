@@ -28,7 +28,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from benchmarks.attention_steps import SHAPES, Shape, Work, page_tables, works
 from benchmarks.ceilings import Ceilings, captured, describe_machine, measure_ceilings, median_seconds
 from evaluation.toolbench.inference.engine.attention import paged_attention, reference, varlen, write_kv
-from evaluation.toolbench.inference.engine.attention.float8 import Scales, quantize
+from evaluation.toolbench.inference.engine.kernels.float8 import Scales, quantize
 
 _DTYPE = torch.bfloat16
 # Tokens of the context, warps, load stages; for prefill the rows of a tile first.

@@ -6,7 +6,7 @@ import itertools
 import random
 from dataclasses import dataclass, replace
 
-from evaluation.toolbench.inference.engine.attention.float8 import vector_bytes
+from evaluation.toolbench.inference.engine.kernels.float8 import vector_bytes
 
 _ELEMENT_SIZE = 2  # bfloat16
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from benchmarks.ceilings import captured, median_seconds
-from evaluation.toolbench.inference.engine.attention.hardware import is_old
+from evaluation.toolbench.inference.engine.kernels.hardware import is_old
 from evaluation.toolbench.inference.engine.products.few_rows import plain_product
 from evaluation.toolbench.inference.engine.products.tiles import TILES, Format, ManyRowsTile, Tile, choose_tile, is_wide
 

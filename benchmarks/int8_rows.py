@@ -23,7 +23,7 @@ from benchmarks.few_rows import (
     us_of_one,
     written,
 )
-from evaluation.toolbench.inference.engine.attention.hardware import is_old, shared_bytes
+from evaluation.toolbench.inference.engine.kernels.hardware import is_old, shared_bytes
 from evaluation.toolbench.inference.engine.products.few_rows import plain_product
 from evaluation.toolbench.inference.engine.products.tiles import ManyRowsTile, choose_tile, is_wide
 

@@ -25,7 +25,7 @@ from benchmarks.attention_kernels import Layers, layer_seconds
 from benchmarks.attention_steps import SHAPES, Shape, Work
 from benchmarks.ceilings import describe_machine, measure_ceilings
 from evaluation.toolbench.inference.engine.attention import paged_attention
-from evaluation.toolbench.inference.engine.attention.hardware import num_multiprocessors
+from evaluation.toolbench.inference.engine.kernels.hardware import num_multiprocessors
 
 _NUM_LAYERS = 8  # enough that nothing stays in the L2 cache from one replay to the next
 # Rows of a tile, tokens of the context, warps, load stages, registers of a thread. A decode's program needs 10,240 of a

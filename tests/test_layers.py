@@ -28,6 +28,7 @@ ROOMS = (
     "evaluation.toolbench.chat_client",
     "evaluation.toolbench.virtual_api",
     f"{INFERENCE}.records",
+    f"{INFERENCE}.engine.kernels",
     f"{INFERENCE}.engine",
     f"{INFERENCE}.multi_gpu",
     f"{INFERENCE}.toolgen",

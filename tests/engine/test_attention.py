@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.engine.attention import paged_attention
-from evaluation.toolbench.inference.engine.attention.availability import triton_works
+from evaluation.toolbench.inference.engine.kernels.availability import triton_works
 from evaluation.toolbench.inference.errors import EngineError
 from tests.helpers.attention import check_write, exact_attention, in_float8, paged_batch, relative_error
 from tests.helpers.attention_kernel_cases import CASES, INTERPRETED, TOLERANCE, Case, error_of
@@ -57,12 +57,12 @@ def test_a_page_size_that_the_kernels_cannot_serve_is_an_error():
 
 @pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="triton is not installed")
 def test_where_triton_cannot_compile_there_is_a_warning_and_no_kernel(monkeypatch, caplog):
-    from evaluation.toolbench.inference.engine.attention import triton_write
+    from evaluation.toolbench.inference.engine.kernels import triton_probe
 
     def fail(*_):
         raise RuntimeError("Failed to find C compiler.\nPlease specify one.")
 
-    monkeypatch.setattr(triton_write, "write_kv", fail)
+    monkeypatch.setattr(triton_probe, "copy_numbers", fail)
     triton_works.cache_clear()
     assert not triton_works(torch.device("cpu"))
     assert not triton_works(torch.device("cpu"))

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.toolbench.inference.engine.attention.float8 import LARGEST, LIMIT, dequantize, quantize
 from evaluation.toolbench.inference.engine.factory import make_engine
+from evaluation.toolbench.inference.engine.kernels.float8 import LARGEST, LIMIT, dequantize, quantize
 from evaluation.toolbench.inference.engine.paged.attach import LayerShape
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.request import ScoringRequest

@@ -24,7 +24,8 @@ from evaluation.toolbench.inference.engine.attention import (
     triton_split,
     triton_write,
 )
-from evaluation.toolbench.inference.engine.attention.hardware import is_old_capability
+from evaluation.toolbench.inference.engine.kernels import triton_probe
+from evaluation.toolbench.inference.engine.kernels.hardware import is_old_capability
 from evaluation.toolbench.inference.engine.products import triton_few_rows, triton_many_rows
 from evaluation.toolbench.inference.engine.products.tiles import INT8_TILES, TILES, choose_tile
 
@@ -190,6 +191,10 @@ def copy_bytes(capability, dtype, head_dim):
     return max(compiled_copy(capability, dtype, word).metadata.shared for word in triton_copy.ELEMENTS)
 
 
+def probe_bytes(capability, dtype, head_dim):
+    return shared_bytes(triton_probe._copy_numbers, capability, torch.float32, {"SIZE": 16})
+
+
 def few_rows_bytes(capability, dtype, head_dim, held="16 bits"):
     """What the largest tile of each kind needs of those that are chosen for such a card; nothing where cuBLAS is."""
     largest = {tile.is_summed: tile for tile in sorted(few_rows_tiles(capability, held, head_dim), key=_size_of)}
@@ -276,6 +281,7 @@ FORMS = [
     join_bytes,
     write_bytes,
     copy_bytes,
+    probe_bytes,
     *FLOAT8,
     *FEW_ROWS,
     many_rows_bytes,
@@ -361,6 +367,7 @@ def test_every_kernel_of_the_package_is_among_them():
             triton_prefill,
             triton_split,
             triton_write,
+            triton_probe,
             triton_few_rows,
             triton_many_rows,
         )

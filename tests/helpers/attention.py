@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from evaluation.toolbench.inference.engine.attention import write_kv
-from evaluation.toolbench.inference.engine.attention.float8 import Scales, dequantize, quantize
+from evaluation.toolbench.inference.engine.kernels.float8 import Scales, dequantize, quantize
 
 
 @dataclass

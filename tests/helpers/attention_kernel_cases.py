@@ -1,7 +1,8 @@
 """The Triton kernels' cases. Run as a script, with TRITON_INTERPRET=1 on a machine without a GPU, it checks
-that keys and values are stored and prints {case name and way: relative error} of attention as JSON, for the ways of
-`INTERPRETED`; with the argument "split", it checks prompts whose contexts are cut into parts. Triton decides when it
-is imported whether to interpret, so the test process itself cannot. The repository's root must be on PYTHONPATH.
+that Triton works and that keys and values are stored, and prints {case name and way: relative error} of attention as
+JSON, for the ways of `INTERPRETED`; with the argument "split", it checks prompts whose contexts are cut into parts.
+Triton decides when it is imported whether to interpret, so the test process itself cannot. The repository's root must
+be on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.engine.attention import paged_attention
+from evaluation.toolbench.inference.engine.kernels.availability import triton_works
 from tests.helpers.attention import (
     check_float8_write,
     check_write,
@@ -154,6 +156,7 @@ if __name__ == "__main__":
         sys.exit()
     from evaluation.toolbench.inference.engine.attention import triton_decode, triton_prefill
 
+    assert triton_works(torch.device("cpu"))
     check_write("cpu", "triton")
     for dtype in (torch.float32, torch.float16):
         check_float8_write("cpu", "triton", dtype)

@@ -16,8 +16,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from evaluation.toolbench.inference.engine.attention.float8 import dequantize, quantize
 from evaluation.toolbench.inference.engine.constraint import TokenSet, TokenTrie
+from evaluation.toolbench.inference.engine.kernels.float8 import dequantize, quantize
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult
 
 VOCAB_SIZE = 97  # not a multiple of anything that a kernel likes

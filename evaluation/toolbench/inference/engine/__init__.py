@@ -5,6 +5,7 @@
     sampling, scoring,
     device_constraint        the next token, the best tokens and constraints on a device, the same in every engine
     quantized_linear         a layer whose weight is held in 8 bits
+    kernels/                 what kernels of any kind need: of a card, of Triton, of 8-bit numbers
     products/                products of few rows, by a kernel of our own
     device                   where tensors belong, and how they get there
     kv_format                in which formats the KV cache may be, and of which engines

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from evaluation.toolbench.inference.engine.attention.float8 import vector_bytes
+from evaluation.toolbench.inference.engine.kernels.float8 import vector_bytes
 from evaluation.toolbench.inference.engine.paged.working_memory import activation_bytes_per_token
 from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.inference.multi_gpu.checkpoint import (

@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 
 from evaluation.toolbench.inference.engine.attention import reference, varlen
-from evaluation.toolbench.inference.engine.attention.availability import triton_works
-from evaluation.toolbench.inference.engine.attention.float8 import Scales
-from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
+from evaluation.toolbench.inference.engine.kernels.availability import triton_works
+from evaluation.toolbench.inference.engine.kernels.cache import launch
+from evaluation.toolbench.inference.engine.kernels.float8 import Scales
 from evaluation.toolbench.inference.errors import EngineError
 
 Implementation = Literal["reference", "triton", "varlen"]
@@ -46,7 +46,7 @@ def paged_attention(
                   decode has a faster kernel for long contexts
     out           where to write the result; made here when None
     kv_scales     of K and V, (num_pages, page_size, Hkv) float32 each, where the caches hold 8-bit codes (uint8)
-                  and not numbers: see `float8`. Then nothing is attended to but what can be read from the pages
+                  and not numbers: see `kernels.float8`. Then nothing is attended to but what can be read from the pages
     new_kv        the new tokens' own K and V, (T, Hkv, D) each, only where no sequence has a cached
                   prefix and no row is padding: then they are all there is to attend to
     implementation  overrides `choose`

@@ -11,7 +11,7 @@ import itertools
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from evaluation.toolbench.inference.engine.attention.float8 import Scales, dequantize, quantize
+from evaluation.toolbench.inference.engine.kernels.float8 import Scales, dequantize, quantize
 
 
 def paged_attention(

@@ -25,10 +25,10 @@ import torch
 import triton
 import triton.language as tl
 
-from evaluation.toolbench.inference.engine.attention.float8 import Scales
-from evaluation.toolbench.inference.engine.attention.hardware import converts_float8, is_old, num_multiprocessors
-from evaluation.toolbench.inference.engine.attention.triton_float8 import LARGEST, multiplicand, numbers_of
 from evaluation.toolbench.inference.engine.attention.triton_parts import empty_parts, join_parts
+from evaluation.toolbench.inference.engine.kernels.float8 import Scales
+from evaluation.toolbench.inference.engine.kernels.hardware import converts_float8, is_old, num_multiprocessors
+from evaluation.toolbench.inference.engine.kernels.triton_float8 import LARGEST, multiplicand, numbers_of
 
 _LOG2_E = 1.4426950408889634
 _MAX_SPLITS = 32
@@ -131,7 +131,7 @@ def choose_tile(head_dim: int, element_size: int, on_old_card: bool = False, is_
 
     The next block is on its way while one is worked on (three stages: pages, K and V, arithmetic), and
     the 38 KiB of shared memory that it takes let five programs run on a multiprocessor of an H200.
-    On an old card (see `hardware`) blocks are half as large, so that two programs fit its 64 KiB.
+    On an old card (see `kernels.hardware`) blocks are half as large, so that two programs fit its 64 KiB.
     Blocks of 8-bit keys and values are no larger, since no more lies in a page: twice as many are on their way.
     """
     tokens = 2**14 // (triton.next_power_of_2(head_dim) * element_size)

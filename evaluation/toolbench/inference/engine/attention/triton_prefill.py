@@ -22,9 +22,6 @@ import torch
 import triton
 import triton.language as tl
 
-from evaluation.toolbench.inference.engine.attention.float8 import Scales
-from evaluation.toolbench.inference.engine.attention.hardware import converts_float8, is_old, num_multiprocessors
-from evaluation.toolbench.inference.engine.attention.triton_float8 import LARGEST, multiplicand, numbers_of
 from evaluation.toolbench.inference.engine.attention.triton_parts import empty_parts, join_parts
 from evaluation.toolbench.inference.engine.attention.triton_split import (
     SMALLEST_PART,
@@ -33,6 +30,9 @@ from evaluation.toolbench.inference.engine.attention.triton_split import (
     item_of,
     length_of_lookup,
 )
+from evaluation.toolbench.inference.engine.kernels.float8 import Scales
+from evaluation.toolbench.inference.engine.kernels.hardware import converts_float8, is_old, num_multiprocessors
+from evaluation.toolbench.inference.engine.kernels.triton_float8 import LARGEST, multiplicand, numbers_of
 
 _LOG2_E = 1.4426950408889634
 _JOINED_HEADS = 8  # by one program
@@ -136,8 +136,8 @@ def choose_tile(longest: int, head_dim: int, element_size: int, on_old_card: boo
     """Choose by the dtype, and by the `longest` context possible: half-precision tiles feed the matrix units, float32
     is held small.
 
-    An old card (see `hardware`) multiplies element by element: a large tile would be a program of megabytes there,
-    and need more shared memory than there is.
+    An old card (see `kernels.hardware`) multiplies element by element: a large tile would be a program of megabytes
+    there, and need more shared memory than there is.
     """
     if on_old_card:
         return Tile(rows=32, tokens=16, num_warps=4, num_stages=1)

@@ -10,8 +10,8 @@ import torch
 import triton
 import triton.language as tl
 
-from evaluation.toolbench.inference.engine.attention.float8 import Scales
-from evaluation.toolbench.inference.engine.attention.triton_float8 import codes_of, scales_of
+from evaluation.toolbench.inference.engine.kernels.float8 import Scales
+from evaluation.toolbench.inference.engine.kernels.triton_float8 import codes_of, scales_of
 
 
 def write_kv(

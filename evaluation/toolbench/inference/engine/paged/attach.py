@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
-from evaluation.toolbench.inference.engine.attention.float8 import vector_bytes
 from evaluation.toolbench.inference.engine.checks import context_of
 from evaluation.toolbench.inference.engine.device import embedding_device
+from evaluation.toolbench.inference.engine.kernels.float8 import vector_bytes
 from evaluation.toolbench.inference.errors import EngineError
 
 ATTENTION_NAME = "toolgen_paged"
@@ -57,7 +57,7 @@ class LayerShape:
     dtype: torch.dtype
     num_kv_heads: int
     head_dim: int
-    is_float8: bool = False  # stored in 8 bits, whatever the dtype: see `attention.float8`
+    is_float8: bool = False  # stored in 8 bits, whatever the dtype: see `kernels.float8`
 
     def page_bytes(self, page_size: int) -> int:
         """Return bytes of the keys and values of one page."""

@@ -52,7 +52,7 @@ class PagedEngine(Engine):
     max_kv_bytes       limits those to this many bytes on each device, for a GPU that is not ours alone
     max_gpu_bytes      limits weights and pages together, by CUDA index: what --max_gpu_memory allows
     page_size          tokens a page; a power of two on a GPU
-    kv_cache           "fp8" stores keys and values in 8 bits, in half the room: see `attention.float8`. Answers may
+    kv_cache           "fp8" stores keys and values in 8 bits, in half the room: see `kernels.float8`. Answers may
                        differ. "auto": in the model's dtype
     max_length         tokens of the longest sequence; None: what the model's context has. Where all are short, no row
                        of a step has a table for a long one, and attention does not divide them

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from evaluation.toolbench.inference.engine.attention.float8 import Scales
+from evaluation.toolbench.inference.engine.kernels.float8 import Scales
 from evaluation.toolbench.inference.engine.paged.attach import LayerShape
 from evaluation.toolbench.inference.engine.paged.page_copies import PageCopier
 from evaluation.toolbench.inference.errors import PlacementError

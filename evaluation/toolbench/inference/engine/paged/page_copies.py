@@ -10,9 +10,9 @@ from itertools import chain
 
 import torch
 
-from evaluation.toolbench.inference.engine.attention.availability import triton_works
-from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
 from evaluation.toolbench.inference.engine.device import to_device
+from evaluation.toolbench.inference.engine.kernels.availability import triton_works
+from evaluation.toolbench.inference.engine.kernels.cache import launch
 
 _WORDS = (torch.complex128, torch.int64, torch.int32)
 

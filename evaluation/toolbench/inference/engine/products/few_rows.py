@@ -12,9 +12,9 @@ from functools import cache
 import torch
 from torch import nn
 
-from evaluation.toolbench.inference.engine.attention.availability import triton_works
-from evaluation.toolbench.inference.engine.attention.hardware import is_old, shared_bytes
-from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
+from evaluation.toolbench.inference.engine.kernels.availability import triton_works
+from evaluation.toolbench.inference.engine.kernels.cache import launch
+from evaluation.toolbench.inference.engine.kernels.hardware import is_old, shared_bytes
 from evaluation.toolbench.inference.engine.products import tiles
 from evaluation.toolbench.inference.engine.products.tiles import Format, ManyRowsTile, Tile, choose_tile
 from evaluation.toolbench.inference.engine.quantized_linear import FP8, quantized_product

@@ -95,7 +95,7 @@ def choose_tile(
 ) -> Tile | ManyRowsTile | None:
     """Return the tile for `rows` inputs times a weight (features, inputs) of format `held`; None for PyTorch's product.
 
-    On an old card (see `attention.hardware`) the kernel is for one row and weights in 8 bits. For many rows there are
+    On an old card (see `kernels.hardware`) the kernel is for one row and weights in 8 bits. For many rows there are
     as many stages as a block's `shared_bytes` hold, if the table has more.
     """
     if inputs % _ALIGNED:

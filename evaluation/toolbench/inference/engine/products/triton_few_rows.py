@@ -3,7 +3,7 @@
 What it costs. The weight is read once: 33.5 MB of bfloat16 for 4,096 x 4,096, 8 us at 4.3 TB/s. Each program reads the
 rows for itself, out of the L2 cache. A weight of 8 bits is brought to 16 in registers, so it takes half the time. The
 rows stay in 16 bits, where PyTorch's product of float8 takes rows in float8: with int8 as they are, with float8 in
-float16, cut off at 65,504 (see `triton_float8`).
+float16, cut off at 65,504 (see `kernels.triton_float8`).
 
 How it is laid out. One program computes some output features over the whole input, with no second kernel to add
 parts. Its warps take turns along the input: each multiplies a part of its own, as one of a batch of matrix products,
@@ -22,8 +22,8 @@ import torch
 import triton
 import triton.language as tl
 
-from evaluation.toolbench.inference.engine.attention.hardware import converts_float8
-from evaluation.toolbench.inference.engine.attention.triton_float8 import multiplicand, numbers_of
+from evaluation.toolbench.inference.engine.kernels.hardware import converts_float8
+from evaluation.toolbench.inference.engine.kernels.triton_float8 import multiplicand, numbers_of
 from evaluation.toolbench.inference.engine.products.tiles import Tile
 
 

@@ -12,7 +12,7 @@ import torch
 import torch._dynamo.config as dynamo
 from transformers import PreTrainedModel
 
-from evaluation.toolbench.inference.engine.attention.availability import triton_works
+from evaluation.toolbench.inference.engine.kernels.availability import triton_works
 from evaluation.toolbench.inference.engine.paged.execution.stages import Stage, devices_of, try_out
 from evaluation.toolbench.inference.errors import first_line
 

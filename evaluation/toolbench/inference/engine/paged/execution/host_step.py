@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from evaluation.toolbench.inference.engine.attention.float8 import Scales
 from evaluation.toolbench.inference.engine.attention.reference import read_slots, write_slots
+from evaluation.toolbench.inference.engine.kernels.float8 import Scales
 from evaluation.toolbench.inference.engine.paged.execution.step_buffers import Ints, StepArrays, StepBuffers
 from evaluation.toolbench.inference.engine.paged.kv_cache import KvCache
 

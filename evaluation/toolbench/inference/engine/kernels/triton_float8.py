@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from evaluation.toolbench.inference.engine.attention import float8
+from evaluation.toolbench.inference.engine.kernels import float8
 
 LARGEST = tl.constexpr(float8.LARGEST)
 _LIMIT = tl.constexpr(float8.LIMIT)

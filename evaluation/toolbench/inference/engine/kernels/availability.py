@@ -8,7 +8,7 @@ import logging
 
 import torch
 
-from evaluation.toolbench.inference.engine.attention.kernel_cache import launch
+from evaluation.toolbench.inference.engine.kernels.cache import launch
 from evaluation.toolbench.inference.errors import first_line
 
 logger = logging.getLogger(__name__)
@@ -25,12 +25,10 @@ def triton_works(device: torch.device) -> bool:
         logger.warning("attention on %s will be slow, without kernels and CUDA graphs: triton is not installed", device)
         return False
     try:
-        from evaluation.toolbench.inference.engine.attention import triton_write
+        from evaluation.toolbench.inference.engine.kernels import triton_probe
 
-        tokens = torch.zeros(1, 1, 16, device=device)
-        pages = torch.zeros(2, 1, 16, 1, 16, device=device)
-        slots = torch.zeros(1, dtype=torch.int64, device=device)
-        launch(lambda: triton_write.write_kv(tokens, tokens, pages[0], pages[1], slots))
+        numbers = torch.zeros(2, 16, device=device)
+        launch(lambda: triton_probe.copy_numbers(numbers[0], numbers[1]))
     except Exception as error:
         logger.warning(
             "attention on %s will be slow, without kernels and CUDA graphs: Triton fails: %s", device, first_line(error)
