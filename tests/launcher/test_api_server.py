@@ -14,7 +14,8 @@ import pytest
 
 from evaluation.toolbench.launcher import api_server
 from evaluation.toolbench.launcher.api_server import ApiServer
-from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
+from evaluation.toolbench.virtual_api.client import ApiClient
+from evaluation.toolbench.virtual_api.retry_policy import RetryPolicy
 from tests.helpers.pipeline import ROOT, wait_for
 
 CALL = {"category": "Data", "tool_name": "t", "api_name": "a", "tool_input": "{}", "strip": "truncate"}

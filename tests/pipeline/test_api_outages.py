@@ -16,7 +16,8 @@ import pytest
 from evaluation.toolbench.demo import DATA_DIR, MODEL_DIR
 from evaluation.toolbench.inference.Downstream_tasks import query_replica, rapidapi_multithread
 from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
-from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
+from evaluation.toolbench.virtual_api.client import ApiClient
+from evaluation.toolbench.virtual_api.retry_policy import RetryPolicy
 from tests.helpers.environment import FORECAST, ScriptedToolGen, calls
 from tests.helpers.pipeline import CITIES, ROOT, World, contents, record_nothing, wait_for
 from tests.helpers.script import answers, run_script_here, start_script

@@ -26,8 +26,9 @@ from evaluation.toolbench.inference.Downstream_tasks.tool_files import ToolFiles
 from evaluation.toolbench.inference.errors import ApiError, DataError
 from evaluation.toolbench.inference.records.finish import parse_finish
 from evaluation.toolbench.names import ActionName
-from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
+from evaluation.toolbench.virtual_api.client import ApiClient
 from evaluation.toolbench.virtual_api.replies import CODE_OF_ERROR, read_reply
+from evaluation.toolbench.virtual_api.retry_policy import RetryPolicy
 from tests.helpers.environment import (
     ANSWER,
     FORECAST,

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.errors import ApiError, ConfigError
-from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
+from evaluation.toolbench.virtual_api.client import ApiClient
 from evaluation.toolbench.virtual_api.replies import CODE_OF_ERROR, read_reply
+from evaluation.toolbench.virtual_api.retry_policy import RetryPolicy
 
 CALL = {"category": "Data", "tool_name": "t", "api_name": "a", "tool_input": "{}", "strip": "truncate"}
 QUICK = RetryPolicy(

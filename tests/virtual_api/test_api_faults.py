@@ -25,7 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.errors import ApiError
-from evaluation.toolbench.virtual_api.client import ApiClient, RetryPolicy
+from evaluation.toolbench.virtual_api.client import ApiClient
+from evaluation.toolbench.virtual_api.retry_policy import RetryPolicy
 
 GOOD = {"error": "", "response": "fine"}
 GOOD_REPLY = b"HTTP/1.1 200 OK\r\ncontent-length: 33\r\n\r\n" + json.dumps(GOOD).encode()

@@ -9,5 +9,6 @@ project's own counterpart. Nothing here knows of agents, their prompts or GPUs. 
     forwarder                asking another server
     simulator/               asking a chat model what an API would reply
     config, app, body_limit, serving    settings, the HTTP server and its process
-    client                   ApiClient
+    retry_policy             whether a call is tried again, and when (pure)
+    api_service, client      one request to a server that may be away; the client that conversations share
 """
