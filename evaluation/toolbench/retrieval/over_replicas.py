@@ -24,7 +24,7 @@ from evaluation.toolbench.inference.run.interruption import STOPPING, Interrupti
 from evaluation.toolbench.inference.run.run_clock import RunClock
 from evaluation.toolbench.inference.run_display.display import RunDisplay
 from evaluation.toolbench.inference.run_display.status import RunStatus
-from evaluation.toolbench.retrieval.replica import LOADER, RetrievalJob, load
+from evaluation.toolbench.retrieval.replica import LOADER, RetrievalJob, load, workload_of
 from evaluation.toolbench.retrieval.search import Found
 
 _SHOW_EVERY_S = 1.0
@@ -50,7 +50,7 @@ class Searches:
 
     def __post_init__(self) -> None:
         """Choose the layout. ConfigError, DataError or PlacementError for what cannot be."""
-        self.layout = layout_for(self.config, len(self.job.items))
+        self.layout = layout_for(self.config, len(self.job.items), workload_of(self.job))
         if self.layout.reasons:
             with contextlib.suppress(OSError):  # a terminal that was closed does not have to end a run
                 print(self.layout.reasons, file=sys.stderr)

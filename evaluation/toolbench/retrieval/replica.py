@@ -12,7 +12,9 @@ from evaluation.toolbench.inference.Downstream_tasks.backbones import engine_opt
 from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
 from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.engine.remote.handshake import Needs
+from evaluation.toolbench.inference.multi_gpu.expectation import Expectation
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
+from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.replicas.replica import Replica, Work
 from evaluation.toolbench.inference.toolgen.agent_parts import Serving, load_engine
 from evaluation.toolbench.retrieval.beam_search import SearchRules
@@ -48,7 +50,30 @@ class RetrievalJob:
     rules: SearchRules
     items: Mapping[str, Item]
     tries: Mapping[str, TokenTrie]
-    needs: Needs  # of a generation server
+    needs: Needs  # of a generation server; the longest sequence is what any engine is told
+
+
+def workload_of(job: RetrievalJob) -> Workload:
+    """Return what the searches are to a plan: short sequences, of which a card has room for all that a step takes."""
+    lengths = [len(item.prompt_ids) for item in job.items.values()] or [1]
+    mean = sum(lengths) // len(lengths)
+    return Workload(
+        GPU_OPTIONS["max_running"],
+        job.needs.max_length,
+        len(lengths),
+        Expectation(mean, mean, mean + 1, drawn_tokens=1 + WIDER, read_tokens=mean),
+        step_tokens=GPU_OPTIONS["step_tokens"],
+        are_conversations=False,
+    )
+
+
+def engine_options_of(job: RetrievalJob, replica: Replica) -> dict[str, Any]:
+    """Return the arguments of the engine: steps as large as the plan found memory for, where there is a GPU."""
+    found = engine_options(job.config, replica)
+    if "max_running" not in found or not replica.spec.gpus:
+        return found
+    most_running = replica.spec.most_running(GPU_OPTIONS["max_running"])
+    return {**found, **GPU_OPTIONS, "max_running": most_running, "max_length": job.needs.max_length}
 
 
 @contextmanager
@@ -67,9 +92,7 @@ def load(replica: Replica, job: RetrievalJob) -> Iterator[Work]:
         cpu_offloading=config.gpus.cpu_offloading,
         num_gpus=len(replica.spec.gpus),
         max_gpu_memory=config.gpus.max_gpu_memory,
-        serving=Serving(
-            replica.spec.placement, _engine_options(config, replica, job.needs.max_length), replica.watch.wrap
-        ),
+        serving=Serving(replica.spec.placement, engine_options_of(job, replica), replica.watch.wrap),
     )
 
     searches = SearchThread(engine, replica.stop.is_set)
@@ -85,13 +108,6 @@ def load(replica: Replica, job: RetrievalJob) -> Iterator[Work]:
     finally:
         searches.close()
         engine.close()
-
-
-def _engine_options(config: RunConfig, replica: Replica, max_length: int) -> dict[str, Any]:
-    found = engine_options(config, replica)
-    if "max_running" not in found or not replica.spec.gpus:
-        return found
-    return {**found, **GPU_OPTIONS, "max_length": max_length}
 
 
 def _queries_at_once(config: RunConfig, replica: Replica) -> int:

@@ -13,6 +13,7 @@ from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
+from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.replicas.layout import RunLayout, one_replica
 
 if TYPE_CHECKING:
@@ -68,8 +69,11 @@ def make_backbone(config: RunConfig, *, num_gpus: int, serving: Serving | None =
     return name
 
 
-def layout_for(config: RunConfig, num_queries: int) -> RunLayout:
-    """Choose the replicas of a run over `num_queries` queries; a model that is not ours to place has one."""
+def layout_for(config: RunConfig, num_queries: int, workload: Workload | None = None) -> RunLayout:
+    """Choose the replicas of a run over `num_queries` queries; a model that is not ours to place has one.
+
+    `workload` describes queries that are no conversations.
+    """
     from evaluation.toolbench.inference.replicas.choice import choose_layout
 
     model, wanted = config.model, config.gpus.num_replicas
@@ -77,15 +81,19 @@ def layout_for(config: RunConfig, num_queries: int) -> RunLayout:
         return choose_layout(
             model.model_path,
             config.gpus,
-            num_items=num_queries,
-            num_conversations=MAX_RUNNING if config.num_thread == AUTO else int(config.num_thread),
-            max_tokens=model.max_sequence_length,
-            formats=NumberFormats(model.dtype, model.weights, model.kv_cache),
+            workload or conversations_of(config, num_queries),
+            NumberFormats(model.dtype, model.weights, model.kv_cache),
         )
     if wanted not in (AUTO, 1):
         reason = "the server has" if model.engine == "server" else f"--backbone_model {model.backbone_model} loads"
         raise ConfigError(f"--num_replicas {wanted}: {reason} the model by itself; use 1 or auto")
     return one_replica()
+
+
+def conversations_of(config: RunConfig, num_queries: int) -> Workload:
+    """Return what a run over `num_queries` queries is to its replicas."""
+    at_once = MAX_RUNNING if config.num_thread == AUTO else int(config.num_thread)
+    return Workload(at_once, config.model.max_sequence_length, max(num_queries, 1))
 
 
 def conversation_of(backbone: Any, query_id: str | int, checkout: CheckoutConfig) -> Any:

@@ -63,7 +63,9 @@ def logits_bytes(footprint: Footprint, workload: Workload, num_running: int, num
 
 def _limits(workload: Workload, num_running: int, num_gpus: int) -> Limits:
     """Return the engine's limits, for conversations that may all be shorter than a step."""
-    limits = Limits.of(num_gpus, max_running=num_running, max_prefill_tokens=None)
+    limits = Limits.of(num_gpus, max_running=num_running, max_prefill_tokens=None, step_tokens=workload.step_tokens)
+    if workload.step_tokens is not None:
+        return limits
     return replace(limits, max_prefill_tokens=min(limits.max_prefill_tokens, workload.max_tokens))
 
 

@@ -54,15 +54,15 @@ def describe_misfit(
     last = "a larger GPU or more free main memory" if offloads else "layers on the CPU, slowly (--cpu_offloading)"
     return (
         f"{who} ({footprint.formats}) {'does' if num_replicas == 1 else 'do'} not fit: weights "
-        f"{gib(footprint.weight_bytes)}, KV cache {gib(kv_bytes)} ({_conversation(workload.max_tokens)}) "
+        f"{gib(footprint.weight_bytes)}, KV cache {gib(kv_bytes)} ({_longest(workload)}) "
         f"and working room {gib(working)} make {gib(needed)}{' in all' if num_replicas > 1 else ''}; "
         f"{'; '.join(map(_offer, budgets))}; {shortage}. "
         f"What would help: {', or '.join([*remedies, last])}."
     )
 
 
-def _conversation(num_tokens: int) -> str:
-    return "one token" if num_tokens == 1 else f"one conversation of {num_tokens:,} tokens"
+def _longest(workload: Workload) -> str:
+    return "one token" if workload.max_tokens == 1 else f"one {workload.noun} of {workload.max_tokens:,} tokens"
 
 
 def _offer(budget: GpuBudget) -> str:
@@ -105,7 +105,7 @@ def _remedies(
             remedies.append(f"weights in 8 bits (--weights {weights})")
     shorter = _longest_that_fits(footprint, budgets, workload, num_replicas, fits)
     if shorter >= _SHORTEST_USEFUL:
-        remedies.append(f"conversations of at most {shorter:,} tokens")
+        remedies.append(f"{workload.noun}s of at most {shorter:,} tokens")
     extra = max(budgets, key=lambda budget: budget.num_bytes)
     for count in range(1, _MOST_GPUS_ADDED + 1):
         if fits(footprint, [*budgets, *[extra] * count], workload, num_replicas):

@@ -25,23 +25,27 @@ def describe_choice(
 ) -> str:
     """Returns sentences on what was chosen, what the best other choice would give, and which GPUs stay unused.
 
-    `num_gpus` is how many the user allows.
+    `num_gpus` is how many the user allows. Rates are predicted for conversations; of other work it is said how the
+    choices compare.
     """
     replicas, tokens_per_s = chosen
     sentences = [
         f"{footprint.model} ({footprint.formats}) has {gib(footprint.weight_bytes)} of weights and needs "
-        f"{gib(footprint.kv_bytes_per_token * workload.max_tokens)} of KV cache for a conversation of "
+        f"{gib(footprint.kv_bytes_per_token * workload.max_tokens)} of KV cache for a {workload.noun} of "
         f"{workload.max_tokens:,} tokens, the longest that there may be; those that run are expected to hold "
         f"{workload.mean_tokens:,} on average.",
-        f"Chosen: {_replicas(replicas)}, with room for {_at_once(replicas, workload)}; predicted "
-        f"{_rate(tokens_per_s, workload)}, which is {_duration(tokens_per_s, workload)} "
-        "without what the APIs take.",
+        f"Chosen: {_replicas(replicas)}, with room for {_at_once(replicas, workload)}"
+        f"{_prediction(tokens_per_s, workload) if workload.are_conversations else '.'}",
     ]
     best_others = sorted(others, key=lambda count: -others[count][1])[:_OTHERS_NAMED]
     if best_others:
+
+        def rate_of(other: float) -> str:
+            return _rate(other, workload) if workload.are_conversations else _share(other, tokens_per_s)
+
         compared = "; ".join(
             f"{_replicas(others[count][0])}: {_running(others[count][0], workload)} at once, "
-            f"{_rate(others[count][1], workload)}"
+            f"{rate_of(others[count][1])}"
             for count in best_others
         )
         sentences.append(f"Instead, {compared}. {_contrast(replicas, others[best_others[0]][0])}.")
@@ -94,13 +98,23 @@ def _count(num_gpus: int) -> str:
 
 
 def _running(replicas: Sequence[PlannedReplica], workload: Workload) -> int:
-    return min(sum(replica.conversations for replica in replicas), workload.queries)
+    running = sum(replica.conversations for replica in replicas)
+    return min(running, workload.queries) if workload.are_conversations else running
 
 
 def _at_once(replicas: Sequence[PlannedReplica], workload: Workload) -> str:
     room = sum(replica.kv_tokens for replica in replicas)
     running = _running(replicas, workload)
-    return f"{room:,} tokens of KV cache, that is {running} conversation{'s' * (running != 1)} at once"
+    return f"{room:,} tokens of KV cache, that is {running} {workload.noun}{'s' * (running != 1)} at once"
+
+
+def _prediction(tokens_per_s: float, workload: Workload) -> str:
+    rate, duration = _rate(tokens_per_s, workload), _duration(tokens_per_s, workload)
+    return f"; predicted {rate}, which is {duration} without what the APIs take."
+
+
+def _share(tokens_per_s: float, chosen_tokens_per_s: float) -> str:
+    return f"{tokens_per_s / chosen_tokens_per_s:.0%} of the throughput that is predicted for the choice"
 
 
 def _rate(tokens_per_s: float, workload: Workload) -> str:

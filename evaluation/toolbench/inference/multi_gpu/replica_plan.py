@@ -61,12 +61,18 @@ class GpuBudget:
 
 @dataclass(frozen=True)
 class Workload:
-    """Describes the conversations that memory and time are planned for."""
+    """Describes the conversations that memory and time are planned for, or the sequences of other work."""
 
     conversations: int = MAX_RUNNING  # at once in each replica, at most: what --num_thread says
     max_tokens: int = LONGEST_CONVERSATION  # of the longest conversation, prompt included
     queries: int = 765  # in all; there are no more conversations than that
     expected: Expectation = field(default_factory=Expectation)
+    step_tokens: int | None = None  # where prompts fill each step to that size
+    are_conversations: bool = True
+
+    @property
+    def noun(self) -> str:
+        return "conversation" if self.are_conversations else "sequence"
 
     @property
     def mean_tokens(self) -> int:
@@ -74,8 +80,8 @@ class Workload:
         return self.expected.mean_of(self.max_tokens)
 
     def offered(self, num_replicas: int) -> float:
-        """Return how many conversations each of `num_replicas` may have at once."""
-        return min(self.conversations, self.queries / num_replicas)
+        """Return how many conversations each of `num_replicas` may have at once; sequences are many to a query."""
+        return min(self.conversations, self.queries / num_replicas) if self.are_conversations else self.conversations
 
 
 @dataclass(frozen=True)

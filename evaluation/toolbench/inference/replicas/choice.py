@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from evaluation.toolbench.inference.engine import MAX_RUNNING
 from evaluation.toolbench.inference.errors import PlacementError
 from evaluation.toolbench.inference.host_memory import available_bytes
-from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, LONGEST_CONVERSATION, GpuConfig
+from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO, GpuConfig
 from evaluation.toolbench.inference.multi_gpu.gpus import inspect_gpus, visible_gpus
 from evaluation.toolbench.inference.multi_gpu.number_formats import NumberFormats
 from evaluation.toolbench.inference.multi_gpu.placement import Placement
@@ -22,22 +21,19 @@ from evaluation.toolbench.inference.replicas.layout import RunLayout, cpu_layout
 def choose_layout(
     model_path: str,
     gpus: GpuConfig,
-    *,
-    num_items: int,
-    num_conversations: int = MAX_RUNNING,
-    max_tokens: int = LONGEST_CONVERSATION,
+    workload: Workload,
     formats: NumberFormats = AS_STORED,
 ) -> RunLayout:
-    """Return the layout that `gpus.num_replicas` asks for, for `num_items` items; the GPUs as they are now.
+    """Return the layout that `gpus.num_replicas` asks for, for this workload; the GPUs as they are now.
 
     1 is one replica where `load_model` puts it, over all GPUs; auto leaves the number to the planner, whose
-    placement then holds. There are never more replicas than items. `num_conversations` is how many items a replica
-    is to have at once, of up to `max_tokens` each. ConfigError, DataError or PlacementError for what cannot be.
+    placement then holds. There are never more replicas than queries. ConfigError, DataError or PlacementError for what
+    cannot be.
     """
     wanted = gpus.num_replicas
     visible = visible_gpus()[: gpus.num_gpus]
     here = one_replica(tuple(f"cuda:{gpu.cuda_index}" for gpu in visible), tuple(gpu.uuid for gpu in visible))
-    num_replicas = None if wanted == AUTO else min(int(wanted), max(num_items, 1))
+    num_replicas = None if wanted == AUTO else min(int(wanted), workload.queries)
     if num_replicas == 1:
         return here
     host_bytes = available_bytes()
@@ -45,7 +41,6 @@ def choose_layout(
         return _on_cpu(model_path, formats, num_replicas or 1, host_bytes)
 
     def plan(count: int | None) -> Placement:
-        workload = Workload(num_conversations, max_tokens, max(num_items, 1))
         found = plan_run(model_path, replace(gpus, num_replicas=count or AUTO), workload, formats)
         assert found is not None  # there are GPUs
         return found

@@ -1,0 +1,79 @@
+"""Searches are planned for as what they are: many short sequences in large steps, on as many GPUs as there are."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
+from evaluation.toolbench.inference.engine.paged.limits import Limits
+from evaluation.toolbench.inference.engine.paged.working_memory import logits_bytes, rows_of_a_step, working_bytes
+from evaluation.toolbench.inference.engine.remote.handshake import Needs
+from evaluation.toolbench.inference.errors import PlacementError
+from evaluation.toolbench.inference.multi_gpu.planning import plan_for
+from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
+from evaluation.toolbench.inference.replicas.layout import planned_layout
+from evaluation.toolbench.inference.replicas.replica import Replica
+from evaluation.toolbench.retrieval.beam_search import SearchRules
+from evaluation.toolbench.retrieval.replica import Item, RetrievalJob, engine_options_of, workload_of
+from tests.helpers.placement import TOOLGEN_8B, gpu
+
+
+def job(num_queries=600, num_thread="auto"):
+    config = RunConfig.of(
+        SimpleNamespace(backbone_model="toolgen_atomic", model_path="model", num_replicas="auto", num_thread=num_thread)
+    )
+    items = {str(number): Item(tuple(range(80 + number % 60)), None) for number in range(num_queries)}
+    return RetrievalJob(config, SearchRules(5), items, {}, Needs("model", 175_241, 203, {}, ((), 5)))
+
+
+def plan(*total_gib, num_queries=600):
+    cards = [gpu(index, size) for index, size in enumerate(total_gib)]
+    return plan_for(TOOLGEN_8B, cards, workload=workload_of(job(num_queries)))
+
+
+def test_cards_that_conversations_have_to_share_get_a_replica_each():
+    cards = [gpu(index, 24) for index in range(3)]
+    assert [replica.gpus for replica in plan_for(TOOLGEN_8B, cards, workload=Workload()).replicas] == [(0, 1, 2)]
+    found = plan(24, 24, 24)
+    assert [replica.gpus for replica in found.replicas] == [(0,), (1,), (2,)]
+    assert "3 replicas of one GPU each" in found.reasons
+
+
+def test_few_queries_have_as_many_sequences_in_a_step_as_many():
+    few, many = (plan(80, 80, num_queries=number).replicas for number in (8, 800))
+    assert [replica.max_running for replica in few] == [replica.max_running for replica in many] == [320, 320]
+
+
+def test_what_is_said_of_a_plan_speaks_of_sequences_and_promises_no_rate_of_conversations():
+    reasons = plan(24, 24, 24).reasons
+    assert "sequences at once" in reasons
+    assert "% of the throughput that is predicted for the choice" in reasons
+    assert not any(word in reasons for word in ("conversation", "queries/min", "tokens/s", "APIs"))
+
+
+def test_what_does_not_fit_is_said_of_sequences():
+    with pytest.raises(PlacementError, match="one sequence of 203 tokens"):
+        plan(12)
+
+
+@given(st.lists(st.integers(9, 48), min_size=1, max_size=4), st.sampled_from(["auto", 4]))
+def test_a_step_needs_no_more_memory_than_the_plan_has_for_it(sizes, num_thread):
+    try:
+        found = plan(*sizes)
+    except PlacementError:
+        return
+    for spec in planned_layout(found, 2**40).replicas:
+        options = engine_options_of(job(num_thread=num_thread), Replica(spec))
+        num_gpus = len(spec.placement.shards)
+        running = options["max_running"]
+        limits = Limits.of(num_gpus, max_running=running, max_prefill_tokens=None, step_tokens=options["step_tokens"])
+        everywhere = working_bytes(TOOLGEN_8B.activation_bytes_per_token, limits, num_gpus)
+        at_head = logits_bytes(rows_of_a_step(running, num_gpus, limits), TOOLGEN_8B.vocab_size)
+        assert all(shard.working_bytes >= everywhere for shard in spec.placement.shards)
+        assert spec.placement.shards[-1].working_bytes >= everywhere + at_head
+        assert running >= 1
+        assert options["max_length"] == 203
