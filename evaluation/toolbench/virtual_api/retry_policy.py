@@ -44,14 +44,18 @@ class RetryPolicy:
         if reply.retry == "unreachable":
             if waited_s >= self.unreachable_s:
                 return None
-            # The exponent is bounded for the sake of large numbers only.
-            backoff = self.first_wait_s * 2 ** min(num_retries, 16) * rng.uniform(0.5, 1.0)
+            backoff = _backoff_s(self.first_wait_s, num_retries, rng)
             return min(backoff, self.longest_wait_s, _LOOK_AGAIN_S, self.unreachable_s - waited_s)
         if reply.retry is None or num_retries >= (self.failures if reply.retry == "failure" else self.rate_limits):
             return None
         first = self.first_wait_s if reply.retry == "failure" else self.first_rate_limit_wait_s
-        backoff = first * 2**num_retries * rng.uniform(0.5, 1.0)
+        backoff = _backoff_s(first, num_retries, rng)
         return min(max(backoff, reply.retry_after_s or 0.0), self.longest_wait_s)
+
+
+def _backoff_s(first_s: float, num_retries: int, rng: random.Random) -> float:
+    # The exponent is bounded for the sake of large numbers only.
+    return first_s * 2 ** min(num_retries, 30) * rng.uniform(0.5, 1.0)
 
 
 class NextStep(NamedTuple):
