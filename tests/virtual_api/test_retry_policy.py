@@ -50,6 +50,17 @@ def test_a_server_that_is_away_is_looked_for_as_long_as_was_said():
     assert retries.after(UNREACHABLE, now_s=130.0) == END
 
 
+@pytest.mark.parametrize("between", [CONNECTION_LOST, RATE_LIMITED])
+def test_a_server_that_has_answered_meanwhile_is_looked_for_anew(between):
+    """It is started, fails for a while, and is started again: the second time has its own `unreachable_s`."""
+    retries = retries_of(RetryPolicy(unreachable_s=30))
+    assert retries.after(UNREACHABLE, now_s=0.0).asks_again
+    assert retries.after(between, now_s=25.0).asks_again
+    assert retries.after(UNREACHABLE, now_s=40.0).asks_again
+    assert retries.after(UNREACHABLE, now_s=69.9).asks_again
+    assert retries.after(UNREACHABLE, now_s=70.0) == END
+
+
 def test_what_ends_with_the_call_waits_to_its_end_for_a_server_that_is_away_only():
     policy = RetryPolicy(first_wait_s=8)
     assert retries_of(policy, deadline_s=1).after(UNREACHABLE, now_s=0.5) == NextStep(asks_again=False, wait_s=0.5)

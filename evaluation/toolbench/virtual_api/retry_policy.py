@@ -38,14 +38,16 @@ class RetryPolicy:
         if any(number < 0 for number in vars(self).values()):
             raise ConfigError(f"retries and waits must be 0 or above: {self}")
 
-    def wait_s(self, reply: Reply, num_retries: int, waited_s: float, rng: random.Random) -> float | None:
-        """Return seconds to wait before asking again after `num_retries` retries for the same reason, the first of them
-        `waited_s` seconds ago; None: give up."""
+    def wait_s(self, reply: Reply, num_retries: int, away_s: float, rng: random.Random) -> float | None:
+        """Return seconds to wait before asking again after `num_retries` retries for the same reason; None: give up.
+
+        `away_s` is for how many seconds the server could not be reached, 0 for one that could.
+        """
         if reply.retry == "unreachable":
-            if waited_s >= self.unreachable_s:
+            if away_s >= self.unreachable_s:
                 return None
             backoff = _backoff_s(self.first_wait_s, num_retries, rng)
-            return min(backoff, self.longest_wait_s, _LOOK_AGAIN_S, self.unreachable_s - waited_s)
+            return min(backoff, self.longest_wait_s, _LOOK_AGAIN_S, self.unreachable_s - away_s)
         if reply.retry is None or num_retries >= (self.failures if reply.retry == "failure" else self.rate_limits):
             return None
         first = self.first_wait_s if reply.retry == "failure" else self.first_rate_limit_wait_s
@@ -76,7 +78,7 @@ class CallRetries:
         self._deadline_s = deadline_s
         self._rng = rng
         self._counts: Counter[RetryReason] = Counter()
-        self._first_met_s: dict[RetryReason, float] = {}
+        self._away_since_s: float | None = None
 
     @property
     def count(self) -> int:
@@ -87,13 +89,17 @@ class CallRetries:
         """Return what follows `reply`, which came at `now_s`; a retry is counted here."""
         if reply.retry is None:
             return NextStep(asks_again=False)
-        waited_s = now_s - self._first_met_s.setdefault(reply.retry, now_s)
-        wait_s = self._policy.wait_s(reply, self._counts[reply.retry], waited_s, self._rng)
+        is_away = reply.retry == "unreachable"
+        if not is_away:
+            self._away_since_s = None
+        elif self._away_since_s is None:
+            self._away_since_s = now_s
+        away_s = 0.0 if self._away_since_s is None else now_s - self._away_since_s
+        wait_s = self._policy.wait_s(reply, self._counts[reply.retry], away_s, self._rng)
         if wait_s is None:
             return NextStep(asks_again=False)
         if now_s + wait_s >= self._deadline_s:
             # A server that is away is waited for to the end: the caller can tell by the time whose limit that was.
-            is_away = reply.retry == "unreachable"
             return NextStep(asks_again=False, wait_s=self._deadline_s - now_s if is_away else 0.0)
         self._counts[reply.retry] += 1
         return NextStep(asks_again=True, wait_s=wait_s)
