@@ -239,6 +239,34 @@ def test_fifty_megabytes_cost_a_bounded_amount_of_memory(kind) -> None:
     assert peak_bytes < 4 * 8 * 2**20
 
 
+@pytest.mark.parametrize("kind", ["plain", "compressed"])
+@pytest.mark.parametrize("ask", [ApiClient.health, ApiClient.simulator])
+def test_what_a_server_says_of_itself_is_not_read_without_end(ask, kind) -> None:
+    told = json.dumps({"cache_dir": "", "files": 0, "prompt_sha256": "", "more": "x" * 50_000_000}).encode()
+    body, header = (gzip.compress(told, 1), "gzip") if kind == "compressed" else (told, "identity")
+    head = f"HTTP/1.1 200 OK\r\ncontent-encoding: {header}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(head)
+            for start in range(0, len(body), 65536):
+                connection.sendall(body[start : start + 65536])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/virtual"
+        with ApiClient(url, max_response_bytes=2**20) as client:
+            tracemalloc.start()
+            try:
+                assert ask(client) is None
+                _, peak_bytes = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+    assert peak_bytes < 4 * 2**20
+
+
 @pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 def test_a_compressed_reply_is_read_although_none_was_asked_for(encoding, compress) -> None:
     body = compress(json.dumps(GOOD).encode())

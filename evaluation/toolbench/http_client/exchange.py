@@ -1,4 +1,4 @@
-"""Makes one POST over HTTP, with a bound on what is read back."""
+"""Makes one request over HTTP, with a bound on what is read back."""
 
 from __future__ import annotations
 
@@ -64,18 +64,28 @@ async def post_json(
     headers = {"content-type": "application/json", "toolbench_key": toolbench_key}
     timeout = client.timeout if connect_timeout_s is None else httpx.Timeout(None, connect=connect_timeout_s)
     async with client.stream("POST", url, content=content, headers=headers, timeout=timeout) as response:
-        unpack = _unpacker(response.headers.get("content-encoding", ""))
-        body = bytearray()
-        async for chunk in response.aiter_raw():
-            body += unpack(chunk, max_response_bytes + 1 - len(body))
-            if len(body) > max_response_bytes:
-                raise ResponseTooLarge
-        return HttpReply(response.status_code, response.headers, bytes(body))
+        return await _read(response, max_response_bytes)
+
+
+async def get(client: httpx.AsyncClient, url: httpx.URL, *, max_response_bytes: int) -> HttpReply:
+    """GET `url` and read the reply, within the same bound and with the same errors as `post_json`."""
+    async with client.stream("GET", url) as response:
+        return await _read(response, max_response_bytes)
 
 
 def retry_after_s(header: str | None) -> float | None:
     """Return the seconds of a retry-after header. None for its other form, a date: the caller's back-off serves."""
     return float(header) if header and header.isascii() and header.isdigit() else None
+
+
+async def _read(response: httpx.Response, max_response_bytes: int) -> HttpReply:
+    unpack = _unpacker(response.headers.get("content-encoding", ""))
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += unpack(chunk, max_response_bytes + 1 - len(body))
+        if len(body) > max_response_bytes:
+            raise ResponseTooLarge
+    return HttpReply(response.status_code, response.headers, bytes(body))
 
 
 def _unpacker(encoding: str) -> Callable[[bytes, int], bytes]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from evaluation.toolbench.http_client.exchange import ResponseTooLarge, new_http_client, post_json
+from evaluation.toolbench.http_client.exchange import ResponseTooLarge, get, new_http_client, post_json
 from evaluation.toolbench.http_client.urls import without_secrets, would_leak_key
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.json_input import JsonError, parse_object
@@ -169,9 +169,10 @@ class ApiService:
     async def _get_object(self, path: str, timeout_s: float) -> tuple[int, dict[str, Any]]:
         """Return (status, JSON object) from beside the service; (0, {}) where none comes in time."""
         try:
-            reply = await asyncio.wait_for(self._http.get(self._beside(path)), timeout_s)
-            return reply.status_code, parse_object(reply.content)
-        except (asyncio.TimeoutError, httpx.HTTPError, JsonError, OSError):
+            exchange = get(self._http, self._beside(path), max_response_bytes=self._max_response_bytes)
+            reply = await asyncio.wait_for(exchange, timeout_s)
+            return reply.status, parse_object(reply.body)
+        except (asyncio.TimeoutError, httpx.HTTPError, ResponseTooLarge, JsonError, OSError):
             return 0, {}
 
     def _beside(self, path: str) -> httpx.URL:
