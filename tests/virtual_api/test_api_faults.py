@@ -41,12 +41,12 @@ def call(client: ApiClient, api_name: str = "good") -> tuple[str, int]:
 
 
 @contextmanager
-def raw_server(behave: Callable[[socket.socket, str], None]) -> Iterator[str]:
+def raw_server(behave: Callable[[socket.socket, str], None], port: int = 0) -> Iterator[str]:
     """A server that reads each POST whole and then leaves the connection to `behave(connection, api_name)`.
 
     To anything else it says that it takes POST alone, as API servers do.
     """
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
 
     def serve(connection: socket.socket) -> None:
         with connection:
@@ -372,6 +372,17 @@ def test_a_server_that_is_killed_and_started_again_costs_calls_nothing_but_time(
     # Which call notices it first decides how: in the middle of an answer, or before its connection.
     assert len([line for line in told if re.search(r"is gone \([^)]+\): calls wait up to 30 s", line)]) == 1
     assert len([line for line in told if "is back after" in line]) == 1
+
+
+@pytest.mark.parametrize("fault", ["flood", "not gzip"])
+def test_a_server_is_back_also_with_a_reply_that_cannot_be_read(fault, caplog) -> None:
+    port = free_port()
+    with ApiClient(f"http://127.0.0.1:{port}/virtual", retry=QUICK) as client:
+        with pytest.raises(ApiError):
+            call(client)
+        with raw_server(lambda connection, _: FAULTS[fault][0](connection), port):
+            assert call(client) == NOT_A_REPLY
+    assert [record.getMessage() for record in caplog.records if "is back after" in record.getMessage()] != []
 
 
 def test_a_server_that_stays_away_is_waited_for_as_long_as_was_said_and_is_no_observation() -> None:

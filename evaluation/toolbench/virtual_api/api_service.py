@@ -87,6 +87,7 @@ class ApiService:
         except (asyncio.TimeoutError, httpx.TimeoutException):
             return TIMED_OUT
         except (ResponseTooLarge, httpx.DecodingError):
+            self._note_answer()
             return NOT_AN_ANSWER
         except (httpx.HTTPError, OSError) as error:
             _log.debug("call to %s failed: %s", self.shown_url, type(error).__name__)
