@@ -49,7 +49,8 @@ from evaluation.toolbench.inference.replicas.messages import Setup
 from evaluation.toolbench.inference.replicas.replica import Replica, Work
 from evaluation.toolbench.inference.replicas.supervisor import RunHooks, Supervisor
 from evaluation.toolbench.retrieval.beam_search import SearchRules
-from evaluation.toolbench.retrieval.replica import GPU_OPTIONS, GPU_QUERIES, WIDER, WIDTH
+from evaluation.toolbench.retrieval.capacity import GPU_OPTIONS, GPU_QUERIES
+from evaluation.toolbench.retrieval.job import WIDER, WIDTH
 from evaluation.toolbench.retrieval.search import Found, PromptSearch, SearchThread
 
 LOADER = "benchmarks.retrieval:load"

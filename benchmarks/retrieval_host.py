@@ -38,7 +38,8 @@ from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
 from evaluation.toolbench.inference.replicas.messages import Done, Ended, Failed, RunItem, Stop
 from evaluation.toolbench.inference.replicas.replica import ParentLine, Replica, Work, serve
 from evaluation.toolbench.retrieval.beam_search import SearchRules
-from evaluation.toolbench.retrieval.replica import GPU_OPTIONS, WIDER, WIDTH
+from evaluation.toolbench.retrieval.capacity import GPU_OPTIONS
+from evaluation.toolbench.retrieval.job import WIDER, WIDTH
 from evaluation.toolbench.retrieval.search import Found, PromptSearch, SearchThread
 
 _VOCAB_SIZE, _NUM_TOOLS, _LAYERS = 1024, 500, 32

@@ -13,7 +13,7 @@ from evaluation.toolbench.inference.engine.constraint import TokenTrie
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.retrieval.beam_search import SearchRules
-from evaluation.toolbench.retrieval.replica import GPU_OPTIONS
+from evaluation.toolbench.retrieval.capacity import GPU_OPTIONS
 from evaluation.toolbench.retrieval.search import PromptSearch
 from tests.helpers.beam_search import run_search
 from tests.helpers.engine import VOCAB_SIZE, tiny_llama

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
+from evaluation.toolbench.inference.engine.constraint import TokenTrie
+from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.paged.limits import Limits
 from evaluation.toolbench.inference.engine.paged.working_memory import logits_bytes, rows_of_a_step, working_bytes
 from evaluation.toolbench.inference.engine.remote.handshake import Needs
@@ -18,7 +23,10 @@ from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.replicas.layout import planned_layout
 from evaluation.toolbench.inference.replicas.replica import Replica
 from evaluation.toolbench.retrieval.beam_search import SearchRules
-from evaluation.toolbench.retrieval.replica import Item, RetrievalJob, engine_options_of, workload_of
+from evaluation.toolbench.retrieval.capacity import GPU_OPTIONS, engine_options_of, room_for, workload_of
+from evaluation.toolbench.retrieval.job import Item, RetrievalJob
+from evaluation.toolbench.retrieval.search import PromptSearch, SearchThread
+from tests.helpers.engine import VOCAB_SIZE, tiny_llama
 from tests.helpers.placement import TOOLGEN_8B, gpu
 
 
@@ -77,3 +85,32 @@ def test_a_step_needs_no_more_memory_than_the_plan_has_for_it(sizes, num_thread)
         assert spec.placement.shards[-1].working_bytes >= everywhere + at_head
         assert running >= 1
         assert options["max_length"] == 203
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_as_many_queries_at_once_as_there_is_room_for_keep_their_pages_until_they_are_over(depth):
+    rng = random.Random(depth)
+    tools = [[rng.randrange(6, VOCAB_SIZE) for _ in range(depth)] for _ in range(200)]
+    trie, rules, running, num_pages = TokenTrie(tools, end_id=5), SearchRules(5, max_new_tokens=8), 80, 260
+    at_once = room_for(16 * num_pages, running, 60, keeps_branches=depth > 1)
+    assert 1 < at_once < 40
+    options = {**GPU_OPTIONS, "num_pages": num_pages, "max_running": running, "step_tokens": 256}
+    free = threading.Semaphore(at_once)
+    with contextlib.closing(PagedEngine(tiny_llama(), **options)) as engine:
+        searches = SearchThread(engine)
+        found = []
+        for number in range(80):
+            prompt = [rng.randrange(6, VOCAB_SIZE) for _ in range(60)]
+            free.acquire()
+            found.append(searches.start(PromptSearch(str(number), prompt, rules, (5, 10), trie)))
+            found[-1].add_done_callback(lambda _: free.release())
+        assert all(each.result()[5] for each in found)
+        searches.close()
+        assert (engine.counts().evictions, engine.counts().preemptions) == (0, 0)
+
+
+def test_a_card_with_little_room_has_fewer_queries_at_once_and_never_none():
+    [spec] = planned_layout(plan(12, 12), 2**40).replicas
+    running, kv_tokens = spec.placement.max_running, spec.placement.kv_tokens
+    assert 10 < room_for(kv_tokens, running, 110, keeps_branches=False) < 144
+    assert room_for(100, 320, 110, keeps_branches=True) == 1

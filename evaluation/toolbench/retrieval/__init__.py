@@ -9,6 +9,7 @@ Reading order:
     metrics, results         ToolGen's NDCG, and the corrected numbers; a set's numbers and files
     options, model           the command line; what is known of a checkpoint before it loads
     evaluation_sets, preparation   what is evaluated; all of it as token ids, checked
+    job, capacity            what a replica is asked; how much of it at once, by its memory
     replica, over_replicas   what a replica loads and does; the searches over all of them
     query_log, progress      what came of each query, as it comes; how far each set is
     run_files, report, table the record, the page and the table of a run

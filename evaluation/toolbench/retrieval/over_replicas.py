@@ -24,7 +24,9 @@ from evaluation.toolbench.inference.run.interruption import STOPPING, Interrupti
 from evaluation.toolbench.inference.run.run_clock import RunClock
 from evaluation.toolbench.inference.run_display.display import RunDisplay
 from evaluation.toolbench.inference.run_display.status import RunStatus
-from evaluation.toolbench.retrieval.replica import LOADER, RetrievalJob, load, workload_of
+from evaluation.toolbench.retrieval.capacity import workload_of
+from evaluation.toolbench.retrieval.job import RetrievalJob
+from evaluation.toolbench.retrieval.replica import LOADER, load
 from evaluation.toolbench.retrieval.search import Found
 
 _SHOW_EVERY_S = 1.0

@@ -15,12 +15,12 @@ from evaluation.toolbench.inference.toolgen.agent_parts import load_tokenizer
 from evaluation.toolbench.inference.toolgen.chat_format import chat_format
 from evaluation.toolbench.retrieval.beam_search import Hypothesis, SearchRules
 from evaluation.toolbench.retrieval.evaluation_sets import EvaluationSet, load_sets
+from evaluation.toolbench.retrieval.job import WIDER, WIDTH, Item
 from evaluation.toolbench.retrieval.model import search_rules
 from evaluation.toolbench.retrieval.options import EvaluationConfig
 from evaluation.toolbench.retrieval.prompts import RetrievalPrompts
 from evaluation.toolbench.retrieval.queries import Query
 from evaluation.toolbench.retrieval.query_log import Outcome, Prediction
-from evaluation.toolbench.retrieval.replica import WIDER, WIDTH, Item
 from evaluation.toolbench.retrieval.search_space import search_space, spellings
 
 logger = logging.getLogger(__name__)

@@ -15,13 +15,13 @@ from evaluation.toolbench.inference.records.lock import RunLock
 from evaluation.toolbench.inference.records.problem import Problem
 from evaluation.toolbench.inference.records.run_record import Counts, FailureRecord, RunRecord
 from evaluation.toolbench.inference.run.run_files import as_loaded, first_record, new_run_id
+from evaluation.toolbench.retrieval.job import WIDER, WIDTH, RetrievalJob
 from evaluation.toolbench.retrieval.model import dtype_name, fingerprint_of
 from evaluation.toolbench.retrieval.options import EvaluationConfig
 from evaluation.toolbench.retrieval.over_replicas import Found, Searches
 from evaluation.toolbench.retrieval.preparation import Preparation, prepare
 from evaluation.toolbench.retrieval.progress import SetProgress
 from evaluation.toolbench.retrieval.queries import Query
-from evaluation.toolbench.retrieval.replica import WIDER, WIDTH, RetrievalJob
 from evaluation.toolbench.retrieval.results import SetFiles, SetResult
 from evaluation.toolbench.retrieval.run_files import RunFiles
 from evaluation.toolbench.retrieval.table import notes, table
