@@ -23,7 +23,13 @@ from evaluation.toolbench.inference.multi_gpu.replica_plan import Workload
 from evaluation.toolbench.inference.replicas.layout import planned_layout
 from evaluation.toolbench.inference.replicas.replica import Replica
 from evaluation.toolbench.retrieval.beam_search import SearchRules
-from evaluation.toolbench.retrieval.capacity import GPU_OPTIONS, engine_options_of, room_for, workload_of
+from evaluation.toolbench.retrieval.capacity import (
+    GPU_OPTIONS,
+    engine_options_of,
+    queries_at_once,
+    room_for,
+    workload_of,
+)
 from evaluation.toolbench.retrieval.job import Item, RetrievalJob
 from evaluation.toolbench.retrieval.search import PromptSearch, SearchThread
 from tests.helpers.engine import VOCAB_SIZE, tiny_llama
@@ -94,7 +100,8 @@ def test_as_many_queries_at_once_as_there_is_room_for_keep_their_pages_until_the
     trie, rules, running, num_pages = TokenTrie(tools, end_id=5), SearchRules(5, max_new_tokens=8), 80, 260
     at_once = room_for(16 * num_pages, running, 60, keeps_branches=depth > 1)
     assert 1 < at_once < 40
-    options = {**GPU_OPTIONS, "num_pages": num_pages, "max_running": running, "step_tokens": 256}
+    sizes = {"num_pages": num_pages, "max_running": running, "step_tokens": 256, "max_length": 70}
+    options = {**GPU_OPTIONS, **sizes}
     free = threading.Semaphore(at_once)
     with contextlib.closing(PagedEngine(tiny_llama(), **options)) as engine:
         searches = SearchThread(engine)
@@ -114,3 +121,14 @@ def test_a_card_with_little_room_has_fewer_queries_at_once_and_never_none():
     running, kv_tokens = spec.placement.max_running, spec.placement.kv_tokens
     assert 10 < room_for(kv_tokens, running, 110, keeps_branches=False) < 144
     assert room_for(100, 320, 110, keeps_branches=True) == 1
+
+
+def test_a_replica_asks_its_engine_how_many_queries_there_is_room_for():
+    [spec] = planned_layout(plan(12, 12), 2**40).replicas
+    replica = Replica(spec)
+    with contextlib.closing(PagedEngine(tiny_llama(), num_pages=700, page_size=16)) as engine:
+        replica.watch.wrap(engine)
+        running, mean = spec.placement.max_running, job().mean_prompt
+        expected = room_for(16 * 700, running, mean, keeps_branches=True)  # a search without a trie is among them
+        assert 1 < queries_at_once(job(), replica) == expected < 144
+        assert queries_at_once(job(num_thread=7), replica) == 7
