@@ -75,17 +75,17 @@ def test_what_an_earlier_host_allowed_is_predicted_within_a_fifth(card, layers, 
 @pytest.mark.parametrize(
     ("layers", "conversations", "measured"),
     [
-        ([32], 1, 24.7),
-        ([32], 16, 248.4),
-        ([32], 64, 516.4),
-        ([32], 128, 567.9),
+        ([32], 1, 25.7),
+        ([32], 16, 256.0),
+        ([32], 64, 523.1),
+        ([32], 128, 589.0),
         ([17, 15], 16, 290.9),
         ([17, 15], 64, 761.3),
         ([17, 15], 128, 911.0),
-        ([11, 11, 10], 64, 842),  # 20 GiB of each
-        ([11, 11, 10], 128, 1241),
-        ([9, 8, 8, 7], 64, 896),
-        ([9, 8, 8, 7], 128, 1401),
+        ([11, 12, 9], 64, 818.7),  # 20 GiB of each
+        ([11, 12, 9], 128, 1259.8),
+        ([9, 8, 9, 6], 64, 918.7),
+        ([9, 8, 9, 6], 128, 1363.9),
     ],
 )
 def test_what_h200s_give_is_predicted_within_a_fifth(layers, conversations, measured):
