@@ -25,7 +25,7 @@ from benchmarks.ceilings import captured, describe_machine, measure_ceilings, me
 from evaluation.toolbench.inference.engine.paged.execution.joined_linear import JoinedLinear
 from evaluation.toolbench.inference.engine.paged.execution.output_head import OutputHead
 
-ROWS = (64, 128, 192, 256, 288, 320, 384, 416, 448, 512, 576, 640, 768, 896, 1024, 1152, 1280, 1536)
+ROWS = (64, 128, 192, 256, 288, 320, 384, 416, 448, 512, 576, 640, 768, 896, 1024, 1152, 1280, 1536, 2048)
 HEAD_ROWS = (1, 16, 64, 128)
 _MODEL_LAYERS, _TIMED_LAYERS = 32, 6
 
