@@ -28,5 +28,10 @@ class RetryPolicy:
 
     def wait_s(self, num_retries: int, rng: random.Random, asked_for_s: float = 0.0) -> float:
         """Return seconds before retry number `num_retries` (0 is the first), at least what the server asked for."""
-        backoff = self.first_wait_s * 2 ** min(num_retries, 30) * rng.uniform(0.5, 1.0)
-        return min(max(backoff, asked_for_s), self.longest_wait_s)
+        return min(max(backoff_s(self.first_wait_s, num_retries, rng), asked_for_s), self.longest_wait_s)
+
+
+def backoff_s(first_s: float, num_retries: int, rng: random.Random) -> float:
+    """Return seconds that double with each retry, shortened at random by up to half."""
+    # The exponent is bounded for the sake of large numbers only.
+    return first_s * 2 ** min(num_retries, 30) * rng.uniform(0.5, 1.0)

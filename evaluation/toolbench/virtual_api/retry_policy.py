@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from evaluation.toolbench.http_client.retry import backoff_s
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.virtual_api.replies import Reply, RetryReason
 
@@ -46,18 +47,13 @@ class RetryPolicy:
         if reply.retry == "unreachable":
             if away_s >= self.unreachable_s:
                 return None
-            backoff = _backoff_s(self.first_wait_s, num_retries, rng)
+            backoff = backoff_s(self.first_wait_s, num_retries, rng)
             return min(backoff, self.longest_wait_s, _LOOK_AGAIN_S, self.unreachable_s - away_s)
         if reply.retry is None or num_retries >= (self.failures if reply.retry == "failure" else self.rate_limits):
             return None
         first = self.first_wait_s if reply.retry == "failure" else self.first_rate_limit_wait_s
-        backoff = _backoff_s(first, num_retries, rng)
+        backoff = backoff_s(first, num_retries, rng)
         return min(max(backoff, reply.retry_after_s or 0.0), self.longest_wait_s)
-
-
-def _backoff_s(first_s: float, num_retries: int, rng: random.Random) -> float:
-    # The exponent is bounded for the sake of large numbers only.
-    return first_s * 2 ** min(num_retries, 30) * rng.uniform(0.5, 1.0)
 
 
 class NextStep(NamedTuple):
