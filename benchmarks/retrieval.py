@@ -55,7 +55,6 @@ from evaluation.toolbench.retrieval.search import Found, PromptSearch, SearchThr
 
 LOADER = "benchmarks.retrieval:load"
 _MASK = -1e10
-_NEW_TOKENS = 64  # as `SearchRules` has it
 
 
 @dataclass(frozen=True)
@@ -240,7 +239,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ways = itertools.product(args.weights, args.step_tokens, args.page_sizes, args.widths)
     for weights, step_tokens, page_size, widths in ways:
         options = {
-            **({**GPU_OPTIONS, "max_length": args.prompt_tokens + _NEW_TOKENS} if device.type == "cuda" else {}),
+            **(GPU_OPTIONS if device.type == "cuda" else {}),
+            "max_length": args.prompt_tokens + SearchRules(end_id=0).max_new_tokens,
             "step_tokens": step_tokens,
             "page_size": page_size,
         }

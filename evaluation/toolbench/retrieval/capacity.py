@@ -40,8 +40,7 @@ def engine_options_of(job: RetrievalJob, replica: Replica) -> dict[str, Any]:
     found = engine_options(job.config, replica)
     if "max_running" not in found or not replica.spec.gpus:
         return found
-    most_running = replica.spec.most_running(GPU_OPTIONS["max_running"])
-    return {**found, **GPU_OPTIONS, "max_running": most_running, "max_length": job.needs.max_length}
+    return {**found, **GPU_OPTIONS, "max_running": _most_running(replica), "max_length": job.needs.max_length}
 
 
 def queries_at_once(job: RetrievalJob, replica: Replica) -> int:
@@ -56,8 +55,8 @@ def queries_at_once(job: RetrievalJob, replica: Replica) -> int:
         return _UNBATCHED_QUERIES
     if not replica.spec.gpus:
         return _CPU_QUERIES
-    running = replica.spec.most_running(GPU_OPTIONS["max_running"])
-    return min(GPU_QUERIES, room_for(kv_tokens, running, job.mean_prompt, keeps_branches=job.keeps_branches))
+    room = room_for(kv_tokens, _most_running(replica), job.mean_prompt, keeps_branches=job.keeps_branches)
+    return min(GPU_QUERIES, room)
 
 
 def room_for(kv_tokens: int, running: int, prompt_tokens: int, *, keeps_branches: bool) -> int:
@@ -75,3 +74,8 @@ def room_for(kv_tokens: int, running: int, prompt_tokens: int, *, keeps_branches
     page_size: int = GPU_OPTIONS["page_size"]
     per_query = -(-prompt_tokens // page_size) * page_size + 2 * WIDER * page_size * keeps_branches
     return max(1, (kv_tokens - 2 * running * page_size) // per_query)
+
+
+def _most_running(replica: Replica) -> int:
+    """Return how many sequences the steps of a replica with GPUs may have."""
+    return replica.spec.most_running(GPU_OPTIONS["max_running"])

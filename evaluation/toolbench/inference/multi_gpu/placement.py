@@ -34,7 +34,7 @@ class Placement:
     @property
     def conversations(self) -> int:
         """Return how many conversations are expected to run at once, over all replicas; never more than queries."""
-        return min(sum(replica.conversations for replica in self.replicas), self.workload.queries)
+        return self.workload.at_once(self.replicas)
 
     @property
     def queries_per_min(self) -> float:

@@ -35,17 +35,13 @@ def describe_choice(
         f"{workload.max_tokens:,} tokens, the longest that there may be; those that run are expected to hold "
         f"{workload.mean_tokens:,} on average.",
         f"Chosen: {_replicas(replicas)}, with room for {_at_once(replicas, workload)}"
-        f"{_prediction(tokens_per_s, workload) if workload.are_conversations else '.'}",
+        f"{_prediction(tokens_per_s, workload)}.",
     ]
     best_others = sorted(others, key=lambda count: -others[count][1])[:_OTHERS_NAMED]
     if best_others:
-
-        def rate_of(other: float) -> str:
-            return _rate(other, workload) if workload.are_conversations else _share(other, tokens_per_s)
-
         compared = "; ".join(
-            f"{_replicas(others[count][0])}: {_running(others[count][0], workload)} at once, "
-            f"{rate_of(others[count][1])}"
+            f"{_replicas(others[count][0])}: {workload.at_once(others[count][0])} at once, "
+            f"{_compared_rate(others[count][1], tokens_per_s, workload)}"
             for count in best_others
         )
         sentences.append(f"Instead, {compared}. {_contrast(replicas, others[best_others[0]][0])}.")
@@ -97,23 +93,22 @@ def _count(num_gpus: int) -> str:
     return "one GPU" if num_gpus == 1 else f"{num_gpus} GPUs"
 
 
-def _running(replicas: Sequence[PlannedReplica], workload: Workload) -> int:
-    running = sum(replica.conversations for replica in replicas)
-    return min(running, workload.queries) if workload.are_conversations else running
-
-
 def _at_once(replicas: Sequence[PlannedReplica], workload: Workload) -> str:
     room = sum(replica.kv_tokens for replica in replicas)
-    running = _running(replicas, workload)
+    running = workload.at_once(replicas)
     return f"{room:,} tokens of KV cache, that is {running} {workload.noun}{'s' * (running != 1)} at once"
 
 
 def _prediction(tokens_per_s: float, workload: Workload) -> str:
+    if not workload.are_conversations:
+        return ""
     rate, duration = _rate(tokens_per_s, workload), _duration(tokens_per_s, workload)
-    return f"; predicted {rate}, which is {duration} without what the APIs take."
+    return f"; predicted {rate}, which is {duration} without what the APIs take"
 
 
-def _share(tokens_per_s: float, chosen_tokens_per_s: float) -> str:
+def _compared_rate(tokens_per_s: float, chosen_tokens_per_s: float, workload: Workload) -> str:
+    if workload.are_conversations:
+        return _rate(tokens_per_s, workload)
     return f"{tokens_per_s / chosen_tokens_per_s:.0%} of the throughput that is predicted for the choice"
 
 

@@ -5,6 +5,8 @@ Pure values. `fitting` makes them; nothing here knows how many replicas there ar
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -79,9 +81,18 @@ class Workload:
         """Return how many tokens a running conversation is expected to hold."""
         return self.expected.mean_of(self.max_tokens)
 
+    @property
+    def num_in_all(self) -> int:
+        """Return how many conversations there are: one for each query. Of sequences a query has many."""
+        return self.queries if self.are_conversations else sys.maxsize
+
     def offered(self, num_replicas: int) -> float:
-        """Return how many conversations each of `num_replicas` may have at once; sequences are many to a query."""
-        return min(self.conversations, self.queries / num_replicas) if self.are_conversations else self.conversations
+        """Return how many conversations each of `num_replicas` may have at once."""
+        return min(self.conversations, self.num_in_all / num_replicas)
+
+    def at_once(self, replicas: Iterable[PlannedReplica]) -> int:
+        """Return how many conversations are expected to run at once over `replicas`; never more than there are."""
+        return min(sum(replica.conversations for replica in replicas), self.num_in_all)
 
 
 @dataclass(frozen=True)

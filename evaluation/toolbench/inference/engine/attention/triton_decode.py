@@ -26,13 +26,13 @@ import triton
 import triton.language as tl
 
 from evaluation.toolbench.inference.engine.attention.triton_parts import empty_parts, join_parts
+from evaluation.toolbench.inference.engine.attention.triton_split import SMALLEST_PART
 from evaluation.toolbench.inference.engine.kernels.float8 import Scales
 from evaluation.toolbench.inference.engine.kernels.hardware import converts_float8, is_old, num_multiprocessors
 from evaluation.toolbench.inference.engine.kernels.triton_float8 import LARGEST, multiplicand, numbers_of
 
 _LOG2_E = 1.4426950408889634
 _MAX_SPLITS = 32
-_SHORT = 256  # tokens
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,14 @@ def choose_num_splits(pairs: int, longest: int, block: int, num_multiprocessors:
 
     About 16 programs for each multiprocessor: several run at once on one, and when programs differ in
     length the last ones should be short beside the whole. A part is at least one block, and where the card has
-    enough to do without it, at least `_SHORT` tokens: less is read sooner than parts are joined.
+    enough to do without it, at least `SMALLEST_PART` tokens: less is read sooner than parts are joined.
 
     >>> [choose_num_splits(pairs, longest, 64, 132) for pairs, longest in ((1024, 8192), (1024, 256), (8, 256))]
     [3, 1, 4]
     """
     wanted = -(-16 * num_multiprocessors // pairs)
     if pairs >= num_multiprocessors:
-        wanted = min(wanted, longest // _SHORT)
+        wanted = min(wanted, longest // SMALLEST_PART)
     return max(1, min(wanted, _MAX_SPLITS, -(-longest // block)))
 
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import torch
 
 from evaluation.toolbench.inference.engine.device import to_device
 from evaluation.toolbench.inference.engine.kernels.availability import triton_works
 from evaluation.toolbench.inference.engine.kernels.cache import launch
+
+if TYPE_CHECKING:
+    from evaluation.toolbench.inference.engine.attention.triton_copy import PageTable
 
 _WORDS = (torch.complex128, torch.int64, torch.int32)
 
@@ -24,8 +28,8 @@ class PageCopier:
         """Take tensors of one device, (2, num_pages, ...) each and contiguous: keys and values, or their scales."""
         self._held = held
         self._device = held[0].device
-        self._has_kernel = has_kernel(self._device)
-        if self._has_kernel:
+        self._table: PageTable | None = None
+        if has_kernel(self._device):
             from evaluation.toolbench.inference.engine.attention.triton_copy import page_table
 
             self._table = page_table([half for both in held for half in both])
@@ -33,10 +37,11 @@ class PageCopier:
     def copy(self, copies: Sequence[tuple[int, int]]) -> None:
         """Copy pages (from, to) in all tensors, in the order of the current stream; no page is both."""
         pages = to_device(list(chain.from_iterable(copies)), torch.int64, self._device).view(-1, 2)
-        if self._has_kernel:
+        table = self._table
+        if table is not None:
             from evaluation.toolbench.inference.engine.attention.triton_copy import copy_pages
 
-            launch(lambda: copy_pages(self._table, pages))
+            launch(lambda: copy_pages(table, pages))
             return
         sources, targets = pages.unbind(1)
         for held in self._held:
