@@ -161,7 +161,10 @@ def layout_of(answers: Path) -> str:
 def run_demo(
     bench: Bench, deadline: Deadline, query_file: Path, output: Path, replicas: str, *, num_gpus: int = 2
 ) -> str:
-    """Return what the main script prints. PartError, with the last thing it said, when it fails or is late."""
+    """Return what the main script prints.
+
+    When it fails or is late, what it said goes to stderr, where the reason stands, and its last line to a PartError.
+    """
     environment = environment_of(
         bench,
         PYTHON=sys.executable,
@@ -188,12 +191,15 @@ def run_demo(
         )
         printed = printed_by(process, deadline)
         if printed is None:
-            raise PartError(f"NUM_REPLICAS={replicas} was not done in time: {_last_line(messages)}")
+            raise PartError(f"NUM_REPLICAS={replicas} was not done in time: {_told(messages)}")
         if process.returncode:
-            raise PartError(f"NUM_REPLICAS={replicas}: exit code {process.returncode}: {_last_line(messages)}")
+            raise PartError(f"NUM_REPLICAS={replicas}: exit code {process.returncode}: {_told(messages)}")
     return printed
 
 
-def _last_line(stream: TextIO) -> str:
-    stream.seek(0)
-    return next((line.strip() for line in reversed(stream.read().splitlines()) if line.strip()), "nothing was said")
+def _told(messages: TextIO) -> str:
+    """Show on stderr what lies in the file `messages`; returns its last line."""
+    messages.seek(0)
+    said = messages.read()
+    print(said, file=sys.stderr, flush=True)
+    return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "nothing was said")

@@ -13,7 +13,7 @@ from benchmarks.gpu_use import watching
 from benchmarks.host_use import following
 from benchmarks.multi_gpu import main, run_part
 from benchmarks.multi_gpu_bench import Bench, Load, Row
-from benchmarks.multi_gpu_checks import demo_part, forms_of, judge_cards
+from benchmarks.multi_gpu_checks import demo_part, forms_of, judge_cards, run_demo
 from benchmarks.multi_gpu_throughput import throughput_row
 from benchmarks.processes import Deadline, PartError, Worker, end, start
 from evaluation.toolbench.inference.multi_gpu.units import GIB
@@ -94,6 +94,16 @@ def test_a_part_that_fails_keeps_its_rows_and_ends_alone(bench, capsys):
 def test_a_part_does_not_begin_when_the_run_is_out_of_time(bench):
     [row] = run_part("demo", demo_part, bench, Deadline(0))
     assert (row.measured, row.is_ok) == ("out of time", False)
+
+
+def test_a_main_script_that_fails_is_shown_whole(bench, tmp_path, capfd):
+    query_file = tmp_path / "queries.json"
+    query_file.write_text("{}", encoding="utf-8")
+    with pytest.raises(PartError) as caught:
+        run_demo(bench, Deadline(60), query_file, tmp_path / "answers", "1")
+    said = capfd.readouterr().err.strip().splitlines()
+    assert str(query_file) in "".join(said)
+    assert str(caught.value) == f"NUM_REPLICAS=1: exit code 2: {said[-1].strip()}"
 
 
 @pytest.mark.parametrize(
