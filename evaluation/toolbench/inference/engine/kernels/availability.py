@@ -22,7 +22,7 @@ def triton_works(device: torch.device) -> bool:
     at the first launch.
     """
     if importlib.util.find_spec("triton") is None:
-        logger.warning("attention on %s will be slow, without kernels and CUDA graphs: triton is not installed", device)
+        logger.warning("steps on %s will be slow, without kernels and CUDA graphs: triton is not installed", device)
         return False
     try:
         from evaluation.toolbench.inference.engine.kernels import triton_probe
@@ -31,7 +31,7 @@ def triton_works(device: torch.device) -> bool:
         launch(lambda: triton_probe.copy_numbers(numbers[0], numbers[1]))
     except Exception as error:
         logger.warning(
-            "attention on %s will be slow, without kernels and CUDA graphs: Triton fails: %s", device, first_line(error)
+            "steps on %s will be slow, without kernels and CUDA graphs: Triton fails: %s", device, first_line(error)
         )
         return False
     return True
