@@ -1,6 +1,7 @@
 """The command as a whole: upstream's files to the byte, and what upstream lacks."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 from evaluation.retrieval.eval_toolgen import main
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
-from evaluation.toolbench.inference.errors import ConfigError, EngineError
+from evaluation.toolbench.inference.errors import EngineError
 from evaluation.toolbench.retrieval.beam_search import SearchRules
 from evaluation.toolbench.retrieval.model import search_rules
 from evaluation.toolbench.retrieval.options import BOTH, parse_options
@@ -108,6 +109,16 @@ def test_both_ways_are_one_run_and_one_table(world, capsys):
     record = json.loads((world / "out/tiny-retriever_Atomic.run.json").read_text())
     assert (record["status"], record["counts"]["answered"]) == ("finished", 8)
     assert [each["constrained"] for each in record["sets"]] == [True, False]
+
+
+def test_a_limit_without_the_constraint_changes_the_numbers_and_not_the_search(world):
+    """A tool outside the stage's corpus, predicted first for one query, then takes no rank in ToolGen's NDCG."""
+    assert evaluate(constrain="False", limit_to_stage_space="True") == 0
+    name = "tiny-retriever_Atomic_G1_instruction.json"
+    found, unlimited = (json.loads(path.read_text()) for path in (world / "out" / name, EXPECTED / f"all_{name}"))
+    assert found["logs"] == unlimited["logs"]
+    other = (1 + 1 / 2) / (1 + 1 / math.log2(3))  # the other query with hits, at ranks 1 and 3 as before
+    assert found["ndcg"] == pytest.approx({"ndcg@1": 2 / 4, "ndcg@3": (1 + other) / 4, "ndcg@5": (1 + other) / 4})
 
 
 def test_the_prefix_is_a_text_and_a_checkpoints_tokenizer_may_be_in_the_folder_above(world, model):
@@ -262,7 +273,6 @@ def test_two_replicas_come_to_the_same_results(world):
         (("--indexing=Numeric"), "Tool2NumericId.json does not exist"),
         (("--split=category"), "no queries for stage G1, split category"),
         (("--stage=G7"), "no queries for stage G7"),
-        (("--constrain=false", "--limit_to_stage_space=yes"), "cannot be limited"),
         (("--result_path="), "--result_path is empty"),
         (("--engine=server"), "--engine_url"),
         (("--split= "), "at least one name"),
@@ -306,8 +316,6 @@ def test_both_is_neither_true_nor_false_for_the_limit(capsys):
         parse_options(["--limit_to_stage_space", BOTH])
     assert end.value.code == 2
     assert "neither true" in capsys.readouterr().err
-    with pytest.raises(ConfigError):
-        parse_options(["--constrain", "0", "--limit_to_stage_space", "1"])
 
 
 def test_what_is_left_out_is_as_in_upstreams_script_and_said():

@@ -105,7 +105,6 @@ def test_files_that_cannot_be_evaluated_are_one_line(data, name, text, words):
         ("{", "not JSON"),
         ('{"a": ""}', "not a text to generate"),
         ('{"a": 1}', "not a text to generate"),
-        ('{"a": "x", "b": "x"}', "'a' and 'b' have the same text"),
     ],
 )
 def test_an_index_that_cannot_be_used_is_one_line(data, content, words):
@@ -119,6 +118,17 @@ def test_the_space_is_all_tools_or_those_of_the_stage(data):
     [limited] = load_sets(choice(data, constrained=[True], limited=True))
     assert set(everything.candidates) - set(limited.candidates) == {"<<Far Archive&&Old Prices>>"}
     assert len(everything.candidates) == 6
+
+
+def test_two_tools_with_one_text_are_refused_where_all_are_searched_and_are_one_in_a_stage(data):
+    path = data / "toolenv/Tool2AtomicId.json"
+    index = json.loads(path.read_text())
+    path.write_text(json.dumps(index | {"storm_alarm_for_sky_watch": WATCH}))
+    with pytest.raises(DataError, match="'daily_forecast_for_sky_watch' and 'storm_alarm_for_sky_watch' have the same"):
+        load_sets(choice(data, constrained=[True]))
+    [limited] = load_sets(choice(data, constrained=[True], limited=True))
+    assert limited.candidates.count(WATCH) == 1
+    assert len(limited.candidates) == 4
 
 
 def test_texts_that_several_tools_share_are_known(data):

@@ -75,8 +75,9 @@ class ToolIndex:
     text_of: Mapping[str, str]
 
     def candidates(self, corpus: Corpus | None = None) -> list[str]:
-        """Return all texts; with a corpus, the different texts of its APIs."""
+        """Return all texts, DataError where two are equal; with a corpus, the different texts of its APIs."""
         if corpus is None:
+            _refuse_equal(self)
             return list(self.text_of.values())
         texts = (self.text_of.get(api.name) for api in corpus.documents.values())
         return list(dict.fromkeys(text for text in texts if text is not None))
@@ -92,7 +93,7 @@ class ToolIndex:
 
 
 def load_index(data_dir: Path, indexing: str) -> ToolIndex:
-    """Read the index of a `data` folder. DataError for one that is missing, malformed, or has two equal texts."""
+    """Read the index of a `data` folder. DataError for one that is missing or malformed."""
     path = data_dir / "toolenv" / f"Tool2{indexing}Id.json"
     try:
         content = read_json(path)
@@ -107,12 +108,18 @@ def load_index(data_dir: Path, indexing: str) -> ToolIndex:
 
 
 def _check_texts(path: Path, content: dict[str, Any]) -> None:
-    owner: dict[str, str] = {}
     for name, text in content.items():
         if not isinstance(text, str) or not text:
             raise DataError(f"{path}: the entry {name!r} is {text!r}, not a text to generate. Restore the file")
+
+
+def _refuse_equal(index: ToolIndex) -> None:
+    owner: dict[str, str] = {}
+    for name, text in index.text_of.items():
         if text in owner:
-            raise DataError(f"{path}: {owner[text]!r} and {name!r} have the same text {text!r}. Give each its own")
+            raise DataError(
+                f"{index.path}: {owner[text]!r} and {name!r} have the same text {text!r}. Give each its own"
+            )
         owner[text] = name
 
 

@@ -110,11 +110,6 @@ def _check(options: argparse.Namespace) -> None:
     chat_format(options.template)
     if options.indexing not in FINISH_ACTIONS:
         raise ConfigError(f"unknown --indexing {options.indexing!r}: use {', '.join(FINISH_ACTIONS)}")
-    if options.constrain is False and options.limit_to_stage_space:
-        raise ConfigError(
-            "--limit_to_stage_space true with --constrain false: a search without the constraint cannot be limited. "
-            "Leave one of them out"
-        )
     if not options.stage.split() or not options.split.split():
         raise ConfigError("--stage and --split need at least one name each")
     if not options.result_path:
@@ -186,7 +181,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--constrain", type=_truth_or_both, metavar="BOOL",
         help=_help("search within the tool space; false: among all texts; both: one after the other", "constrain"))
     add("--limit_to_stage_space", type=_truth, metavar="BOOL",
-        help=_help("limit the tool space to the stage's corpus", "limit_to_stage_space"))
+        help=_help("limit the tool space to the stage's corpus; of a search among all texts, what counts as a tool",
+                   "limit_to_stage_space"))
     add("--template", help=_help("chat layout of the checkpoint: llama-3 or qwen-7b-chat", "template"))
 
     add = parser.add_argument_group("data").add_argument
