@@ -58,6 +58,12 @@ def test_answers_survive_bad_quotes_line_breaks_and_missing_ends(arguments, answ
     assert (finish.final_answer, finish.outcome()[1]) == (answer, 3)
 
 
+@pytest.mark.parametrize("return_type", ["give_answer", "give_up_and_restart", ""])
+def test_a_return_type_without_its_closing_quote_is_not_a_valid_choice(return_type):
+    cut = f'{{"final_answer": "x", "return_type": "{return_type}'
+    assert parse_finish(cut).outcome() == ('{error:""return_type" is not a valid choice"}', 2)
+
+
 @given(st.text() | st.lists(fragments).map("".join))
 def test_no_text_is_too_strange(arguments):
     observation, code = parse_finish(arguments).outcome()

@@ -39,6 +39,12 @@ def test_a_query_without_an_id_has_its_position(tmp_path):
     assert (queries[0].api_list, queries[1].api_list) == ([API], None)
 
 
+def test_an_id_that_conversion_elsewhere_would_cut_is_said(tmp_path, caplog):
+    [query] = read(tmp_path, [{"query": "a", "query_id": "held_out_7"}])
+    assert query.query_id == "held_out_7"
+    assert "conversion by ToolEval's own program reads the id as 'held', by ours whole" in caplog.text
+
+
 def test_a_replacement_takes_the_place_of_the_text(tmp_path):
     replacements = write(tmp_path, [{"id": "1073", "query": "other"}, {"id": 1, "query": "number"}])
     texts = read_replacements(str(replacements))

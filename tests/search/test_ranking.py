@@ -50,7 +50,7 @@ def test_a_judge_that_only_looks_at_the_place_decides_nothing(verdict):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "is_first"), [("A", True), ('"A".', True), ("The answer is a\n", True), ("B", False)]
+    ("verdict", "is_first"), [("A", True), ('"A".', True), ("The answer is a\n", True), ("A\r\n\t", True), ("B", False)]
 )
 def test_the_last_letter_is_the_verdict(verdict, is_first):
     class Constant(Judge):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,6 +11,8 @@ from evaluation.toolbench.inference.Algorithms.llm_calls import LanguageModel, a
 from evaluation.toolbench.inference.Algorithms.search_prompts import search_prompts
 from evaluation.toolbench.inference.Tree.base_env import FunctionJson
 from evaluation.toolbench.inference.Tree.Tree import tree_node
+
+_VERDICT_A = re.compile(r"""a[\s."']*\Z""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -75,5 +78,4 @@ def _prefers_first(
         {"role": "user", "content": prompts.llm_pairwise_rank_user_prompt},
     ]
     message, _, tokens = ask_text(llm, messages, functions, process_id)
-    verdict = (message.get("content") or "").lower().rstrip(" \n.\"'")
-    return verdict.endswith("a"), tokens
+    return _VERDICT_A.search(message.get("content") or "") is not None, tokens

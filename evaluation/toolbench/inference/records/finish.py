@@ -19,7 +19,7 @@ FINAL_ANSWER = 3
 GAVE_UP = 4
 
 # The lenient reading of arguments that are no JSON, most often because quotes inside the answer are not escaped.
-_RETURN_TYPE = re.compile(r'"return_type"\s*:\s*"([^"]*)')
+_RETURN_TYPE = re.compile(r'"return_type"\s*:\s*"([^"]*)("?)')
 _FINAL_ANSWER = re.compile(r'"final_answer"\s*:\s*"')
 _NEXT_KEY = re.compile(r'"\s*,\s*"return_type"\s*:')
 
@@ -65,9 +65,14 @@ def _parse_leniently(text: str) -> FinishCall:
     return_type = _RETURN_TYPE.search(text)
     answer_start = _FINAL_ANSWER.search(text)
     return FinishCall(
-        return_type.group(1) if return_type else ABSENT,
+        _closed(*return_type.groups()) if return_type else ABSENT,
         _without_closing(text[answer_start.end() :]) if answer_start else ABSENT,
     )
+
+
+def _closed(value: str, quote: str) -> str | None:
+    """Return a value that its quote ends; None where generation stopped before it, and nobody knows what it was."""
+    return value if quote else None
 
 
 def _without_closing(text: str) -> str:

@@ -212,12 +212,13 @@ def _unusable(error: DataError, position: int, taken: Container[str]) -> Query:
 
 
 def _check_id(query_id: str, where: str) -> None:
-    """Refuse an id that cannot be part of a file name, of which conversion reads the part before the first `_`."""
+    """Refuse an id that cannot be part of a file name."""
     is_odd = not query_id or query_id.startswith(".") or any(character in query_id for character in "/\\\0\n")
     if is_odd or whole_text(query_id) != query_id or len(os.fsencode(query_id)) > _LONGEST_ID:
         raise DataError(f"{where[:500]}: the id {query_id[:50]!r} cannot be part of a file name")
     if "_" in query_id:
-        logger.warning("%s: conversion will read the id as %r", where, query_id.split("_")[0])
+        short = query_id.split("_")[0]
+        logger.warning("%s: conversion by ToolEval's own program reads the id as %r, by ours whole", where, short)
 
 
 def _read_list(path: Path, what: str) -> list[Any]:
