@@ -75,6 +75,13 @@ def test_the_querys_own_names_know_their_api(tmp_path):
     assert (name.tool_name, name.api_name) == (RENTALS, PRICES)
 
 
+def test_a_name_that_two_of_the_querys_apis_share_stands_for_both(tmp_path):
+    both = query(entry(RENTALS, PRICES, "Travel"), entry(RENTALS, ROOM_PRICES, "Travel"))
+    [name] = make_env(tmp_path, provider="all", query_json=both).truth_functions
+    assert name == SHARED_NAME
+    assert not isinstance(name, ActionName)
+
+
 def test_a_provider_without_its_source_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="--retrieval_model_path"):
         make_env(tmp_path, provider="retriever")

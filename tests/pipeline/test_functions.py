@@ -101,6 +101,23 @@ def test_an_action_name_finds_its_own_api_where_two_share_the_name(api_name):
 def test_a_plain_name_finds_the_last_api_of_that_name():
     package = ToolPackage.of_tools(TOOLS)
     assert package.find(SHARED_NAME).api.startswith("rooms_")
-    assert next(name for name in package.functions if name == SHARED_NAME).api_name == ROOM_PRICES
     assert package.find("no_such_function") is None
     assert package.find(ActionName.of("Sky Watch", "Tides")) is None
+
+
+def test_of_apis_with_one_name_the_last_one_stands_in_the_place_of_the_first():
+    package = ToolPackage()
+    for api_json in (*fetch_api_json_from_tool(TOOLS[1]), api(), *fetch_api_json_from_tool(TOOLS[1])[:1]):
+        package.add(api_json)
+    assert list(package.functions) == [SHARED_NAME, FORECAST]
+    assert package.api_name_reflect[SHARED_NAME].startswith("prices_")
+    assert list(package.functions_by_api) == [SHARED_NAME, FORECAST]
+    assert [isinstance(name, ActionName) for name in package.functions_by_api] == [False, True]
+
+
+def test_an_api_that_is_named_twice_keeps_its_place_and_its_own_name():
+    package = ToolPackage()
+    for api_json in (api(), *fetch_api_json_from_tool(TOOLS[1])[:1], api()):
+        package.add(api_json)
+    assert list(package.functions) == [FORECAST, SHARED_NAME]
+    assert [name.api_name for name in package.functions_by_api] == ["Daily Forecast", PRICES]

@@ -31,8 +31,8 @@ class rapidapi_wrapper(base_env):
     retriever  the APIs that `retriever` finds for the query's text
     all        every API of `tool_package`, which all queries share
 
-    `truth_functions` are in each case those that were meant for this query, keyed by names that know their
-    API. `args` is a ToolConfig, or the parsed command line. `client` makes the calls and `tool_files` reads the
+    `truth_functions` are in each case those that were meant for this query (`ToolPackage.functions_by_api`).
+    `args` is a ToolConfig, or the parsed command line. `client` makes the calls and `tool_files` reads the
     tools; a run hands the same ones to all its queries, and they are made from `args` where it does not.
 
     ConfigError for a provider that lacks its source, DataError for a query with a tool that does not exist.
@@ -83,7 +83,7 @@ class rapidapi_wrapper(base_env):
         except DataError as error:
             query_id = query_json.get("query_id", query_json["query"])
             raise DataError(f"query {query_id}: {error}", query_id=query_id, **error.details) from error
-        self.truth_functions: dict[str, FunctionJson] = own.functions
+        self.truth_functions = own.functions_by_api
         self.tool_package = _callable(function_provider, own, tool_package)
         self.functions = self.tool_package.functions_and_finish
         self.api_name_reflect = self.tool_package.api_name_reflect

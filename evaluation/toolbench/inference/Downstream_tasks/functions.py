@@ -73,8 +73,8 @@ class ToolPackage:
     """Knows what can be called: four dictionaries by function name, and the way from an API to its target.
 
     Function names are cut to 64 characters, so several APIs may share one. In the dictionaries the last one
-    wins; a call that knows which API it means (`ActionName`) is found by that. Built once, then shared by
-    all environments and not changed.
+    wins, in the place of the first; a call that knows which API it means (`ActionName`) is found by that. Built
+    once, then shared by all environments and not changed.
     """
 
     functions: dict[str, FunctionJson] = field(default_factory=dict)
@@ -83,6 +83,7 @@ class ToolPackage:
     cate_names: dict[str, str] = field(default_factory=dict)
     data_dict: list[Mapping[str, Any]] = field(default_factory=list)  # the entries of tools.json, if it is from there
     _by_api: dict[tuple[str, str], ApiTarget] = field(default_factory=dict, repr=False)
+    _names: dict[str, str] = field(default_factory=dict, repr=False)  # of functions: ActionNames where one API has it
 
     @classmethod
     def of_tools(cls, tools: Iterable[Mapping[str, Any]]) -> ToolPackage:
@@ -99,18 +100,25 @@ class ToolPackage:
         """Return `functions`, then `Finish`: made once, after the last `add`."""
         return {**self.functions, FINISH_NAME: finish_function()}
 
+    @property
+    def functions_by_api(self) -> dict[str, FunctionJson]:
+        """Return `functions` under names that know their API; a name that several APIs share stands for all of them."""
+        return {self._names[name]: function for name, function in self.functions.items()}
+
     def add(self, api_json: ApiJson) -> None:
         standard_tool = standardize(api_json["tool_name"])
         function, category, pure_name = api_json_to_openai_json(api_json, standard_tool)
-        name = ActionName(function["function"]["name"], api_json["tool_name"], api_json["api_name"])
-        for table in (self.functions, self.api_name_reflect, self.tool_names, self.cate_names):
-            table.pop(name, None)  # an equal key would keep the other API's ActionName
+        name: str = function["function"]["name"]
+        api = api_json["tool_name"], api_json["api_name"]
+        known = self._names.setdefault(name, ActionName(name, *api))
+        if isinstance(known, ActionName) and (known.tool_name, known.api_name) != api:
+            self._names[name] = name
         self.functions[name] = function
         self.api_name_reflect[name] = pure_name
         self.tool_names[name] = standard_tool
         self.cate_names[name] = category
         target = ApiTarget(category, standard_tool, pure_name)
-        self._by_api[api_json["tool_name"], api_json["api_name"]] = target
+        self._by_api[api] = target
         self._by_api.setdefault((standard_tool, pure_name), target)
 
     def find(self, action_name: str) -> ApiTarget | None:
