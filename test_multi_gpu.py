@@ -50,8 +50,10 @@ def _machine() -> Machine:
 if __name__ == "__main__":
     from pathlib import Path
 
+    from evaluation.toolbench.inference.doctor.options import make_parser
     from evaluation.toolbench.launcher.set_up import use_set_up_python
 
+    make_parser().parse_args()  # help and mistakes come before packages that take seconds to import
     use_set_up_python(Path(__file__).resolve().parent, "doctor")
     from evaluation.toolbench.inference.doctor.command import main
 

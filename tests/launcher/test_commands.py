@@ -41,8 +41,7 @@ def test_the_help_lists_every_command_and_has_examples(capsys):
 
 
 @pytest.mark.parametrize("command", [command.name for command in COMMANDS])
-def test_every_commands_help_has_examples_under_the_name_that_was_typed(command, capsys, monkeypatch):
-    monkeypatch.setenv("TOOLGEN_CALLED_AS", "bash scripts/toolgen.sh")
+def test_every_commands_help_has_examples_that_can_be_copied(command, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["toolgen"])
     with pytest.raises(SystemExit) as exit_:
         main([command, "--help"])
@@ -93,10 +92,13 @@ def test_what_can_run_is_left_to_the_environment_that_is_set_up_first(bare_pytho
     assert (run.returncode, run.stdout, run.stderr) == (75, "", "")
 
 
-def test_a_mistake_is_said_before_torch_is_imported():
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+@pytest.mark.parametrize("flag", ["--bogus", "--help"])
+def test_help_and_mistakes_come_before_torch_is_imported(command, flag):
     program = (
-        "import sys\nfrom evaluation.toolbench.launcher.commands import main\n"
-        "try: main(['run', '--bogus'])\nexcept SystemExit: print('torch' in sys.modules)"
+        "import contextlib, sys\nfrom evaluation.toolbench.launcher.commands import main\n"
+        f"try:\n with contextlib.redirect_stdout(sys.stderr): main(['{command}', '{flag}'])\n"
+        "except SystemExit: print('torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.stdout == "False\n"
@@ -106,6 +108,7 @@ def test_the_doctors_program_says_in_one_line_how_to_get_what_it_lacks(bare_pyth
     tree = tmp_path / "tree"
     (tree / "evaluation").mkdir(parents=True)
     (tree / "evaluation/toolbench").symlink_to(ROOT / "evaluation/toolbench")
+    (tree / "scripts").symlink_to(ROOT / "scripts")
     shutil.copy(ROOT / "test_multi_gpu.py", tree)
     run = subprocess.run([bare_python, "test_multi_gpu.py"], cwd=tree, capture_output=True, text=True, check=False)
     assert run.returncode == 2

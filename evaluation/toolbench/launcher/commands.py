@@ -147,11 +147,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"toolgen: no command {name!r}{guess} (--help lists them)", file=sys.stderr)
         return _USAGE_ERROR
     sys.argv[0] = f"toolgen {command.name}"  # usage lines and errors name what was typed
-    if is_first_look:
-        with suppress(ModuleNotFoundError):  # a command whose flags cannot be read without its packages
-            command.make_parser().parse_args(rest)
-        return READY
-    return command.run(rest)
+    # Help and mistakes come at once: importing what a command needs may take seconds, and installing it minutes.
+    with suppress(ModuleNotFoundError):  # a command whose flags cannot be read without its packages
+        command.make_parser().parse_args(rest)
+    return READY if is_first_look else command.run(rest)
 
 
 def version() -> str:
