@@ -6,5 +6,4 @@ set -euo pipefail
 ROOT=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/scripts/lib/python_env.sh"
 . "$ROOT/scripts/lib/launch.sh"
-export TOOLGEN_CALLED_AS="bash scripts/toolgen.sh"
 launch "$@"

@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
@@ -21,8 +22,9 @@ _LAUNCHER = "toolgen"
 
 
 def launcher_name() -> str:
-    """Return how the launcher is called here: by its script, or by its name where it is installed."""
-    return os.environ.get("TOOLGEN_CALLED_AS", _LAUNCHER)
+    """Return how the launcher is called here: by its script, or by its name where it is installed without scripts."""
+    script = "scripts/toolgen.sh"
+    return f"bash {script}" if (Path(__file__).parents[3] / script).is_file() else _LAUNCHER
 
 
 def called_as(otherwise: str) -> str:

@@ -24,7 +24,7 @@ _END_S = 40.0
 
 _EXAMPLES = """
 JUDGE_PATH=/models/Qwen2.5-32B-Instruct toolgen judge bash scripts/pass_rate/run_pass_rate.sh
-JUDGE_PATH=/models/Qwen2.5-32B-Instruct toolgen judge python -m evaluation.toolbench.tooleval.eval_preference ...
+JUDGE_PATH=/models/Qwen2.5-32B-Instruct toolgen judge bash scripts/preference/run_preference.sh
 """
 _VARIABLES = """environment variables:
   JUDGE_PATH           folder or hub name of a chat model

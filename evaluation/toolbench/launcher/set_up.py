@@ -25,9 +25,9 @@ def use_set_up_python(root: Path, command: str) -> None:
     is_there_already = Path(sys.prefix).resolve() == (root / ".venv").resolve()
     if python.exists() and not is_there_already:
         os.execv(python, [str(python), *sys.argv])
-    how = launcher_name() if launcher_name() != "toolgen" else "bash scripts/toolgen.sh"
     print(
-        f"{sys.executable} has no {missing[0]}: `{how} {command}` does the same and first installs what is needed.",
+        f"{sys.executable} has no {missing[0]}: `{launcher_name()} {command}` does the same and first installs what is "
+        "needed.",
         file=sys.stderr,
     )
     raise SystemExit(_CANNOT_START)

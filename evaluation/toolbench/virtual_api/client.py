@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from evaluation.toolbench.http_client.urls import parse_http_url
+from evaluation.toolbench.inference.command_line import launcher_name
 from evaluation.toolbench.inference.errors import ApiError
 from evaluation.toolbench.virtual_api.api_service import ApiService
 from evaluation.toolbench.virtual_api.replies import SUCCESS, Reply
@@ -173,7 +174,7 @@ class ApiClient:
             num_tries = f"{tries} tries" if tries > 1 else "1 try"
             raise ApiError(
                 f"No virtual API server at {self._shown_url} ({reason}, {num_tries} in {seconds:.1f} s). Start it with "
-                "python -m evaluation.toolbench.virtual_api --cache_dir DIR, or set SERVICE_URL.",
+                f"{launcher_name()} api --cache_dir DIR, or set SERVICE_URL.",
                 url=self._shown_url,
                 reason=reason,
             )
