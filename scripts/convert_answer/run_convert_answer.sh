@@ -7,8 +7,8 @@
 # $CONVERTED_ANSWER_PATH/$MODEL_NAME/<set>.json. A file that cannot be converted is named, and the others are converted.
 #
 #   MODEL_NAME              folder of the model's answers
-#   TEST_SET                one or more sets, separated by blanks   (G3_instruction)
-#   METHOD                  CoT@1, DFS_woFilter_w2, ...   (CoT@1)
+#   TEST_SET, test_set      one or more sets, separated by blanks   (G3_instruction)
+#   METHOD, method          CoT@1, DFS_woFilter_w2, ...   (CoT@1)
 #   RAW_ANSWER_PATH         (data/answer of this tree)
 #   CONVERTED_ANSWER_PATH   (data/model_predictions_converted of this tree)
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started with sh
@@ -30,9 +30,9 @@ if [[ -z $model ]]; then
 fi
 use_python_with "$REQUIREMENTS"
 worst=0
-for set in ${TEST_SET:-G3_instruction}; do
+for set in ${TEST_SET:-${test_set:-G3_instruction}}; do # in small letters as in ToolGen's own script
     status=0
-    run_tooleval convert_to_answer_format --answer_dir "$answers/$model/$set" --method "${METHOD:-CoT@1}" \
+    run_tooleval convert_to_answer_format --answer_dir "$answers/$model/$set" --method "${METHOD:-${method:-CoT@1}}" \
         --output "$converted/$model/$set.json" "$@" || status=$?
     if ((status > worst)); then worst=$status; fi
 done
