@@ -35,6 +35,11 @@ def data_folder(folder: Path, query_ids: list[int]) -> Path:
     return folder
 
 
+def test_a_folder_that_is_not_there_is_said_instead_of_scored(tmp_path, capsys):
+    assert main(["--answers", str(tmp_path / "nothing")]) == 2
+    assert "no folder of answers at" in capsys.readouterr().err
+
+
 def test_right_call_and_answer_solve_a_query():
     verdict = judge("1", EXPECTED, [RIGHT_CALL], RIGHT_ANSWER)
     assert verdict.solved

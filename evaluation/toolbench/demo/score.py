@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.demo import DATA_DIR
-from evaluation.toolbench.inference.command_line import OneLineParser, called_as
+from evaluation.toolbench.inference.command_line import OneLineParser, called_as, launcher_name
 from evaluation.toolbench.inference.errors import DataError, ToolGenError
 
 FINISH_NAME = "Finish"
@@ -83,7 +83,12 @@ def load_expected(data_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 def score_folder(answers: Path, expected: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
-    """Return a verdict for every query of the demo, in their order; one without an answer file is not solved."""
+    """Return a verdict for every query of the demo, in their order; one without an answer file is not solved.
+
+    DataError where there is no such folder.
+    """
+    if not answers.is_dir():
+        raise DataError(f"no folder of answers at {answers}: `{launcher_name()} run` makes outputs/demo/demo_queries")
     files = {path.name.partition("_")[0]: path for path in sorted(answers.glob("*_*.json"))}
     return [_score_file(query_id, files.get(query_id), expected[query_id]) for query_id in expected]
 

@@ -298,7 +298,7 @@ class pipeline_runner:
 
         where = ", ".join(self._layout.replicas[0].gpus) or "the CPU"
         if self.config.model.is_toolgen and self.config.model.engine != "server":
-            _say(f"Loading {self.config.model.model_path} on {where} for {num_queries} queries")
+            _say(f"Loading {self.config.model.model_path} on {where}")
         if not sys.stderr.isatty():
             disable_progress_bar()  # of loading: it moves the cursor
         seed_everything(self.config.model.seed)

@@ -46,7 +46,10 @@ def local_folder(model_path: str) -> Path | None:
     if path.exists():
         raise DataError(f"{path} is a file; give the folder that holds config.json and the weights")
     if not _HUB_NAME.fullmatch(model_path):
-        raise DataError(f"no model folder at {path.absolute()}")
+        raise DataError(
+            f"no model folder at {path.absolute()}: give one that holds config.json and the weights, or a name on the "
+            "Hub, such as reasonwang/ToolGen-Llama-3-8B"
+        )
     return None
 
 

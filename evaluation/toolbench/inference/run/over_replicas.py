@@ -97,7 +97,7 @@ class _Run:
     def run(self) -> None:
         summary = self._summary
         with self._interruption as interruption, self._display:
-            self._display.print_line(f"{self._num_items} queries to run")
+            self._display.print_line(f"{self._num_items} quer{'y' if self._num_items == 1 else 'ies'} to run")
             status = "failed"
             try:
                 self._supervisor.run(interruption.requested)

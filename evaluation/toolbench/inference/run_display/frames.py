@@ -202,7 +202,7 @@ def _api(figures: Figures) -> list[str]:
     fuzzy = f" ({cache.fuzzy_hits:,} fuzzy)" if cache.fuzzy_hits else ""
     return [
         f"{calls:,} API call{'s' * (calls != 1)}",
-        f"{cache.hits:,} hits{fuzzy}" if cache.hits else "",
+        f"{cache.hits:,} hit{'s' * (cache.hits != 1)}{fuzzy}" if cache.hits else "",
         f"{cache.simulated:,} simulated ({cache.simulated / calls:.1%})" if cache.simulated else "",
         f"{cache.misses:,} not recorded ({cache.misses / calls:.1%})" if cache.misses else "",
         f"{errors:,} error{'s' * (errors != 1)}" + (f" ({errors / calls:.1%})" if errors else ""),
