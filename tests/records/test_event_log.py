@@ -16,7 +16,8 @@ from evaluation.toolbench.inference.records.event_history import read_history
 from evaluation.toolbench.inference.records.event_log import EventLog, event_file
 from evaluation.toolbench.inference.replicas.limits import TimeLimits
 from evaluation.toolbench.inference.replicas.memory_sampler import MemorySampler
-from evaluation.toolbench.inference.replicas.watched_engine import Meter, WatchedEngine, watched_query
+from evaluation.toolbench.inference.replicas.meter import Meter
+from evaluation.toolbench.inference.replicas.watched_engine import WatchedEngine, watched_query
 from tests.helpers.run_report import GIVE_UP, Move, finish, replica_log, run_query
 
 

@@ -43,8 +43,9 @@ from evaluation.toolbench.inference.replicas.layout import (
 )
 from evaluation.toolbench.inference.replicas.ledger import Ledger, share_of
 from evaluation.toolbench.inference.replicas.limits import QueryClock, TimeIsUp, TimeLimitError, TimeLimits
+from evaluation.toolbench.inference.replicas.meter import Meter
 from evaluation.toolbench.inference.replicas.replica import Replica
-from evaluation.toolbench.inference.replicas.watched_engine import Meter, Watch, WatchedEngine, watched_query
+from evaluation.toolbench.inference.replicas.watched_engine import Watch, WatchedEngine, watched_query
 from tests.helpers.environment import FakeApi
 from tests.helpers.placement import TOOLGEN_8B, gpu
 

@@ -9,7 +9,7 @@ from evaluation.toolbench.inference.errors import ApiError
 from evaluation.toolbench.inference.records.event_log import QueryRecorder
 from evaluation.toolbench.inference.records.finish import FINAL_ANSWER, FINISH_NAME, GAVE_UP
 from evaluation.toolbench.inference.replicas.limits import QueryClock
-from evaluation.toolbench.inference.replicas.watched_engine import Meter
+from evaluation.toolbench.inference.replicas.meter import Meter
 from evaluation.toolbench.virtual_api.client import ApiClient
 from evaluation.toolbench.virtual_api.replies import CacheMatch
 

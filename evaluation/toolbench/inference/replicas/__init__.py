@@ -3,8 +3,8 @@
 Reading order: `layout` and `choice` (which replica gets which GPUs), `messages` (what parent and replica say to
 each other), `ledger` (which item is where), `handle` (the parent's hold on one start of a replica),
 `supervised_replica` (one replica over all its starts) and `supervisor` (the parent's side); `child` (the main of a
-replica's process), `replica` (loads, runs items, reports), `watched_engine`, `limits`, `gate` and `admission` (what
-stands between the work and its engine), `memory_sampler`.
+replica's process), `replica` (loads, runs items, reports), `meter` (what it counts), `watched_engine`, `limits`, `gate`
+and `admission` (what stands between the work and its engine), `memory_sampler`.
 
 A kind of run supplies three things. `run` and `Downstream_tasks.query_replica` are the first kind;
 tests/helpers/replica.py is the smallest.

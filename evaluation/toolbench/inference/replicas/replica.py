@@ -30,7 +30,8 @@ from evaluation.toolbench.inference.replicas.messages import (
     RunItem,
     Stop,
 )
-from evaluation.toolbench.inference.replicas.watched_engine import Meter, Watch
+from evaluation.toolbench.inference.replicas.meter import Meter
+from evaluation.toolbench.inference.replicas.watched_engine import Watch
 
 _BEAT_S = 0.25  # as often as the number of conversations follows the KV cache
 
