@@ -60,6 +60,20 @@ def test_a_step_is_one_openai_message_with_one_call(data_dir):
     }
 
 
+@pytest.mark.parametrize(("indexing", "own"), [({}, "allowed_action_ids"), ({"indexing": "Numeric"}, "trie")])
+def test_the_attributes_of_toolgens_agents_are_there(data_dir, indexing, own):
+    agent, _ = scripted_agent(data_dir, ["Done.", "none of them"], **indexing)
+    after_construction = (
+        *("model_name", "template", "max_sequence_length", "tokenizer", "model", "use_gpu", "chatio", "logs", own),
+        *("tool_documentation", "token_to_toolbench_name", "toolbench_name_to_token"),
+        *("retrieved_actions", "relevant_actions_documentations"),
+    )
+    assert [name for name in after_construction if not hasattr(agent, name)] == []
+    step(agent)
+    assert [name for name in ("conversation_history", "relevant_actions", "time") if not hasattr(agent, name)] == []
+    assert agent.relevant_actions == agent.get_token_ids_by_actions([NAMES[0]])
+
+
 def test_the_called_name_remembers_its_api_and_is_written_as_text(data_dir):
     agent, _ = scripted_agent(data_dir, STEP)
     message = copy.deepcopy(step(agent)[0])

@@ -70,7 +70,7 @@ class ToolGenAgent(AgentSession):
         whatever the agent's own setting. Temperature 0 is greedy; `do_retry` makes up to 5 attempts.
         """
         names = list(tools if tools is not None else functions or ())
-        self._begin_step()
+        self._begin_step(names)
         if function_call == "none":
             return self._reply(temperature)
         turns = self.convert_conversation_history_to_gpt_format(names, add_retrieval)

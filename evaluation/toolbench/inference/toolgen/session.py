@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,7 +46,10 @@ class AgentSession:
     """
 
     indented_prompt = True  # the variant of the checkout's system prompt
+    chatio = None  # ToolGen's agents have a console here, which nothing reads from or writes to
     conversation_history: list[Message]
+    relevant_actions: list[int] | list[list[int]]  # ids of the query's own actions, as of the step in progress
+    time: float  # when that step began, in seconds since the epoch
 
     def __init__(
         self,
@@ -166,7 +170,9 @@ class AgentSession:
         self.conversation_history = []
         self.initialize()
 
-    def _begin_step(self) -> None:
+    def _begin_step(self, tools: Iterable[str]) -> None:
+        self.time = time.time()
+        self.relevant_actions = self.get_token_ids_by_actions(tools)
         self._progress.step += 1
         self._progress.attempt = 0
         self._progress.num_tokens = 0
