@@ -126,6 +126,17 @@ def test_toolevals_votes_are_a_start_but_for_incomplete_rounds(world, judge):
     assert sum(votes["5002"][model] for model in ("tram-dfs", "tram-cot")) == 3
 
 
+def test_toolevals_votes_have_the_same_result_in_fewer_rounds(world, judge):
+    name = "G9_pairs_tram-dfs_tram-cot"
+    world.preferences.mkdir()
+    shutil.copy(EXAMPLE / f"preference/{name}.json", world.preferences)
+    assert world.preference(judge, "--evaluate_times", "1") == 0
+    assert judge.requests == []
+    expected = json.loads((EXAMPLE / f"preference/{name}_results.json").read_text())
+    found = json.loads(world.preference_file("_results.json").read_text())
+    assert {key: found[key] for key in expected} == expected
+
+
 def test_restarts_of_preference_change_nothing(world, judge):
     assert world.preference(judge) == 0
     files = {path.name: path.read_bytes() for path in world.preferences.iterdir()}

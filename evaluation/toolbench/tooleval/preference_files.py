@@ -49,15 +49,16 @@ class PreferenceFiles:
     def read_winners(self) -> dict[str, list[Side]]:
         """Return query id -> winners of the rounds that an earlier scoring completed.
 
-        Which round each won is not in the file and does not matter. Queries with incomplete rounds are left out:
-        ToolEval counts the votes of those anew with each start.
+        Which round each won is not in the file. Who is ahead comes first, so that fewer rounds than those have the same
+        result. Queries with incomplete rounds are left out: ToolEval counts the votes of those anew with each start.
         """
         winners: dict[str, list[Side]] = {}
         for query_id, entry in (read_object(self._folder / f"{self._stem}.json") or {}).items():
             rounds = [value for key, value in entry.items() if key.startswith("round_")]
             votes = {side: entry.get(name) for side, name in self._names.items()}
             if all(value == _COMPLETE for value in rounds) and all(isinstance(each, int) for each in votes.values()):
-                winners[query_id] = [side for side in SIDES for _ in range(votes[side])][: len(rounds)]
+                ahead_first = sorted(SIDES, key=lambda side: -votes[side])
+                winners[query_id] = [side for side in ahead_first for _ in range(votes[side])][: len(rounds)]
         return winners
 
     def write(self, pairs: Sequence[Pair], rate: PreferenceRate, judge: Judge, log: VerdictLog) -> None:
