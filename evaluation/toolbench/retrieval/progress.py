@@ -36,7 +36,6 @@ class SetProgress:
         self._log = QueryLog(files.query_log, {**run, **_digests(each)})
         self._outcomes: dict[str, Outcome] = {}
         self._failed: set[str] = set()
-        self._has_begun = False
 
     @property
     def num_done(self) -> int:

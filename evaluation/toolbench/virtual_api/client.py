@@ -38,13 +38,11 @@ TIMEOUT_S = 15.0
 
 @dataclass(frozen=True)
 class ApiStats:
-    """Holds a snapshot. Latency is per call, its retries and waits included."""
+    """Counts calls and their retries until now."""
 
     calls: int
     calls_by_code: Mapping[int, int]  # the contract's status codes
     retries: int
-    total_latency_s: float
-    max_latency_s: float
 
     @property
     def errors(self) -> int:
@@ -86,8 +84,6 @@ class ApiClient:
         self._rng = random.Random()  # its own: waiting must not change what a seeded run draws
         self._codes: Counter[int] = Counter()
         self._num_retries = 0
-        self._total_latency_s = 0.0
-        self._max_latency_s = 0.0
         self._lock = threading.Lock()
         self._is_closed = False
         self._loop = asyncio.new_event_loop()
@@ -155,7 +151,7 @@ class ApiClient:
         limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         reply, num_retries = self._run(self._ask(json.dumps(request).encode(), limit_s))
         seconds = time.monotonic() - started
-        self._count(reply.code, num_retries, latency_s=seconds)
+        self._count(reply.code, num_retries)
         if reply.retry == "unreachable":
             raise ApiError(
                 f"The API server at {self._shown_url} could not be reached for {seconds:.0f} s: start it again, or set "
@@ -197,8 +193,6 @@ class ApiClient:
                 calls=self._codes.total(),
                 calls_by_code=dict(sorted(self._codes.items())),
                 retries=self._num_retries,
-                total_latency_s=self._total_latency_s,
-                max_latency_s=self._max_latency_s,
             )
 
     def close(self) -> None:
@@ -257,9 +251,7 @@ class ApiClient:
         await asyncio.gather(*others, return_exceptions=True)
         await self._service.close()
 
-    def _count(self, code: int, num_retries: int, *, latency_s: float) -> None:
+    def _count(self, code: int, num_retries: int) -> None:
         with self._lock:
             self._codes[code] += 1
             self._num_retries += num_retries
-            self._total_latency_s += latency_s
-            self._max_latency_s = max(self._max_latency_s, latency_s)

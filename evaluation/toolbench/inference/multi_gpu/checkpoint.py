@@ -51,10 +51,6 @@ class Checkpoint:
     files: tuple[Path, ...]
     tensors: Mapping[str, Tensor]
 
-    @property
-    def file_bytes(self) -> int:
-        return sum(file.stat().st_size for file in self.files)
-
 
 def read_config(model_path: str) -> PretrainedConfig:
     """Return the model's config, with an adapter's vocabulary. DataError when there is none, or it is unknown here."""

@@ -49,10 +49,6 @@ class FailureLog:
             done = set(query_ids)
             self._update(lambda entries: self._without(done, entries))
 
-    def failed_ids(self) -> list[str]:
-        """Return the queries noted, oldest first."""
-        return [entry["id"] for entry in self._read()[0] if entry["method"] == self.method]
-
     def _without(self, query_ids: set[str], entries: list[Entry]) -> list[Entry]:
         return [entry for entry in entries if entry["method"] != self.method or entry["id"] not in query_ids]
 

@@ -42,7 +42,6 @@ class ActionTokens:
             )
         self.end_id = vocabulary[form.end_token]
         self.end = TokenSet([self.end_id])
-        self._catalog = catalog
         self._encoder = encoder
         self._token_ids = _tool_token_ids(catalog, vocabulary) if catalog.indexing == "Atomic" else None
         # A tool token is a whole action, so nothing that could follow it is wanted.

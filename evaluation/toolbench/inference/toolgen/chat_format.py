@@ -123,9 +123,6 @@ class Conversation:
     def append_message(self, role: str, text: str | None) -> None:
         self.messages.append((role, text))
 
-    def update_last_message(self, text: str | None) -> None:
-        self.messages[-1] = (self.messages[-1][0], text)
-
     def pieces(self) -> list[str]:
         """Return the prompt in parts, each of which begins with a marker token of the format."""
         return self.format.pieces(self.system_message, self.messages)

@@ -21,7 +21,6 @@ Role = Literal["user", "assistant"]
 
 DOCUMENTATION_HINT = "Please give the input. Here is the documentation: "
 NO_DOCUMENTATION = "No documentation, try again."
-UNKNOWN_ACTION_REPLY = "Action does not exist. Please try again."
 RETRIEVAL_HINT = "Please generate relevant actions."
 DESCRIPTIONS_HINT = "Here are descriptions: "
 PLANNING_PREFIX = "I am using one of the following tools: {actions}."
