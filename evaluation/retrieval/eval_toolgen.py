@@ -18,7 +18,7 @@ from evaluation.toolbench.retrieval.options import parse_options  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run; the exit code that `--help` explains."""
+    """Run; return the exit code that `--help` explains."""
     return run_program(lambda: _run(argv))
 
 

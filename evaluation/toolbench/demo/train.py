@@ -205,7 +205,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, config: TrainingConfig) -> L
 def train(
     model: LlamaForCausalLM, batches: Iterable[Batch], config: TrainingConfig, *, deadline: float
 ) -> dict[str, float]:
-    """Train in place; steps, tokens and the last loss.
+    """Train in place; return steps, tokens and the last loss.
 
     `deadline` is a time of `time.monotonic`. Where the speed of the last steps shows that it would be missed,
     the number of steps, and with it the learning rate's cosine, is made as long as the time that is left.

@@ -19,7 +19,7 @@ from evaluation.toolbench.inference.Downstream_tasks.options import parse_option
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run; the exit code that `--help` explains."""
+    """Run; return the exit code that `--help` explains."""
     return run_program(lambda: _run(argv))
 
 

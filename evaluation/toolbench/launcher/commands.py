@@ -119,7 +119,7 @@ COMMANDS = (
 
 
 def entry() -> NoReturn:
-    """Return the program `toolgen`."""
+    """Run the program `toolgen`."""
     leave(main())
 
 

@@ -56,7 +56,7 @@ class _Part:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate what the variables and flags ask for; the exit code that `--help` explains."""
+    """Evaluate what the variables and flags ask for; return the exit code that `--help` explains."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(arguments):
         make_parser().parse_args(["--help"])

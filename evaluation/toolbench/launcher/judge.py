@@ -34,7 +34,7 @@ _VARIABLES = """environment variables:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command beside the judge; its exit code, or 2 without a judge."""
+    """Run a command beside the judge; return its exit code, or 2 without a judge."""
     options = make_parser().parse_args(argv)
     return run_program(lambda: _run(options.command))
 

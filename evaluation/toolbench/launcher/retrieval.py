@@ -52,7 +52,7 @@ _PUBLISHED_MODEL = "reasonwang/ToolGen-Llama-3-8B-Tool-Retriever"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate what the variables and flags ask for; the exit code."""
+    """Evaluate what the variables and flags ask for; return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(arguments):
         make_parser().parse_args(["--help"])

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: EvaluationConfig) -> int:
-    """Evaluate what `config` asks for; the exit code. ToolGenError for what ends it."""
+    """Evaluate what `config` asks for; return the exit code. ToolGenError for what ends it."""
     if config.left_out:
         logger.warning("not given, so as in ToolGen's own script: %s", ", ".join(config.left_out))
     prepared = prepare(config)
@@ -88,7 +88,7 @@ class Evaluation:
                 )
 
     def _search(self, num_earlier: int) -> int | None:
-        """Run what is left over the replicas; 128 + signal when a signal ended it."""
+        """Run what is left over the replicas; return 128 + signal when a signal ended it."""
         longest = self._prepared.needs.max_length
         run = self._config.run
         run = replace(run, model=replace(run.model, max_sequence_length=longest))
@@ -157,7 +157,7 @@ class Evaluation:
         return [self._results[number] for number in sorted(self._results)]
 
     def _conclude(self) -> int:
-        """Print the table; 0, or 1 where queries failed or are left because no replica was."""
+        """Print the table; return 0, or 1 where queries failed or are left because no replica was."""
         results = self._ordered()
         if results:
             if self._record is not None or not self._files.report.exists():

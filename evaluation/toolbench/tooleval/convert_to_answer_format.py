@@ -25,7 +25,7 @@ _ANY_METHOD = re.compile(r".+?_((?:CoT|DFS).*)\.json", re.IGNORECASE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert; 0, 1 if a file could not be converted, 2 without any."""
+    """Convert; return 0, 1 if a file could not be converted, 2 without any."""
     options = make_parser().parse_args(argv)
     return run_program(lambda: _convert(options))
 

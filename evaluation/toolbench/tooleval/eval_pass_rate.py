@@ -22,7 +22,7 @@ from evaluation.toolbench.tooleval.options import (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Score; the exit code that `--help` explains."""
+    """Score; return the exit code that `--help` explains."""
     options = make_parser().parse_args(argv)
     return run_command(lambda stop: _score_sets(options, stop))
 

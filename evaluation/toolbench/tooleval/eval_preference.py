@@ -25,7 +25,7 @@ from evaluation.toolbench.tooleval.options import (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare; the exit code that `--help` explains."""
+    """Compare; return the exit code that `--help` explains."""
     options = make_parser().parse_args(argv)
     return run_command(lambda stop: _compare_sets(options, stop))
 

@@ -51,7 +51,7 @@ def extended_checkpoint(base_model: str, tokens: Sequence[ToolToken], out: Path)
 
 @torch.no_grad()
 def add_tokens(model: PreTrainedModel, tokenizer: Any, tokens: Sequence[ToolToken]) -> int:
-    """Add those of the tokens that the tokenizer does not have, with rows made of their names; how many.
+    """Add those of the tokens that the tokenizer does not have, with rows made of their names; return how many.
 
     DataError where a name is spelt with no token at all.
     """

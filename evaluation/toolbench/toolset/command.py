@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the tool set that the arguments ask for; the exit code."""
+    """Make the tool set that the arguments ask for; return the exit code."""
     arguments = make_parser().parse_args(argv)
     return run_program(lambda: _make(Path(arguments.tools), arguments.base_model, Path(arguments.out)))
 

@@ -90,7 +90,7 @@ class DFS_tree_search(base_search_method):
         return record
 
     def _search(self, node: tree_node, limits: DfsLimits) -> int:
-        """Search below `node`; how many levels to go back from it."""
+        """Search below `node`; return how many levels to go back from it."""
         node.expand_num = self.now_expand_num
         self.now_expand_num += 1
         if node.is_terminal or node.pruned or node.get_depth() >= limits.single_chain_max_step:
@@ -126,7 +126,7 @@ class DFS_tree_search(base_search_method):
         return 1
 
     def _follow(self, child: tree_node, limits: DfsLimits) -> int:
-        """Search below `child`; how many levels its father goes back, which may be 0."""
+        """Search below `child`; return how many levels its father goes back, which may be 0."""
         go_back = self._search(child, limits)
         if len(self.terminal_node) >= limits.answer:
             return _ENOUGH_ANSWERS

@@ -70,7 +70,7 @@ class base_search_method(ABC):
         return message, error_code
 
     def grow(self, node: tree_node, message: Message, error_code: int) -> tree_node:
-        """Add a step below `node`, making the calls it asks for; the last node of it.
+        """Add a step below `node`, making the calls it asks for; return the last node of it.
 
         That node is pruned after an error and after giving up, and terminal after a final answer. A message
         that says nothing still makes a `Thought`, so that every step leads deeper and towards the limit.

@@ -34,7 +34,7 @@ class single_chain(base_search_method):
         self.forward_args: dict[str, Any] = {}
 
     def start(self, single_chain_max_step: int, pass_at: int = 1, answer: int = 1) -> int:
-        """Run; 1 as soon as `answer` of the tries gave a final answer, 0 when none of `pass_at` tries is left.
+        """Run; return 1 as soon as `answer` of the tries gave a final answer, 0 when none of `pass_at` tries is left.
 
         `single_chain_max_step` limits a path's depth in nodes, of which a step has three.
         """
@@ -75,7 +75,7 @@ class single_chain(base_search_method):
         return record
 
     def _run_chain(self, node: tree_node, max_depth: int) -> tree_node:
-        """Take steps below `node` until an answer, a give-up or the depth limit; the last node."""
+        """Take steps below `node` until an answer, a give-up or the depth limit; return the last node."""
         while not (node.pruned or node.is_terminal):
             depth = node.get_depth() // 3
             block_ids = self.events.send("on_chain_start", depth=depth, inputs=node.messages)

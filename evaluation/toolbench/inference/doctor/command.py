@@ -59,7 +59,7 @@ _READER_GONE = 141  # as a shell reports a program that wrote to a closed pipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the checks, or plans for simulated GPUs. 0: all good; 1: a check failed; 2: could not start."""
+    """Runs the checks, or plans for simulated GPUs. Returns 0: all good; 1: a check failed; 2: could not start."""
     options, simulate, as_json = _parse(arguments)
     try:
         code = _run(options, simulate, as_json)

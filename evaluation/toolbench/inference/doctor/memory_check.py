@@ -1,4 +1,4 @@
-"""Does the memory plan hold? The engine takes its KV cache, and the longest conversation runs beside the others."""
+"""Checks the memory plan: the engine takes its KV cache, and the longest conversation runs beside the others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ADVICE = "a smaller --max_gpu_memory, such as 75%; and please report it with --
 
 
 def longest_conversation(name: str, model: PreTrainedModel, replica: PlannedReplica) -> Finding:
-    """Run the engine of a run: does what the plan promised hold, and what do the cards show at the peak?"""
+    """Run the engine of a run: check what the plan promised, and tell what the cards show at the peak."""
     torch.cuda.empty_cache()  # what earlier checks used and freed is not part of this one
     for index in replica.gpus:
         torch.cuda.reset_peak_memory_stats(index)

@@ -10,7 +10,7 @@ from evaluation.toolbench.inference.multi_gpu.nvml import Gpu
 
 
 class GpuUse:
-    """Readings of at most `age_s` seconds. Any process's use of a GPU counts."""
+    """Keeps readings of at most `age_s` seconds. Any process's use of a GPU counts."""
 
     def __init__(self, age_s: float = 2.0) -> None:
         self._age_s = age_s
@@ -18,7 +18,7 @@ class GpuUse:
         self._gpus: dict[str, Gpu] = {}
 
     def memory_of(self, uuids: Sequence[str]) -> tuple[tuple[int, int], ...]:
-        """(used, total) bytes of each of these GPUs that the driver knows."""
+        """Return (used, total) bytes of each of these GPUs that the driver knows."""
         return tuple((gpu.used_bytes, gpu.total_bytes) for gpu in self._of(uuids))
 
     def busy_percents_of(self, uuids: Sequence[str]) -> tuple[int | None, ...]:

@@ -21,7 +21,7 @@ class FailureCauses:
         self._first: dict[str, str] = {}
 
     def add(self, problem: Problem) -> int:
-        """Count a problem; how often its cause has now been seen."""
+        """Count a problem; return how often its cause has now been seen."""
         message = " ".join(problem.message.split())
         cause = f"{problem.type}: {_PARTICULARS.sub('*', message)}"
         self._first.setdefault(cause, f"{problem.type}: {message}"[:_LONGEST])

@@ -217,7 +217,7 @@ class ToolGenAgent(AgentSession):
         return "all" if restrict_actions else self.language.options.restrict_actions
 
     def _wants_another(self, step: _Step, policy: AttemptPolicy, *, is_last: bool) -> bool:
-        """Enter a known action into the logs; whether to try the step again."""
+        """Enter a known action into the logs; return whether to try the step again."""
         if step.action not in self.tool_documentation:
             return False
         assert step.arguments is not None  # every action has them unless the context was full

@@ -51,7 +51,7 @@ class JudgePrompts:
         return text_sha256(self.texts[check])
 
     def digests(self) -> dict[str, str]:
-        """Check -> SHA-256 of its prompt, for results."""
+        """Return check -> SHA-256 of its prompt, for results."""
         return {check: self.sha256(check) for check in self.texts}
 
     @property

@@ -38,7 +38,7 @@ def page_table(parts: Sequence[torch.Tensor]) -> PageTable:
 
 
 def copy_pages(table: PageTable, copies: torch.Tensor) -> None:
-    """Copy pages in all parts; `copies` (N, 2) int64 has those to copy from and to, none of which is both."""
+    """Copy pages in all parts; `copies` (N, 2) int64 has those to copy from and to; no page is in both columns."""
     element, per_word = ELEMENTS[table.word_bytes]
     with torch.cuda.device_of(copies):
         _copy_page[len(copies), len(table.rows)](

@@ -35,7 +35,7 @@ class PageCopier:
             self._table = page_table([half for both in held for half in both])
 
     def copy(self, copies: Sequence[tuple[int, int]]) -> None:
-        """Copy pages (from, to) in all tensors, in the order of the current stream; no page is both."""
+        """Copy pages (from, to) in all tensors, in the order of the current stream; no page is in both places."""
         pages = to_device(list(chain.from_iterable(copies)), torch.int64, self._device).view(-1, 2)
         table = self._table
         if table is not None:

@@ -44,7 +44,7 @@ def product(
     bias: torch.Tensor | None,
     few_rows: int,
 ) -> torch.Tensor:  # (..., N) in the dtype of `inputs`
-    """Return the same; of up to `few_rows` rows by our kernel (see `most_rows`).
+    """Return what `plain_product` does; of up to `few_rows` rows by our kernel (see `most_rows`).
 
     The number of rows is looked at in Python, so a compiler makes two versions of what calls this. That for many rows
     is what it is without this function: what it fuses with the quantisation of activations, it goes on fusing.

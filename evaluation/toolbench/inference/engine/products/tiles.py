@@ -53,7 +53,7 @@ class ManyRowsTile:
 
     @property
     def stage_bytes(self) -> int:
-        """Shared memory for weights of int8 and rows of 16 bits, once."""
+        """Return the bytes of shared memory that one load stage takes: weights of int8, rows of 16 bits."""
         return self.inputs * (self.features + 2 * self.rows)
 
 

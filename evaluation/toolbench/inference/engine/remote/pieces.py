@@ -120,7 +120,7 @@ class PiecewiseGeneration:
         return stop_ids if len(stop_ids) <= _MOST_STOP_IDS else ()
 
     def _relevant_stop_ids(self) -> tuple[int, ...]:
-        """Stop ids that can come at all; of very many, more than are ever sent."""
+        """Return the stop ids that can be drawn under what is allowed now."""
         stop_ids, allowed = self._request.stop_ids, self._allowed_now
         if allowed is None:
             return tuple(stop_ids.ids.tolist())

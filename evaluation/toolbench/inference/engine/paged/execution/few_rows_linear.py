@@ -1,4 +1,4 @@
-"""Has the linear layers of a decoder multiply few rows, by int8 all, by the kernels for them (see `products`)."""
+"""Has a decoder's linear layers multiply by the kernels of `products`: few rows, or by int8 weights any number."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def _noting(calls: list[_Call], parent: nn.Module, name: str, layer: Any) -> Any
 
 
 def _groups(calls: Sequence[_Call]) -> Iterator[list[_Call]]:
-    """Runs of two or more calls, one right after another, of layers that can be joined."""
+    """Return the runs of two or more calls, one right after another, of layers that can be joined."""
     often = [call.layer for call in calls]
     group: list[_Call] = []
     for before, call in pairwise([None, *calls, None]):
