@@ -76,19 +76,7 @@ def _query_json(query: DemoQuery) -> dict[str, Any]:
         "query_id": query.query_id,
         "query": query.trajectory.question,
         "split": query.split,
-        "api_list": [
-            {
-                "category_name": tool.category,
-                "tool_name": tool.name,
-                "api_name": api.name,
-                "api_description": api.description,
-                "required_parameters": [parameter.as_json() for parameter in api.required],
-                "optional_parameters": [parameter.as_json() for parameter in api.optional],
-                "method": "GET",
-            }
-            for tool in tools
-            for api in tool.apis
-        ],
+        "api_list": [tool.document(api) for tool in tools for api in tool.apis],
         "relevant APIs": [[call.tool, call.api] for call in calls],
     }
 

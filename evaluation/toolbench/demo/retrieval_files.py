@@ -39,23 +39,7 @@ def retrieval_files(queries: Sequence[DemoQuery]) -> dict[str, str]:
 
 
 def _documents() -> list[tuple[int, str]]:
-    return [
-        (
-            _DOCIDS[tool.name, api.name],
-            json.dumps(
-                {
-                    "category_name": tool.category,
-                    "tool_name": tool.name,
-                    "api_name": api.name,
-                    "api_description": api.description,
-                    "required_parameters": [parameter.as_json() for parameter in api.required],
-                    "optional_parameters": [parameter.as_json() for parameter in api.optional],
-                    "method": "GET",
-                }
-            ),
-        )
-        for tool, api in _APIS
-    ]
+    return [(_DOCIDS[tool.name, api.name], json.dumps(tool.document(api))) for tool, api in _APIS]
 
 
 def _relevant(query: DemoQuery) -> list[int]:

@@ -94,6 +94,18 @@ class Tool:
     def api(self, name: str) -> Api:
         return next(api for api in self.apis if api.name == name)
 
+    def document(self, api: Api) -> dict[str, Any]:
+        """Return one of its APIs as a query's `api_list` and a retrieval corpus have it."""
+        return {
+            "category_name": self.category,
+            "tool_name": self.name,
+            "api_name": api.name,
+            "api_description": api.description,
+            "required_parameters": [parameter.as_json() for parameter in api.required],
+            "optional_parameters": [parameter.as_json() for parameter in api.optional],
+            "method": "GET",
+        }
+
 
 @dataclass(frozen=True)
 class Call:
