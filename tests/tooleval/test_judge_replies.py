@@ -8,6 +8,7 @@ import pytest
 
 from evaluation.toolbench.chat_client.replies import Said, read_chat_reply
 from evaluation.toolbench.http_client.server_replies import Failure
+from evaluation.toolbench.time_limit import within
 from evaluation.toolbench.tooleval.judge.checks import CHECK_ANSWER, CHECKS, SELECT_BETTER
 from evaluation.toolbench.tooleval.judge.replies import read_verdict, read_words
 
@@ -16,6 +17,14 @@ STATUS, SELECT = CHECKS[CHECK_ANSWER], CHECKS[SELECT_BETTER]
 
 def said(text="", called=None):
     return Said(text, called, "m", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [("{", None), ('{"a":', None), ("not ", None), ("Solved ", "Solved"), ("Solved Unsolved ", None)],
+)
+def test_megabytes_of_the_same_words_keep_no_other_question_waiting(text, verdict):
+    assert within(60, lambda: read_verdict(said(text * 500_000), STATUS))[0] == verdict
 
 
 @pytest.mark.parametrize(

@@ -16,19 +16,21 @@ from evaluation.toolbench.tooleval.judge.checks import REASON_KEY, Check
 
 _NEGATION = re.compile(r"(?:\bnot|n't|\bnever|\bneither|\bnor|\bno)\W+(?:\w+\W+)?$", re.IGNORECASE)
 _LONGEST_REASON = 4000  # characters
+_LONGEST_TEXT = 20_000  # characters that are read, from the end: a thousand tokens are asked for
+_REACH = 100  # characters before a word among which a negation of it is looked for
 
 
 def read_verdict(said: Said, check: Check) -> tuple[str | None, str]:
     """Return (verdict, reason). The verdict is one of the check's words, or None where none can be read."""
-    text = said.conclusion
-    for source in filter(None, (said.called, text)):
+    text, called = said.conclusion[-_LONGEST_TEXT:], (said.called or "")[-_LONGEST_TEXT:]
+    for source in filter(None, (called, text)):
         for values in _objects(source):
             verdict = _word_of(values.get(check.key), check.words)
             if verdict is not None:
                 return verdict, str(values.get(REASON_KEY) or text)[:_LONGEST_REASON]
     # A call that was cut may have its verdict all the same; the reason comes after it.
-    verdict = _labelled(said.called or "", check.words, check.key) or read_words(text, check.words, label=check.key)
-    return verdict, (text or said.called or "")[:_LONGEST_REASON]
+    verdict = _labelled(called, check.words, check.key) or read_words(text, check.words, label=check.key)
+    return verdict, (text or called)[:_LONGEST_REASON]
 
 
 def read_words(text: str, words: Sequence[str], *, label: str) -> str | None:
@@ -45,9 +47,14 @@ def read_words(text: str, words: Sequence[str], *, label: str) -> str | None:
     lines = text.strip().splitlines()
     for part in (lines[0] if lines else "", text):
         found = {_word_of(match[0], words) for match in _mentions(part, words)}
-        if len(found) == 1 and not any(_NEGATION.search(part[: match.start()]) for match in _mentions(part, words)):
+        if len(found) == 1 and not any(_is_negated(part, match.start()) for match in _mentions(part, words)):
             return found.pop()
     return None
+
+
+def _is_negated(text: str, start: int) -> bool:
+    """Say whether what begins at `start` is denied by what stands before it."""
+    return _NEGATION.search(text, max(0, start - _REACH), start) is not None
 
 
 def _labelled(text: str, words: Sequence[str], label: str) -> str | None:
@@ -72,7 +79,9 @@ def _objects(text: str) -> Iterator[Mapping[str, Any]]:
     while start >= 0:
         try:
             value, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
+        except RecursionError:  # no verdict is that deep, and from each of its braces it would be tried again
+            return
+        except ValueError:
             end = start + 1
         else:
             yield value
