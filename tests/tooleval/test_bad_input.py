@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from evaluation.toolbench.inference.records.json_lines import read_json_lines
 from evaluation.toolbench.tooleval import eval_pass_rate, eval_preference
 from tests.helpers.pipeline import ROOT
 from tests.helpers.scoring import MODEL, complaints
@@ -162,6 +163,23 @@ def test_a_file_of_an_earlier_scoring_that_is_damaged_is_one_line(world, judge, 
     assert world.pass_rate(judge, "--overwrite") == 0
 
 
+@pytest.mark.parametrize(
+    "entry", [5, None, {"tram-dfs": 10**15, "tram-cot": -3, "round_0": "complete"}, {"tram-dfs": 1, "tram-cot": 0}]
+)
+def test_votes_of_an_earlier_scoring_that_cannot_be_are_passed_over(world, judge, entry):
+    world.preferences.mkdir()
+    world.preference_file(".json").write_text(json.dumps({"5001": entry}))
+    assert world.preference(judge) == 0
+    assert list(json.loads(world.preference_file(".json").read_text())["5001"])[2:] == ["round_0", "round_1", "round_2"]
+
+
+def test_a_repeat_whose_number_python_does_not_convert_is_passed_over(world, judge):
+    world.file(".json").parent.mkdir(parents=True)
+    world.file(".json").write_text(json.dumps({"5001": {"is_solved": {"9" * 5000: "AnswerStatus.Solved"}}}))
+    assert world.pass_rate(judge) == 0
+    assert world.results()["judge"]["earlier_verdicts"] == 0
+
+
 def test_two_scorings_of_the_same_files_do_not_run_at_once(world, judge, capsys):
     world.write_answers(30)
     judge.delay_s = 0.2
@@ -196,7 +214,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_is_gone_on_from(world, jud
     assert process.returncode == 2
     [line] = [line for line in process.stderr.splitlines() if not line.startswith("WARNING: ")]
     assert "What is written so far is kept" in line
-    kept = world.file("_verdicts.jsonl").read_text().count('"Solved"')
+    kept = len(list(read_json_lines(world.file("_verdicts.jsonl"))))
     assert kept > 5
     judge.requests.clear()
     assert world.pass_rate(judge) == 0

@@ -11,7 +11,7 @@ from evaluation.toolbench.inference.records.statuses import FILE_PREFIX, parse_s
 from evaluation.toolbench.tooleval.converted import ConvertedAnswer
 from evaluation.toolbench.tooleval.judge.interface import Judge
 from evaluation.toolbench.tooleval.pass_rate import JUDGED, MISSING, UNDECIDED, PassRate, QueryScore
-from evaluation.toolbench.tooleval.result_files import read_object, write_object, write_rows, write_tsv
+from evaluation.toolbench.tooleval.result_files import is_ours, read_object, write_object, write_rows, write_tsv
 from evaluation.toolbench.tooleval.verdict_log import Tokens, VerdictLog
 
 _CSV_COLUMNS = (
@@ -42,7 +42,12 @@ class PassRateFiles:
         return self._folder / f"{self._stem}_results.json"
 
     def read_statuses(self) -> dict[str, dict[int, str]]:
-        """Return query id -> repeat -> status, as an earlier scoring's JSON has them; empty without one. DataError."""
+        """Return query id -> repeat -> status, as ToolEval's scoring has them; empty without one. DataError.
+
+        Ours are in the log of verdicts, where it is seen whether their answers have changed.
+        """
+        if self.verdicts.exists() and is_ours(self.results):
+            return {}
         return read_statuses(self._folder / f"{self._stem}.json")
 
     def write(

@@ -15,7 +15,7 @@ from evaluation.toolbench.tooleval.converted import ConvertedAnswer
 from evaluation.toolbench.tooleval.judge.interface import Judge
 from evaluation.toolbench.tooleval.pass_rate_files import read_statuses
 from evaluation.toolbench.tooleval.preference import SIDES, Pair, PreferenceRate, Side
-from evaluation.toolbench.tooleval.result_files import read_object, write_object, write_rows
+from evaluation.toolbench.tooleval.result_files import is_ours, read_object, write_object, write_rows
 from evaluation.toolbench.tooleval.verdict_log import VerdictLog
 
 _CSV_COLUMNS = (
@@ -46,19 +46,29 @@ class PreferenceFiles:
     def verdicts(self) -> Path:
         return self._folder / f"{self._stem}_verdicts.jsonl"
 
+    @property
+    def results(self) -> Path:
+        return self._folder / f"{self._stem}_results.json"
+
     def read_winners(self) -> dict[str, list[Side]]:
-        """Return query id -> winners of the rounds that an earlier scoring completed.
+        """Return query id -> winners of the rounds that an earlier scoring by ToolEval completed. DataError.
 
         Which round each won is not in the file. Who is ahead comes first, so that fewer rounds than those have the same
         result. Queries with incomplete rounds are left out: ToolEval counts the votes of those anew with each start.
+        Ours are made anew from the log of verdicts and from pass rates, which may have changed.
         """
         winners: dict[str, list[Side]] = {}
+        if self.verdicts.exists() and is_ours(self.results):
+            return winners
         for query_id, entry in (read_object(self._folder / f"{self._stem}.json") or {}).items():
+            if not isinstance(entry, dict):
+                continue
             rounds = [value for key, value in entry.items() if key.startswith("round_")]
-            votes = {side: entry.get(name) for side, name in self._names.items()}
+            votes: dict[Side, Any] = {side: entry.get(name) for side, name in self._names.items()}
             if all(value == _COMPLETE for value in rounds) and all(isinstance(each, int) for each in votes.values()):
                 ahead_first = sorted(SIDES, key=lambda side: -votes[side])
-                winners[query_id] = [side for side in ahead_first for _ in range(votes[side])][: len(rounds)]
+                most = len(rounds)
+                winners[query_id] = [side for side in ahead_first for _ in range(min(votes[side], most))][:most]
         return winners
 
     def write(self, pairs: Sequence[Pair], rate: PreferenceRate, judge: Judge, log: VerdictLog) -> None:
@@ -66,7 +76,7 @@ class PreferenceFiles:
         entries = {pair.query_id: self._entry(pair) for pair in pairs}
         write_object(self._folder / f"{self._stem}.json", entries, indent=4)
         write_rows(self._folder / f"{self._stem}.csv", _CSV_COLUMNS, map(self._csv_row, pairs))
-        write_object(self._folder / f"{self._stem}_results.json", self._results(pairs, rate, judge, log), indent=2)
+        write_object(self.results, self._results(pairs, rate, judge, log), indent=2)
 
     def _entry(self, pair: Pair) -> dict[str, Any]:
         rounds = sorted(pair.winners.items())

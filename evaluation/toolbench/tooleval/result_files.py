@@ -11,7 +11,7 @@ from typing import Any
 
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.records.run_record import put_file
-from evaluation.toolbench.json_input import read_json, whole_text
+from evaluation.toolbench.json_input import JsonError, read_json, whole_text
 
 
 def write_object(path: Path, record: Mapping[str, Any], *, indent: int) -> None:
@@ -32,6 +32,14 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
     """Write a table of plain cells: tabs and line ends. OutputError."""
     lines = ["\t".join("" if cell is None else str(cell) for cell in row) for row in (columns, *rows)]
     put_file(path, whole_text("\n".join(lines) + "\n"))
+
+
+def is_ours(results: Path) -> bool:
+    """Say whether these are results that this package wrote, which name their judge; not so if they cannot be read."""
+    try:
+        return "judge" in read_json(results)
+    except (OSError, JsonError, TypeError):
+        return False
 
 
 def read_object(path: Path) -> dict[str, Any] | None:

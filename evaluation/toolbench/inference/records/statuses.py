@@ -21,7 +21,11 @@ def parse_statuses(is_solved: Mapping[Any, Any]) -> dict[int, str]:
     {0: 'Solved', 1: 'Unsure'}
     """
     named = {str(repeat): str(status).removeprefix(FILE_PREFIX) for repeat, status in is_solved.items()}
-    return {int(repeat): status for repeat, status in named.items() if repeat.isdecimal() and status in SCORES}
+    return {int(repeat): status for repeat, status in named.items() if _is_number(repeat) and status in SCORES}
+
+
+def _is_number(repeat: str) -> bool:
+    return repeat.isdecimal() and len(repeat) < 10  # Python converts no number of thousands of digits
 
 
 def majority(statuses: Iterable[str]) -> str | None:
