@@ -12,6 +12,7 @@ from evaluation.toolbench.inference.records.run_record import RunRecord, write_r
 from evaluation.toolbench.inference.run_report.__main__ import main
 from evaluation.toolbench.inference.run_report.compared_runs import read_runs
 from evaluation.toolbench.inference.run_report.comparison import comparison_data, write_comparison
+from evaluation.toolbench.inference.run_report.judgements import read_judgements
 from tests.helpers.run_report import GIVE_UP, Move, finish, replica_log, run_query, search, write_answer
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "shared" / "contract" / "scoring_example"
@@ -138,6 +139,18 @@ def test_a_log_alone_gives_the_last_check_of_each_repeat(runs, tmp_path):
     data = data_of(runs, [tmp_path / "scores"])
     assert (row(data, "G1/0")["cells"][0]["status"], row(data, "G1/0")["cells"][0]["score"]) == ("Solved", 1.0)
     assert row(data, "G1/1")["cells"][0]["status"] is None
+
+
+def test_what_was_said_of_an_answer_that_a_query_had_before_is_not_shown(tmp_path):
+    said = [
+        {**verdict("0", 0, "Solved", "of the old one"), "answer_sha256": "a"},
+        {**verdict("0", 1, "Solved", "of the old one"), "answer_sha256": "a"},
+        {**verdict("0", 0, "Unsolved", "of the new one"), "answer_sha256": "b"},
+    ]
+    write_log(tmp_path, "G1_old", said)
+    judgement = read_judgements(tmp_path / "G1_old_verdicts.jsonl", tmp_path / "none").by_query["0"]
+    assert judgement.statuses == {0: "Unsolved"}
+    assert [each.reason for each in judgement.remarks] == ["of the new one"]
 
 
 def test_a_query_without_an_answer_is_unsolved_where_its_set_was_judged(runs, tmp_path):

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from tests.helpers.fake_judge import always
-from tests.helpers.scoring import EXAMPLE
+from tests.helpers.scoring import EXAMPLE, MODEL, SET, judged_answer
 
 AT_ONCE = 4
 
@@ -84,6 +84,53 @@ def test_more_repeats_ask_for_those_that_lack(world, judge):
     assert world.results()["std_dev"] == 0
 
 
+def change_answer(world, query_id):
+    path = world.converted / MODEL / f"{SET}.json"
+    answers = json.loads(path.read_text())
+    answers[query_id] = judged_answer(f"Question {query_id}?", "Another answer.")
+    path.write_text(json.dumps(answers))
+
+
+def test_an_answer_that_has_changed_is_judged_anew_and_no_other(world, judge, capsys):
+    world.write_answers(3)
+    assert world.pass_rate(judge) == 0
+    change_answer(world, "7001")
+    judge.verdicts = lambda check, prompt: {"answer_status": "Unsolved" if "Another answer." in prompt else "Solved"}
+    judge.requests.clear()
+    assert world.pass_rate(judge) == 0
+    assert len(judge.requests) == 3
+    assert world.results()["solve_rate"] == pytest.approx(200 / 3)
+    assert "has verdicts of answers that have changed since: they are asked anew" in capsys.readouterr().err
+    judge.requests.clear()
+    assert world.pass_rate(judge) == 0
+    assert judge.requests == []
+    assert "changed since" not in capsys.readouterr().err
+
+
+def test_an_answer_that_no_judge_was_asked_about_is_judged_once_it_can_be(world, judge):
+    world.write_answers(1)
+    path = world.converted / MODEL / f"{SET}.json"
+    given_up = path.read_text().replace("give_answer", "give_up_and_restart")
+    path.write_text(given_up)
+    assert world.pass_rate(judge) == 0
+    assert (world.results()["solve_rate"], judge.requests) == (0, [])
+    change_answer(world, "7000")
+    assert world.pass_rate(judge) == 0
+    assert (world.results()["solve_rate"], len(judge.requests)) == (100, 3)
+
+
+@pytest.mark.parametrize("word", ['"solved!"', "1", '["Solved"]', '"0"'])
+def test_a_line_of_the_log_without_a_verdict_is_asked_for_again(world, judge, word):
+    world.write_answers(2)
+    assert world.pass_rate(judge) == 0
+    log = world.file("_verdicts.jsonl")
+    log.write_text(log.read_text().replace('"verdict":"Solved"', f'"verdict":{word}', 2))
+    judge.requests.clear()
+    assert world.pass_rate(judge) == 0
+    assert len(judge.requests) == 2
+    assert world.results()["solve_rate"] == 100
+
+
 def test_toolevals_own_files_are_a_start(world, judge, capsys):
     shutil.copytree(EXAMPLE / "pass_rate" / "tram-cot", world.pass_rates / "tram-cot")
     judge.verdicts = always(answer_status="Solved")
@@ -144,3 +191,26 @@ def test_restarts_of_preference_change_nothing(world, judge):
     assert world.preference(judge) == 0
     assert judge.requests == []
     assert {path.name: path.read_bytes() for path in world.preferences.iterdir()} == files
+
+
+def test_rounds_that_pass_rates_decide_follow_them_when_these_change(world, judge):
+    for model, status in (("tram-dfs", "Solved"), ("tram-cot", "Unsolved")):
+        write_statuses(world, model, status)
+    assert world.preference(judge, "--use_pass_rate", "true") == 0
+    assert win_rate(world) == 0
+    for model, status in (("tram-dfs", "Unsolved"), ("tram-cot", "Solved")):
+        write_statuses(world, model, status)
+    assert world.preference(judge, "--use_pass_rate", "true") == 0
+    assert win_rate(world) == 1
+    assert judge.requests == []
+
+
+def write_statuses(world, model, status):
+    path = world.file(".json", model, "G9_pairs")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ids = json.loads((world.ids / "G9_pairs.json").read_text())
+    path.write_text(json.dumps({each: {"is_solved": {"0": f"AnswerStatus.{status}"}} for each in ids}))
+
+
+def win_rate(world):
+    return json.loads(world.preference_file("_results.json").read_text())["win_rate"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +35,11 @@ class ConvertedAnswer:
     @property
     def total_steps(self) -> int:
         return int(self.answer["total_steps"])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Return the digest of all that a judge can be shown of it."""
+        return hashlib.sha256(json.dumps([self.query, self.answer]).encode()).hexdigest()
 
     @cached_property
     def calls(self) -> list[Mapping[str, Any]]:

@@ -1,15 +1,16 @@
 """Keeps `<stem>_verdicts.jsonl`: every reply of a judge, as it comes. What is in it is not asked again.
 
 Keys of a line: `query_id`, `repeat`, `check`, `verdict` (null: none of the allowed words), `reason`,
-`prompt_sha256`, `model`, `seed`, `tokens` (`prompt`, `completion`), `served_model`, and `answer`, the model whose
-answer it is about, where a query has several. Verdicts taken from files of an earlier scoring by ToolEval have
-the check "earlier" and neither model nor seed.
+`prompt_sha256`, `model`, `seed`, `tokens` (`prompt`, `completion`), `served_model`, `answer_sha256` (of what was
+judged: an answer that has changed since is judged anew), and `answer`, the model whose answer it is about, where a
+query has several. Verdicts taken from files of an earlier scoring by ToolEval have the check "earlier" and neither
+model nor seed.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -20,6 +21,8 @@ from evaluation.toolbench.file_lock import lock
 from evaluation.toolbench.inference.errors import ConfigError, OutputError
 from evaluation.toolbench.inference.records.answers import output_errors
 from evaluation.toolbench.inference.records.json_lines import JsonLines, read_json_lines
+from evaluation.toolbench.inference.records.statuses import SCORES
+from evaluation.toolbench.tooleval.judge.checks import CHECKS
 from evaluation.toolbench.tooleval.judge.interface import Judge, Question, Reply
 
 EARLIER = "earlier"
@@ -42,6 +45,15 @@ class Tokens:
         self.completion += completion
 
 
+@dataclass
+class _Said:
+    """Holds what was said to a question. `answer_sha256` is of what was judged, "" where the log does not say."""
+
+    answer_sha256: str
+    verdict: str | None = None
+    num_replies: int = 0
+
+
 class VerdictLog:
     """Keeps the log of one scoring, locked while it is open. It remembers verdicts and counts, not the reasons."""
 
@@ -50,8 +62,7 @@ class VerdictLog:
         self.path = path
         self.served_model = ""
         self.tokens: defaultdict[str, Tokens] = defaultdict(Tokens)  # by query
-        self._verdicts: dict[Key, str] = {}
-        self._replies: Counter[Key] = Counter()
+        self._said: dict[Key, _Said] = {}
         self._judges: set[tuple[str, str, str]] = set()  # check, model, digest of the prompt
         with output_errors(path, _FLAG):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,15 +74,22 @@ class VerdictLog:
                 self._lines = JsonLines(path)
                 self._lock()
             for record in read_json_lines(path):
-                with contextlib.suppress(KeyError, TypeError, ValueError):  # a line of something else
+                with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # a line of something else
                     self._take(record)
 
-    def verdict(self, key: Key) -> str | None:
-        return self._verdicts.get(key)
+    def verdict(self, key: Key, answer_sha256: str = "") -> str | None:
+        """Return what was said of this answer; of whichever there was where log or caller does not say."""
+        said = self._of(key, answer_sha256)
+        return said.verdict if said else None
 
-    def num_replies(self, key: Key) -> int:
-        """Count how many times this was asked and answered, by whatever."""
-        return self._replies[key]
+    def num_replies(self, key: Key, answer_sha256: str) -> int:
+        """Count how many times this was asked of this answer and answered, by whatever."""
+        said = self._of(key, answer_sha256)
+        return said.num_replies if said else 0
+
+    def is_of_another_answer(self, key: Key, answer_sha256: str) -> bool:
+        """Say whether what was said last to this question is of an answer that the query had before."""
+        return key in self._said and self._of(key, answer_sha256) is None
 
     def append(self, question: Question, seed: int, reply: Reply) -> None:
         """Keep a reply. OutputError if the disk does not take it."""
@@ -87,6 +105,7 @@ class VerdictLog:
                 "seed": seed,
                 "tokens": {"prompt": reply.prompt_tokens, "completion": reply.completion_tokens},
                 "served_model": reply.served_model,
+                "answer_sha256": question.answer_sha256,
                 **({"answer": question.answer} if question.answer else {}),
             }
         )
@@ -103,11 +122,11 @@ class VerdictLog:
 
     @property
     def num_verdicts(self) -> int:
-        return len(self._verdicts)
+        return sum(each.verdict is not None for each in self._said.values())
 
     @property
     def num_earlier(self) -> int:
-        return sum(check == EARLIER for _, _, check, _ in self._verdicts)
+        return sum(check == EARLIER for _, _, check, _ in self._said)
 
     def check_judge(self, judge: Judge) -> None:
         """Return if this judge may go on where the log ends. ConfigError if the log is another's."""
@@ -165,15 +184,29 @@ class VerdictLog:
     def _take(self, record: Mapping[str, Any]) -> None:
         key: Key = (str(record["query_id"]), int(record["repeat"]), str(record["check"]), str(record.get("answer", "")))
         verdict = record["verdict"]
-        self._replies[key] += 1
-        if verdict is not None:
-            self._verdicts.setdefault(key, str(verdict))
         if record["check"] == EARLIER:
+            if verdict is not None:
+                self._said.setdefault(key, _Said("", str(verdict)))
             return
+        if verdict is not None and verdict not in (CHECKS[key[2]].words if key[2] in CHECKS else SCORES):
+            return
+        digest = str(record.get("answer_sha256") or "")
+        said = self._said[key] = self._of(key, digest) or _Said(digest)
+        said.answer_sha256 = said.answer_sha256 or digest
+        said.num_replies += 1
+        said.verdict = verdict if said.verdict is None else said.verdict
         self._judges.add((key[2], str(record["model"]), str(record["prompt_sha256"])))
         self.served_model = record.get("served_model") or self.served_model
         tokens = record.get("tokens") or {}
         self.tokens[key[0]].add(int(tokens.get("prompt", 0)), int(tokens.get("completion", 0)))
+
+    def _of(self, key: Key, answer_sha256: str) -> _Said | None:
+        said = self._said.get(key)
+        return (
+            said
+            if said and (said.answer_sha256 == answer_sha256 or "" in (said.answer_sha256, answer_sha256))
+            else None
+        )
 
     def _lock(self) -> None:
         if lock(self._lines.fileno(), self.path, wait=False) == "busy":

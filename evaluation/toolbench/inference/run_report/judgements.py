@@ -87,6 +87,7 @@ def read_judgements(log: Path, statuses: Path) -> Judgements:
     for query_id, of_query in _statuses_in(statuses):
         by_query[query_id] = Judgement(of_query)
     decided = set(by_query)
+    judged: dict[str, str] = {}  # the digest of the answer, by query id
     for record in _lines_of(log):
         try:
             query_id, repeat = str(record["query_id"]), int(record["repeat"])
@@ -97,6 +98,12 @@ def read_judgements(log: Path, statuses: Path) -> Judgements:
         if record.get("answer") or not (verdict is None or verdict in SCORES):  # of a comparison of two models
             continue
         judgement = by_query.setdefault(query_id, Judgement())
+        digest = str(record.get("answer_sha256") or "")
+        if digest and judged.setdefault(query_id, digest) != digest:  # what came before is of an answer it had before
+            judged[query_id] = digest
+            judgement.remarks.clear()
+            if query_id not in decided:
+                judgement.statuses.clear()
         judgement.remarks.append(Remark(repeat, said[0], verdict, said[1], said[2]))
         if verdict is not None and query_id not in decided:
             judgement.statuses[repeat] = verdict  # a later check is asked where an earlier one was unsure

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from evaluation.toolbench.http_client.server_replies import Failure
 from evaluation.toolbench.inference.errors import JudgeError
-from evaluation.toolbench.inference.records.statuses import UNSOLVED, UNSURE
+from evaluation.toolbench.inference.records.statuses import SCORES, UNSOLVED, UNSURE
 from evaluation.toolbench.tooleval.converted import ConvertedAnswer
 from evaluation.toolbench.tooleval.judge.interface import Judge, Question, Reply
 from evaluation.toolbench.tooleval.verdict_log import EARLIER, VerdictLog
@@ -23,6 +23,7 @@ class Examiner:
     judge: Judge
     log: VerdictLog
     undecided: dict[tuple[str, int], str] = field(default_factory=dict)
+    _has_told_of_others: bool = False
 
     async def status(
         self, answer: ConvertedAnswer, repeat: int, *, model: str = "", with_reason: bool = True
@@ -34,7 +35,7 @@ class Examiner:
         if self.judge.is_decided_by_rule(answer):
             return UNSOLVED
         verdict = self.log.verdict((answer.query_id, repeat, EARLIER, model))
-        if verdict is not None:
+        if verdict in SCORES:
             return verdict
         for check in self.judge.status_checks:
             verdict = await self.verdict(
@@ -46,11 +47,17 @@ class Examiner:
 
     async def verdict(self, question: Question) -> str | None:
         """Return the judge's word, from the log if it is there; None if no reply has one of the allowed words."""
-        verdict = self.log.verdict(question.key)
+        digest = question.answer_sha256
+        verdict = self.log.verdict(question.key, digest)
         if verdict is not None:
             return verdict
+        if self.log.is_of_another_answer(question.key, digest) and not self._has_told_of_others:
+            self._has_told_of_others = True
+            self.judge.warn(
+                f"{self.log.path.name} has verdicts of answers that have changed since: they are asked anew"
+            )
         # A start that was cut short is gone on with; a question that stayed undecided gets a new set of seeds.
-        first = self.log.num_replies(question.key)
+        first = self.log.num_replies(question.key, digest)
         last = first - first % self.judge.max_attempts + self.judge.max_attempts
         for attempt in range(first, last):
             try:

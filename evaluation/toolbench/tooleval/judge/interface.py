@@ -29,6 +29,11 @@ class Question:
         """Return what the question is about, without the texts."""
         return (self.query_id, self.repeat, self.check, self.answer)
 
+    @property
+    def answer_sha256(self) -> str:
+        """Return the digest of the answers: a query that is run again has another one."""
+        return hashlib.sha256("".join(each.sha256 for each in self.subjects).encode()).hexdigest()
+
     def seed(self, attempt: int) -> int:
         """Return the seed of a request, the same whatever else is asked: 31 bits, which every server takes.
 
