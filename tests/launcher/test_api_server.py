@@ -32,8 +32,14 @@ def cache_dir(tmp_path):
 
 def server_pids() -> list[int]:
     """The process ids of this process's API servers that run."""
-    running = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child.pid for child in running if "--exit_with_parent" in child.cmdline()]
+    return [child.pid for child in psutil.Process().children() if "--exit_with_parent" in command_line(child)]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # also a zombie, which it may have become just now
+        return []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP], ids=lambda number: number.name)
@@ -75,3 +81,23 @@ with ApiServer(Path({str(cache_dir)!r}), Path({str(ROOT)!r})) as server:
     environment = {**os.environ, "TMPDIR": "/no/such/folder"}
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (run.returncode, run.stdout[:7]) == (0, "http://"), run.stderr
+
+
+def test_a_run_that_is_killed_leaves_no_file_of_its_server(cache_dir, tmp_path):
+    code = f"""
+import time
+from pathlib import Path
+from evaluation.toolbench.launcher.api_server import ApiServer
+server = ApiServer(Path({str(cache_dir)!r}), Path({str(ROOT)!r}))
+print(server.url(), flush=True)
+time.sleep(300)
+"""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE) as run:
+        assert run.stdout.readline().startswith(b"http://")
+        servers = psutil.Process(run.pid).children()
+        run.kill()
+    assert psutil.wait_procs(servers, timeout=60)[1] == []
+    assert list(temporary.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Notices that another process has ended, and says how."""
+"""Notices that another process has ended, says how, and keeps what it printed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import ctypes
 import os
 import select
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from typing import IO
 
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
@@ -50,6 +52,16 @@ def how_it_ended(code: int, last_line: str = "") -> str:
         name = signal.Signals(-code).name if -code in {each.value for each in signal.Signals} else str(-code)
         return f"it was ended by {name}" + (f": {last_line}" if last_line else "")
     return f"it ended with exit code {code}" + (f": {last_line}" if last_line else "")
+
+
+def unnamed_file(name: str) -> IO[bytes]:
+    """Open a file for what a process reads or prints, which goes with those who have it open.
+
+    It is in memory where the system has such files, so that a full disk stops no process.
+    """
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create(name), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _exists(pid: int) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import http.client
 import logging
 import os
+import re
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 from evaluation.toolbench.inference.errors import ApiError
-from evaluation.toolbench.inference.process_watch import how_it_ended
+from evaluation.toolbench.inference.process_watch import how_it_ended, unnamed_file
+from evaluation.toolbench.virtual_api.config import LISTENING
 
 logger = logging.getLogger(__name__)
 
@@ -40,31 +41,38 @@ class ApiServer:
     """
 
     def __init__(self, cache_dir: Path, root: Path, more_flags: Sequence[str] = ()) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="toolgen-api-")
-        self._ready, self._log = Path(self._folder.name, "url"), Path(self._folder.name, "log")
+        self._log = unnamed_file("api-server")  # a run that is killed leaves nothing behind
         launcher = root / "evaluation/toolbench/launcher/__main__.py"
         self._command = [sys.executable, str(launcher), "api", "--cache_dir", str(cache_dir), *more_flags]
         self._process = self._start(port=0)
+        self._url = ""  # once it has said so
         self._is_over = threading.Event()
         self._keeper: threading.Thread | None = None
 
     def url(self) -> str:
         """Return where it listens. ApiError if it has ended or says nothing."""
         deadline = time.monotonic() + _START_S
-        while not (url := self._read(self._ready)):
+        while not (url := self._url or self._announced()):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise ApiError(
                     f"{self.said()}\nThe offline API server did not start. Set SERVICE_URL to use another one."
                 )
             time.sleep(_LOOK_EVERY_S)
         if self._keeper is None:
+            self._url = url
             self._keeper = threading.Thread(target=self._keep, args=(url,), name="api-server", daemon=True)
             self._keeper.start()
         return url
 
     def said(self) -> str:
         """Return what it has written to its log."""
-        return self._read(self._log)
+        # Not by the file's position, which is where the server writes next.
+        log = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0)
+        return log.decode("utf-8", "replace").strip()
+
+    def _announced(self) -> str:
+        found = re.search(f"^{LISTENING}(.+?),", self.said(), re.MULTILINE)
+        return found[1] if found else ""
 
     def __enter__(self) -> ApiServer:
         return self
@@ -79,19 +87,17 @@ class ApiServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._folder.cleanup()
+        self._log.close()
 
     def _start(self, port: int) -> subprocess.Popen[bytes]:
-        with self._log.open("wb") as log:
-            return subprocess.Popen(
-                [
-                    *(*self._command, "--port", str(port)),
-                    *("--ready_file", str(self._ready), "--exit_with_parent", str(os.getpid())),
-                ],
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is the run's to take: its last calls are still answered
-            )
+        self._log.seek(0)
+        self._log.truncate()
+        return subprocess.Popen(
+            [*self._command, "--port", str(port), "--exit_with_parent", str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stderr=self._log,
+            start_new_session=True,  # Ctrl-C is the run's to take: its last calls are still answered
+        )
 
     def _keep(self, url: str) -> None:
         """Start the server again whenever it ends or hangs, until it is needed no more or starting comes to nothing."""
@@ -129,13 +135,6 @@ class ApiServer:
                 self._process.wait()
                 return _End("it ran and answered nothing", has_answered)
         return None
-
-    @staticmethod
-    def _read(path: Path) -> str:
-        try:
-            return path.read_text(encoding="utf-8", errors="replace").strip()
-        except FileNotFoundError:
-            return ""
 
 
 @dataclass(frozen=True)

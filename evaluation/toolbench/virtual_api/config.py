@@ -13,6 +13,8 @@ from evaluation.toolbench.inference.errors import ConfigError
 _TEXTS = ("simulator_url", "simulator_model")
 _PATHS = ("simulator_prompts", "simulated_dir")
 
+LISTENING = "Virtual API at "  # begins the line on stderr that tells our URL, with a comma after it
+
 
 @dataclass(frozen=True)
 class ServerConfig:

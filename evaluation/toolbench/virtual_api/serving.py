@@ -24,7 +24,7 @@ from evaluation.toolbench.inference.errors import ConfigError, DataError, Output
 from evaluation.toolbench.inference.process_watch import when_process_ends
 from evaluation.toolbench.virtual_api.app import VirtualApi, make_app, request_log
 from evaluation.toolbench.virtual_api.cache import ResponseCache
-from evaluation.toolbench.virtual_api.config import ServerConfig
+from evaluation.toolbench.virtual_api.config import LISTENING, ServerConfig
 from evaluation.toolbench.virtual_api.forwarder import Forwarder
 from evaluation.toolbench.virtual_api.simulator.simulator import Simulator
 from evaluation.toolbench.virtual_api.simulator.system_prompt import load_system_prompt
@@ -50,7 +50,7 @@ def serve(config: ServerConfig) -> None:
 
         def on_listening() -> None:
             recorded = f"{cache.count_files():,} APIs recorded in {cache.root}"
-            _say(f"Virtual API at {url}, {recorded}, {_policy(config, forwarder)}")
+            _say(f"{LISTENING}{url}, {recorded}, {_policy(config, forwarder)}")
             announce(url)
 
         server = _Server(

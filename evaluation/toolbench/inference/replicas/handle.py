@@ -8,15 +8,14 @@ import pickle
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import IO, Protocol
+from typing import Protocol
 
-from evaluation.toolbench.inference.process_watch import how_it_ended
+from evaluation.toolbench.inference.process_watch import how_it_ended, unnamed_file
 from evaluation.toolbench.inference.replicas.layout import ReplicaSpec
 from evaluation.toolbench.inference.replicas.messages import Setup
 from evaluation.toolbench.inference.replicas.replica import ParentLine, Replica, Work, serve
@@ -57,10 +56,10 @@ class ProcessHandle:
 
     def __init__(self, setup: Setup) -> None:
         ours, theirs = socket.socketpair()
-        with _unnamed_file("setup") as setup_file, theirs:
+        with unnamed_file("setup") as setup_file, theirs:
             pickle.dump(setup, setup_file)
             setup_file.seek(0)
-            self._output = _unnamed_file("output")
+            self._output = unnamed_file("output")
             inherited = (theirs.fileno(), setup_file.fileno())
             self._process = subprocess.Popen(
                 [
@@ -145,10 +144,3 @@ def environment_of(spec: ReplicaSpec, environment: dict[str, str]) -> dict[str, 
         own = min(int(given), spec.num_cpu_threads) if given.isdecimal() else spec.num_cpu_threads
         environment["OMP_NUM_THREADS"] = str(own)
     return environment
-
-
-def _unnamed_file(name: str) -> IO[bytes]:
-    """Open a file in memory where the system has such files, so that a full disk stops no replica."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create(name), "w+b")
-    return tempfile.TemporaryFile()
