@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,15 +64,10 @@ def run_script(
 
 def run_script_here(settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """What the script becomes, in this process, which has torch already: seconds less."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("SERVICE_URL", raising=False)
         patch.setattr(sys, "path", [*sys.path])
-        try:
-            return called(main, arguments, settings)
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        return called(main, arguments, settings)
 
 
 def answers(folder: Path) -> dict[str, bytes]:

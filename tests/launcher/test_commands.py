@@ -56,6 +56,18 @@ def test_the_version_names_what_is_installed(capsys):
     assert capsys.readouterr().out.startswith(f"toolgen-multi-gpu {VERSION} (torch ")
 
 
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path):
+    (tmp_path / "slow.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    code = """
+from evaluation.toolbench.launcher import commands
+commands.COMMANDS = (commands.Command("wait", "", "slow:make_parser", "slow:main"),)
+commands.entry()
+"""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    run = subprocess.run([sys.executable, "-c", code, "wait"], env=environment, capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")
+
+
 def test_a_command_that_does_not_exist_is_one_line_with_a_guess(capsys):
     assert main(["docter"]) == 2
     assert capsys.readouterr().err == "toolgen: no command 'docter'; did you mean doctor? (--help lists them)\n"

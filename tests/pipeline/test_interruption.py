@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from evaluation.toolbench.inference.Algorithms.events import Events
+from evaluation.toolbench.inference.command_line import ENDING_SIGNALS
 from evaluation.toolbench.inference.errors import StopRequested
 from evaluation.toolbench.inference.replicas.limits import StopBetweenSteps
 from evaluation.toolbench.inference.run.interruption import STOPPING, Interruption
@@ -65,6 +66,23 @@ def test_ignored_signals_stay_ignored(monkeypatch):
             assert interruption.exit_code is None
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
+def test_a_signal_before_the_run_ends_the_process_also_within_code_that_swallows_exceptions(number):
+    """Imports of numpy and torch are such code, at which half a library remained and the run went on with it."""
+    code = f"""
+import signal
+from evaluation.toolbench.inference.command_line import end_at_once, signals_taken_by
+with signals_taken_by(end_at_once):
+    try:
+        signal.raise_signal({int(number)})
+    except BaseException:
+        pass
+print("went on")
+"""
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (process.returncode, process.stdout, process.stderr) == (128 + number, "", "")
 
 
 def test_a_run_outside_the_main_thread_can_be_asked_to_stop():

@@ -100,6 +100,21 @@ def test_a_signal_before_the_pipeline_has_begun_ends_it(world, tmp_path):
     wait_for(lambda: not _has_child(script.pid))
 
 
+def test_a_run_under_nohup_goes_on_when_its_terminal_is_closed(world, undisturbed, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which the script inherits, as from nohup
+    try:
+        script = start_script(world.settings(tmp_path / "answers", NUM_THREAD="1"), *SHORT_RUN, cwd=tmp_path)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for(lambda: _has_child(script.pid))  # the API server has been started
+    script.send_signal(signal.SIGHUP)
+    processes_of(script, tmp_path / "answers" / "G3_instruction")  # waits for a first answer
+    script.send_signal(signal.SIGHUP)
+    _, stderr = script.communicate(timeout=300)
+    assert script.returncode == 0, stderr
+    assert answers(tmp_path / "answers" / "G3_instruction") == answers(undisturbed[0] / "G3_instruction")
+
+
 def test_without_a_cache_it_uses_the_api_server_of_toolgens_own_script(world, tmp_path):
     """And does not run a whole evaluation on errors where there is none."""
     with socket.socket() as probe:

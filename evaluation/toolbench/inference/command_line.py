@@ -10,14 +10,17 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
 from evaluation.toolbench.inference.process_watch import when_process_ends
 
 AUTO = "auto"
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LAUNCHER = "toolgen"
 
 
@@ -112,6 +115,32 @@ def run_program(program: Callable[[], int]) -> int:
         return error.exit_code
     except KeyboardInterrupt:  # before the first query; from then on the run takes the signals
         return 128 + signal.SIGINT
+
+
+@contextlib.contextmanager
+def signals_taken_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Have `handler` called for the signals that are to end this process while this is entered.
+
+    Those that were ignored before stay ignored: nohup does that, and a shell for jobs in the background. Outside the
+    main thread, which alone can take signals, nothing changes.
+    """
+    signals = ENDING_SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    taken = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, handler) for number in taken}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+def end_at_once(number: int, _frame: FrameType | None) -> NoReturn:
+    """End this process, as a handler of signal `number` that raises nothing.
+
+    An exception would come up wherever the process is: in an import of numpy, say, whose callers swallow it and go on
+    with half a library.
+    """
+    os._exit(128 + number)
 
 
 def end_with(process_id: int | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import platform
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -120,7 +121,11 @@ COMMANDS = (
 
 def entry() -> NoReturn:
     """Run the program `toolgen`."""
-    leave(main())
+    try:
+        code = main()
+    except KeyboardInterrupt:  # while the command's modules are imported
+        code = 128 + signal.SIGINT
+    leave(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
-from evaluation.toolbench.inference.command_line import called_as, launcher_name
+from evaluation.toolbench.inference.command_line import called_as, end_at_once, launcher_name, signals_taken_by
 from evaluation.toolbench.inference.Downstream_tasks.options import make_parser as make_pipeline_parser
 from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
 from evaluation.toolbench.inference.Downstream_tasks.query_sets import ALL, SETS
@@ -107,9 +106,7 @@ def _run(settings: RunSettings, sets: Sequence[str], flags: Sequence[str]) -> in
     """Run one checkpoint, in this process."""
     if settings.is_demo:
         print("No data/ folder and no other MODEL_PATH: running the bundled demo.", file=sys.stderr)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)  # until the pipeline takes the signals
-    with ExitStack() as stack:
+    with signals_taken_by(end_at_once), ExitStack() as stack:  # until the pipeline takes them
         options = parse_options([*pipeline_flags(settings, os.environ, sets), *flags])
         server = _api_server(settings, options.tool_root_dir)
         if server is not None:
@@ -163,10 +160,6 @@ def _print_banner() -> None:
         print(banner(), flush=True)
 
 
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
-
-
 def _one_after_another(environments: Sequence[Mapping[str, str]], arguments: Sequence[str]) -> int:
     """Run every checkpoint in a process of its own, so that what one leaves on the GPUs is gone before the next."""
     worst = 0
@@ -198,10 +191,6 @@ def run_process(command: Sequence[str], environment: Mapping[str, str]) -> int:
     def pass_on(number: int, _frame: FrameType | None) -> None:
         process.send_signal(number)
 
-    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with signals_taken_by(pass_on):
         code = process.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     return code if code >= 0 else 128 - code

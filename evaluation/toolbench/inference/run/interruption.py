@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import FrameType, TracebackType
-from typing import Any
+
+from evaluation.toolbench.inference.command_line import signals_taken_by
 
 STOPPING = "Finishing the steps in progress. Press Ctrl-C again to stop immediately."
 _SHOW_CURSOR = b"\x1b[?25h"  # which a progress bar hides
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
     """Asks, at a first signal while entered, to stop after the running steps; a second one ends the process.
 
-    `requested` is set by either, and by `request`. Signals that were ignored before stay ignored: a shell
-    does that for jobs in the background. Outside the main thread, which alone can take signals, nothing changes.
+    `requested` is set by either, and by `request`. Signals that were ignored before stay ignored. Outside the main
+    thread, which alone can take signals, nothing changes.
     """
 
     def __init__(self, *, says_so: bool = True) -> None:
@@ -26,7 +26,7 @@ class Interruption:
         self.requested = threading.Event()
         self._says_so = says_so
         self.signal_number: int | None = None
-        self._previous: dict[int, Any] = {}
+        self._signals = ExitStack()
 
     @property
     def exit_code(self) -> int | None:
@@ -34,15 +34,11 @@ class Interruption:
         return None if self.signal_number is None else 128 + self.signal_number
 
     def __enter__(self) -> Interruption:
-        signals = _SIGNALS if threading.current_thread() is threading.main_thread() else ()
-        for number in signals:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                self._previous[number] = signal.signal(number, self._on_signal)
+        self._signals.enter_context(signals_taken_by(self._on_signal))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._signals.close()
 
     def request(self, signal_number: int = signal.SIGTERM) -> None:
         """Ask to stop, as if that signal had come. May be called from any thread."""
