@@ -9,7 +9,7 @@ import pytest
 from evaluation.toolbench.inference.Downstream_tasks.options import make_parser
 from evaluation.toolbench.inference.Downstream_tasks.query_sets import SETS
 from evaluation.toolbench.inference.errors import ConfigError
-from evaluation.toolbench.launcher.run import sets_of
+from evaluation.toolbench.launcher.run import SHOWN_DEFAULTS, sets_of
 from evaluation.toolbench.launcher.run_settings import (
     PUBLISHED_MODEL,
     one_checkpoint_each,
@@ -37,6 +37,12 @@ def test_a_tree_by_itself_runs_the_demo(tmp_path):
     assert settings.is_demo
     assert (settings.model_path, settings.data_dir) == (str(demo / "model"), demo / "assets")
     assert settings.answers(*settings.query_sets) == tmp_path / "outputs/demo/demo_queries"
+
+
+def test_the_defaults_that_help_shows_are_those_of_a_run_without_variables(tmp_path):
+    flags = flags_of(tmp_path)
+    for name in SHOWN_DEFAULTS.keys() - {"model_path"}:
+        assert SHOWN_DEFAULTS[name] == flags[f"--{name}"]
 
 
 def test_naming_the_demos_model_is_the_demo_too(tmp_path):

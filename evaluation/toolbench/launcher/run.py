@@ -33,6 +33,14 @@ from evaluation.toolbench.launcher.run_settings import (
 ROOT = Path(__file__).resolve().parents[3]
 INFERENCE = ROOT / "evaluation/toolbench/inference"
 
+# What help shows as the default where this command passes something else than the pipeline's own.
+SHOWN_DEFAULTS = {
+    "backbone_model": "toolgen_atomic",
+    "model_path": None,  # the variable's line tells which
+    "function_provider": "all",
+    "num_thread": "auto",
+    "num_replicas": "auto",
+}
 _EXAMPLES = """
 examples:
   {run}                                    # the demo, or the data/ of the ToolGen checkout around this tree
@@ -71,6 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the pipeline's flags and this command's, with the environment's variables."""
     parser = make_pipeline_parser()
     parser.prog = called_as("toolgen run")
+    parser.set_defaults(**SHOWN_DEFAULTS)
     _add_sets(parser.add_argument_group("sets"))
     run = f"{launcher_name()} run"
     variables = f"environment variables, of which flags of the same meaning win:\n{VARIABLES.rstrip()}"
