@@ -192,18 +192,23 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--engine", choices=_ENGINES, default="paged")
+    parser.add_argument("--engine", choices=_ENGINES, default="paged", help="what generates (default: %(default)s)")
     parser.add_argument("--conversations", type=int, default=64, help="in flight at once (default: %(default)s)")
     parser.add_argument("--queries", type=int, help="in all (default: twice as many as are in flight)")
     parser.add_argument("--warm_up", type=int, help="queries before those (default: as many as are in flight)")
     parser.add_argument("--shape", choices=SHAPES, default="8b", help="of the model (default: %(default)s)")
     parser.add_argument("--engine_url", help="of the engine server; several separated by commas")
-    parser.add_argument("--engine_constraints", default="auto", choices=("auto", "list", "grammar"))
+    parser.add_argument(
+        "--engine_constraints",
+        default="auto",
+        choices=("auto", "list", "grammar"),
+        help="how large sets of tokens are written to the engine server (default: %(default)s)",
+    )
     parser.add_argument("--checkpoint", metavar="DIR", help="what the server serves, instead of a shape")
     parser.add_argument("--layout", choices=get_args(Layout), default="trained", help="of prompts; see `conversations`")
     parser.add_argument("--restrict_actions", action="store_true", help="actions are tool tokens or the end token")
     parser.add_argument("--option", type=_option, action="append", default=[], help="name=value for the engine")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of weights and tokens (default: %(default)s)")
     return parser.parse_args(argv)
 
 

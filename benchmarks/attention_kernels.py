@@ -283,8 +283,8 @@ def benchmark_write(shape: Shape, page_size: int, device: torch.device, *, is_fl
 def main() -> None:
     """Print the tables and the JSON line."""
     parser = argparse.ArgumentParser(description="Times paged attention against PyTorch's own, on one GPU.")
-    parser.add_argument("--shape", choices=SHAPES, default="8b")
-    parser.add_argument("--page_size", type=int, default=64)
+    parser.add_argument("--shape", choices=SHAPES, default="8b", help="of the model (default: %(default)s)")
+    parser.add_argument("--page_size", type=int, default=64, help="tokens of a page (default: %(default)s)")
     parser.add_argument("--sweep", action="store_true", help="also time other tiles and splits")
     parser.add_argument("--only", default="", help="only work whose name contains this")
     args = parser.parse_args()

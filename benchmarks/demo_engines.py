@@ -22,7 +22,7 @@ _ENGINES, _CONVERSATIONS = ("generate", "paged"), (1, 8)
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num_queries", type=int, default=75)
+    parser.add_argument("--num_queries", type=int, default=75, help="of the demo (default: %(default)s)")
     num_queries = parser.parse_args().num_queries
     rates: dict[str, float] = {}
     answers = []

@@ -233,11 +233,16 @@ def _table(results: dict[str, dict[str, float]]) -> list[str]:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--demo", action="store_true", help="the demo's trained model, on the CPU")
-    parser.add_argument("--shape", choices=sorted(SHAPES), default="8b" if torch.cuda.is_available() else "tiny")
+    parser.add_argument(
+        "--shape",
+        choices=sorted(SHAPES),
+        default="8b" if torch.cuda.is_available() else "tiny",
+        help="of the model (default: %(default)s)",
+    )
     parser.add_argument("--formats", default="int8,fp8", help="weights, or weights+KV cache (default: %(default)s)")
     parser.add_argument("--texts", type=int, default=64, help="greedy generations (default: %(default)s)")
     parser.add_argument("--actions", type=int, default=1000, help="restricted first tokens (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of weights and tokens (default: %(default)s)")
     args = parser.parse_args(argv)
     args.formats = args.formats.split(",")
     args.device = "cpu" if args.demo or not torch.cuda.is_available() else "cuda"

@@ -269,7 +269,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cpu pretends (default)")
     parser.add_argument("--conversations", type=numbers, default=[1, 16, 64, 128, 192], help="default: 1,16,64,128,192")
     parser.add_argument("--stages", type=numbers, default=[1], help="of the model, such as 1,3 (default: 1)")
-    parser.add_argument("--work", type=lambda text: text.split(","), default=["decode", "agents"])
+    parser.add_argument(
+        "--work",
+        type=lambda text: text.split(","),
+        default=["decode", "agents"],
+        help="all decode, agents with prompts, or both (default: decode,agents)",
+    )
     parser.add_argument("--steps", type=int, default=400, help="that are timed (default: %(default)s)")
     parser.add_argument("--layers", type=int, default=_LAYERS, help="of the model (default: %(default)s)")
     parser.add_argument("--sampled", action="store_true", help="tokens are sampled, not greedy")

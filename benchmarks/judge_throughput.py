@@ -195,10 +195,18 @@ def _parser() -> argparse.ArgumentParser:
         description="Time and memory of scoring against a judge of a fixed latency, beside the ideal. Prints a table "
         "and, as its last line, JSON.",
     )
-    parser.add_argument("--verdicts", type=int, default=10_000, metavar="N")
-    parser.add_argument("--repeats", type=int, default=4, metavar="N", help="verdicts of each query")
-    parser.add_argument("--in_flight", type=int, default=64, metavar="N", help="questions at once")
-    parser.add_argument("--latency_s", type=float, default=0.05, metavar="S", help="of each reply")
+    parser.add_argument(
+        "--verdicts", type=int, default=10_000, metavar="N", help="verdicts to ask for (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=4, metavar="N", help="verdicts of each query (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--in_flight", type=int, default=64, metavar="N", help="questions at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--latency_s", type=float, default=0.05, metavar="S", help="seconds of each reply (default: %(default)s)"
+    )
     parser.add_argument("--within", type=float, default=0.1, metavar="SHARE", help="of the ideal time that may be lost")
     parser.add_argument("--serve", type=Path, metavar="FILE", help=argparse.SUPPRESS)  # be the judge; its URL goes here
     return parser

@@ -50,11 +50,13 @@ Say = Callable[[dict[str, Any]], None]
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=("serve", "tokens", "cards"))
-    parser.add_argument("--shape", choices=SHAPES, default="8b")
+    parser.add_argument(
+        "what", choices=("serve", "tokens", "cards"), help="throughput, tokens of one device, cards in use"
+    )
+    parser.add_argument("--shape", choices=SHAPES, default="8b", help="of the model (default: %(default)s)")
     parser.add_argument("--budget_bytes", type=int, default=0, help="of each GPU (serve)")
     parser.add_argument("--max_running", type=int, default=MAX_RUNNING, help="sequences in a step (serve)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of weights and tokens (default: %(default)s)")
     args = parser.parse_args(argv)
     with _answers() as say:
         if args.what == "serve":

@@ -248,7 +248,12 @@ def _counts(engine: Engine) -> dict[str, int]:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--shape", choices=[name for name in SHAPES if name != "tiny"], default="8b")
+    parser.add_argument(
+        "--shape",
+        choices=[name for name in SHAPES if name != "tiny"],
+        default="8b",
+        help="of the model (default: %(default)s)",
+    )
     parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU")
     parser.add_argument("--gpus", type=int, default=1, help="that share the model's layers (default: %(default)s)")
     parser.add_argument("--gpu_gib", type=float, help="of each GPU, weights included (default: what is free)")
@@ -262,7 +267,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--kv_cache", default=AUTO, help="formats of the KV cache: of auto,fp8 (default: auto)")
     parser.add_argument("--profile", action="store_true", help="add where the GPU's time goes, for each variant")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of weights and tokens (default: %(default)s)")
     args = parser.parse_args(argv)
     args.conversations = [int(n) for n in (args.conversations or ("1,8" if args.tiny else "1,16,64")).split(",")]
     args.variants = (args.variants or ("generate,default" if args.tiny else "default")).split(",")

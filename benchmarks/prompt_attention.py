@@ -131,8 +131,8 @@ def difference(layers: Layers, tile: Any, split: Any) -> float:
 def main() -> None:
     """Print the table and the JSON line."""
     parser = argparse.ArgumentParser(description="Times the attention of prompts, alone and beside decodes.")
-    parser.add_argument("--shape", choices=SHAPES, default="8b")
-    parser.add_argument("--page_size", type=int, default=64)
+    parser.add_argument("--shape", choices=SHAPES, default="8b", help="of the model (default: %(default)s)")
+    parser.add_argument("--page_size", type=int, default=64, help="tokens of a page (default: %(default)s)")
     parser.add_argument("--decodes", type=int, default=128, help="decodes beside the prompts")
     parser.add_argument("--only", default="", help="only steps whose name contains this")
     parser.add_argument("--all", action="store_true", help="cut contexts with every tile, not the first alone")

@@ -63,9 +63,13 @@ def measure(folder: Path, url: str, num_replicas: int, options: argparse.Namespa
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num_queries", type=int, default=300)
-    parser.add_argument("--num_thread", type=int, default=8, help="conversations in each replica")
-    parser.add_argument("--latency_s", type=float, default=0.2, help="of every API call")
+    parser.add_argument(
+        "--num_queries", type=int, default=300, help="of the demo, again and again (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--num_thread", type=int, default=8, help="conversations in each replica (default: %(default)s)"
+    )
+    parser.add_argument("--latency_s", type=float, default=0.2, help="seconds of every API call (default: %(default)s)")
     return parser
 
 

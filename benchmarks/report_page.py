@@ -124,12 +124,18 @@ def _parser() -> argparse.ArgumentParser:
         "Chromium. Prints a table and, as its last line, JSON.",
     )
     parser.add_argument("--data_dir", type=Path, required=True, metavar="DIR", help="with solvable_queries/ in it")
-    parser.add_argument("--queries", type=int, default=765, metavar="N")
-    parser.add_argument("--methods", nargs="+", default=list(_METHODS), metavar="METHOD")
+    parser.add_argument(
+        "--queries", type=int, default=765, metavar="N", help="queries of the report (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--methods", nargs="+", default=list(_METHODS), metavar="METHOD", help="a report each (default: all)"
+    )
     parser.add_argument(
         "--compare", type=int, default=0, metavar="N", help="measure the page that compares this many runs, each judged"
     )
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="page loads to take the median of")
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="page loads to take the median of (default: %(default)s)"
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="make the folders of answers here and leave them")
     return parser
 

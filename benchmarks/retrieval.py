@@ -274,7 +274,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         return [int(number) for number in text.split(",")]
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--shape", choices=[name for name in SHAPES if name != "tiny"], default="8b")
+    parser.add_argument(
+        "--shape",
+        choices=[name for name in SHAPES if name != "tiny"],
+        default="8b",
+        help="of the model (default: %(default)s)",
+    )
     parser.add_argument("--tiny", action="store_true", help="a tiny model, on the CPU where there is no GPU")
     parser.add_argument("--num_queries", type=int, help="measured for each replica (default: 1000; 60 with --tiny)")
     parser.add_argument("--anchor_queries", type=int, help="measured of ToolGen's way (default: 20; 3 with --tiny)")
@@ -290,7 +295,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--weights", type=weight_formats, default=[AUTO], help="of auto,int8,fp8 (default: auto)")
     parser.add_argument("--replicas", type=numbers, default=[1], help="such as 1,2,4 (default: 1)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of weights and tokens (default: %(default)s)")
     args = parser.parse_args(argv)
     for name, small, large in (("num_queries", 60, 1000), ("anchor_queries", 3, 20), ("at_once", 8, GPU_QUERIES)):
         if getattr(args, name) is None:

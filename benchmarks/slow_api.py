@@ -49,8 +49,10 @@ class Disturbed:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ready_file", type=Path, required=True, help="gets the server's URL")
-    parser.add_argument("--latency_s", type=float, default=0.2)
-    parser.add_argument("--failure_rate", type=float, default=0.0)
+    parser.add_argument("--latency_s", type=float, default=0.2, help="seconds of every call (default: %(default)s)")
+    parser.add_argument(
+        "--failure_rate", type=float, default=0.0, help="share of calls that fail (default: %(default)s)"
+    )
     options = parser.parse_args()
     when_process_ends(os.getppid(), lambda: os._exit(0))
     app = make_app(VirtualApi(ResponseCache(DEMO_CACHE, fuzzy=True, max_memory_bytes=2**26)), max_body_bytes=2**20)

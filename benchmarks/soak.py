@@ -125,12 +125,22 @@ def _resident(process: psutil.Process) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num_queries", type=int, default=2000)
-    parser.add_argument("--num_replicas", type=int, default=4)
-    parser.add_argument("--num_thread", type=int, default=8, help="conversations in each replica")
-    parser.add_argument("--kill_every_s", type=float, default=30.0)
-    parser.add_argument("--failure_rate", type=float, default=0.01, help="of the API server's answers")
-    parser.add_argument("--latency_s", type=float, default=0.05, help="of every API call")
+    parser.add_argument(
+        "--num_queries", type=int, default=2000, help="of the demo, again and again (default: %(default)s)"
+    )
+    parser.add_argument("--num_replicas", type=int, default=4, help="on the CPU (default: %(default)s)")
+    parser.add_argument(
+        "--num_thread", type=int, default=8, help="conversations in each replica (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--kill_every_s", type=float, default=30.0, help="seconds between kills of a replica (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--failure_rate", type=float, default=0.01, help="share of API calls that fail (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--latency_s", type=float, default=0.05, help="seconds of every API call (default: %(default)s)"
+    )
     return parser
 
 

@@ -79,7 +79,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--test_ids", type=Path, required=True, help="has <set>.json, whose keys are the queries' ids")
     parser.add_argument("--reference_model", default="", help="the model that is scored")
     parser.add_argument("--save_path", type=Path, default=Path(), help="folder for the results; made where it is not")
-    parser.add_argument("--test_set", nargs="+", default=["G1_instruction"], help="one or more query sets")
+    parser.add_argument(
+        "--test_set", nargs="+", default=["G1_instruction"], help="one or more query sets (default: G1_instruction)"
+    )
     add_judge_arguments(parser, max_eval_threads=30, evaluate_times=None)
     return parser
 

@@ -89,21 +89,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--converted_answer_path", type=Path, required=True, help="has <model>/<set>.json of convert_to_answer_format"
     )
     parser.add_argument("--test_ids", type=Path, required=True, help="has <set>.json, whose keys are the queries' ids")
+    parser.add_argument("--reference_model", default="gpt-4-0613_dfs", help="the model that it is compared with")
     parser.add_argument(
-        "--reference_model",
-        default="gpt-4-0613_dfs",
+        "--output_model", default="toolllama-2-0830-thought", help="the candidate, whose win rate it is"
     )
-    parser.add_argument(
-        "--output_model",
-        default="toolllama-2-0830-thought",
-        help="the candidate, whose win rate it is",
-    )
-    parser.add_argument(
-        "--save_path",
-        type=Path,
-        default=Path("preference_results"),
-        help="folder for the results",
-    )
+    parser.add_argument("--save_path", type=Path, default=Path("preference_results"), help="folder for the results")
     parser.add_argument(
         "--pass_rate_result_path",
         type=Path,
