@@ -138,7 +138,7 @@ def test_stages_and_groups_name_the_sets_that_there_are(checkout, stage, group, 
 
 
 def test_stages_without_any_set_are_refused(checkout):
-    with pytest.raises(ConfigError, match="no G8_tool or G9_tool in"):
+    with pytest.raises(ConfigError, match="no G8_tool, G9_tool in"):
         settings_of({"STAGE": "G8 G9", "GROUP": "tool"}, checkout)
 
 

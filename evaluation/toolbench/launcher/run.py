@@ -24,6 +24,7 @@ from evaluation.toolbench.launcher.run_settings import (
     DEFAULT_SERVICE_URL,
     VARIABLES,
     RunSettings,
+    no_such_sets,
     one_checkpoint_each,
     pipeline_flags,
     settings_of,
@@ -106,8 +107,7 @@ def sets_of(arguments: Sequence[str], settings: RunSettings) -> tuple[list[str],
     folder = settings.query_folder
     missing = [name for name in sets if not (folder / f"{name}.json").is_file()]
     if missing or not sets:
-        found = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
-        raise ConfigError(f"--sets {known.sets}: no {', '.join(missing) or 'set'} in {folder}, which has {found}")
+        raise no_such_sets(f"--sets {known.sets}", missing, folder)
     return sets, others
 
 

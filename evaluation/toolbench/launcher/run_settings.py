@@ -193,8 +193,16 @@ def _query_sets(environment: Mapping[str, str], folder: Path, usual: tuple[str, 
         return names
     found = tuple(name for name in names if (folder / f"{name}.json").is_file())
     if not found:
-        raise ConfigError(f"STAGE={environment.get('STAGE')}: no {' or '.join(names)} in {folder}")
+        raise no_such_sets(f"STAGE={environment.get('STAGE')}", names, folder)
     return found
+
+
+def no_such_sets(asked: str, missing: Sequence[str], folder: Path) -> ConfigError:
+    found = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
+    return ConfigError(
+        f"{asked}: no {', '.join(missing) or 'set'} in {folder}, which has {found}; DATA_DIR names another folder of "
+        "data, such as ToolGen's"
+    )
 
 
 def _one_of(environment: Mapping[str, str], name: str, number: int, of: int) -> str:

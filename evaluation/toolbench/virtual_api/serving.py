@@ -115,8 +115,8 @@ def _open_cache(config: ServerConfig) -> ResponseCache:
             raise OutputError(f"The response cache {folder} is read-only, so forwarded answers could not be stored")
     elif not folder.is_dir():
         raise DataError(
-            f"No response cache at {folder}. Pass a folder of <category>/<tool>/<api>.json with --cache_dir, "
-            "or --forward_url to record one."
+            f"No response cache at {folder}. Pass a folder of <category>/<tool>/<api>.json with --cache_dir "
+            "(API_CACHE_DIR of a run), or --forward_url to record one."
         )
     return ResponseCache(folder, fuzzy=config.fuzzy, max_memory_bytes=config.cache_memory_mib * 2**20)
 
