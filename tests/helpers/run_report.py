@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -100,6 +101,9 @@ class ScriptedEnvironment(base_env):
 
     def restart(self) -> None:
         self.success = 0
+
+    def copy(self) -> ScriptedEnvironment:
+        return copy.copy(self)  # with the same script
 
 
 def search(

@@ -3,6 +3,7 @@
 import json
 
 from evaluation.toolbench.inference.Algorithms.DFS import DFS_tree_search
+from evaluation.toolbench.inference.Tree.base_env import base_env
 from tests.helpers.environment import (
     ANSWER,
     FORECAST,
@@ -136,6 +137,35 @@ def test_with_a_filter_siblings_are_made_first_and_followed_best_first(tmp_path)
     answered = search.terminal_node[0].path()
     assert '{"city": "Rome"}' in [node.description for node in answered]
     assert search.query_count == 2 + 2 + 2 + 2  # two children of the root, both orders of the pair, again below it
+
+
+class Diary(base_env):
+    """An environment of somebody else's, which keeps what was done in a list."""
+
+    task_description = input_description = ""
+
+    def __init__(self):
+        self.functions = self.truth_functions = {}
+        self.done = []
+
+    def step(self, *, action_name, action_input):
+        self.done.append(action_input)
+        return " then ".join(self.done), 0
+
+    def check_success(self):
+        return 0
+
+    def restart(self):
+        self.done = []
+
+
+def test_no_branch_sees_what_an_environment_kept_of_another():
+    env = Diary()
+    model = ScriptedModel(*(calls("do", name) for name in ("a", "b", "c", "d", "e", "f")))
+    search, _ = run(model, env, steps=4)
+    seen = [node.observation for node in search.tree.root.walk() if node.node_type == "Action Input"]
+    assert seen == ["", "a", "a then b", "a then c", "d", "d then e", "d then f"]
+    assert env.done == []
 
 
 def test_callbacks_follow_the_search(tmp_path):

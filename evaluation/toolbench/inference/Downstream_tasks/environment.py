@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -100,6 +101,13 @@ class rapidapi_wrapper(base_env):
         if len(observation) > self.max_observation_length:
             observation = observation[: self.max_observation_length] + "..."
         return observation, code
+
+    def copy(self) -> rapidapi_wrapper:
+        """Return a copy with a success of its own; all else is shared."""
+        return copy.copy(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> rapidapi_wrapper:
+        return self.copy()
 
     def check_success(self) -> int:
         return self.success

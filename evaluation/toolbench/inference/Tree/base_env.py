@@ -10,8 +10,7 @@ FunctionJson = dict[str, Any]  # {"type": "function", "function": {"name", "desc
 
 
 class base_env(ABC):
-    """Gives one conversation's view of its task. A node of the tree keeps a copy of it, so copies are cheap:
-    what can change is copied, the rest is shared."""
+    """Gives one conversation's view of its task. Every node of the tree keeps a copy of it."""
 
     task_description: str  # for the system message
     input_description: str  # the query
@@ -38,7 +37,8 @@ class base_env(ABC):
         return {}
 
     def copy(self) -> base_env:
-        return copy.copy(self)
+        """Return a copy that knows nothing of what happens here from now on.
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> base_env:
-        return self.copy()
+        It is as deep as ToolBench's; an environment that holds much says itself what can be shared.
+        """
+        return copy.deepcopy(self)
