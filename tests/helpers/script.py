@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -40,7 +41,9 @@ class ScriptWorld(World):
         }
 
 
-def start_script(settings: dict[str, str], *arguments: str, root: Path = ROOT, cwd: Path) -> subprocess.Popen[str]:
+def start_script(
+    settings: dict[str, str], *arguments: str, root: Path = ROOT, cwd: Path, output: int | IO[str] = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """The script of the tree at `root`, with nothing in its environment but what every shell has, and `settings`."""
     usual = {name: os.environ[name] for name in ("HOME", "PATH", "TMPDIR", "OMP_NUM_THREADS") if name in os.environ}
     return subprocess.Popen(
@@ -48,8 +51,8 @@ def start_script(settings: dict[str, str], *arguments: str, root: Path = ROOT, c
         env={**usual, "PYTHON": sys.executable, **settings},
         cwd=cwd,
         text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
     )
 
 

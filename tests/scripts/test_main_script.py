@@ -115,6 +115,21 @@ def test_a_run_under_nohup_goes_on_when_its_terminal_is_closed(world, undisturbe
     assert answers(tmp_path / "answers" / "G3_instruction") == answers(undisturbed[0] / "G3_instruction")
 
 
+def test_output_that_cannot_be_written_ends_no_run(world, undisturbed, tmp_path):
+    """Such as a log on a disk that is full: the answers may be elsewhere."""
+    with open("/dev/full", "w") as full:
+        script = start_script(world.settings(tmp_path / "answers"), *SHORT_RUN, cwd=tmp_path, output=full)
+    assert script.wait(300) == 0
+    assert answers(tmp_path / "answers" / "G3_instruction") == answers(undisturbed[0] / "G3_instruction")
+
+
+def test_a_dry_run_of_which_enough_was_read_ends_quietly(world, tmp_path):
+    script = start_script(world.settings(tmp_path / "answers"), "--dry_run", cwd=tmp_path)
+    script.stdout.close()
+    stderr = script.stderr.read()
+    assert (script.wait(300), stderr) == (141, "")
+
+
 def test_without_a_cache_it_uses_the_api_server_of_toolgens_own_script(world, tmp_path):
     """And does not run a whole evaluation on errors where there is none."""
     with socket.socket() as probe:

@@ -22,6 +22,7 @@ from evaluation.toolbench.inference.process_watch import when_process_ends
 AUTO = "auto"
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LAUNCHER = "toolgen"
+_READER_GONE = 141  # as a shell reports a program that wrote to a closed pipe
 
 
 def launcher_name() -> str:
@@ -111,10 +112,27 @@ def run_program(program: Callable[[], int]) -> int:
     except ToolGenError as error:
         if os.environ.get("TOOLGEN_TRACEBACK") == "1":
             raise
-        print(error, file=sys.stderr)
+        say(error)
         return error.exit_code
     except KeyboardInterrupt:  # before the first query; from then on the run takes the signals
         return 128 + signal.SIGINT
+
+
+def say(line: object) -> None:
+    """Print a line for a person on stderr. Where it cannot be written nobody reads it, which ends no program."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def show(program: Callable[[], int]) -> int:
+    """Run a program that shows its results on stdout; its exit code, also where they are not read to their end."""
+    try:
+        code = program()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
+    return code
 
 
 @contextlib.contextmanager
@@ -151,10 +169,13 @@ def end_with(process_id: int | None) -> None:
 
 def leave(exit_code: int) -> NoReturn:
     """End the process without waiting for threads: a run that was cut short may have left some in a generation."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, AttributeError):  # a full disk, a closed terminal, no stream at all
+    is_all_told = True
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
             stream.flush()
-    if exit_code:
+        except OSError:  # a full disk, a closed terminal: an end in order would try again, and fail for it
+            is_all_told = False
+    if exit_code or not is_all_told:
         os._exit(exit_code)
     sys.exit()
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 if str(ROOT) not in sys.path:
     sys.path.insert(1, str(ROOT))
 
-from evaluation.toolbench.inference.command_line import end_with, leave, run_program  # noqa: E402
+from evaluation.toolbench.inference.command_line import end_with, leave, run_program, show  # noqa: E402
 from evaluation.toolbench.inference.Downstream_tasks.options import parse_options  # noqa: E402
 
 
@@ -30,7 +30,7 @@ def _run(argv: Sequence[str] | None) -> int:
         from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
         from evaluation.toolbench.inference.Downstream_tasks.preflight import print_preflight
 
-        return print_preflight(RunConfig.of(options))
+        return show(lambda: print_preflight(RunConfig.of(options)))
 
     # After the arguments: --help and mistakes in them answer at once.
     from evaluation.toolbench.inference.Downstream_tasks.rapidapi_multithread import pipeline_runner

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.toolbench.inference.command_line import called_as, launcher_name, run_program
+from evaluation.toolbench.inference.command_line import called_as, launcher_name, run_program, say
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.launcher.judge import JudgeServer
 from evaluation.toolbench.launcher.run import ROOT, VARIABLES, run_process, sets_of
@@ -121,9 +121,9 @@ def _prepare(options: argparse.Namespace, for_run: Sequence[str]) -> int:
     if options.evaluator and not _is_to_serve(options):
         make_judge(options)
     elif options.evaluator:
-        print(f"The judge will be {os.environ['JUDGE_PATH']}, on the GPUs of the run after it.", file=sys.stderr)
+        say(f"The judge will be {os.environ['JUDGE_PATH']}, on the GPUs of the run after it.")
     else:
-        print("No judge is named (JUDGE_URL, --evaluator): the table will be without solved queries.", file=sys.stderr)
+        say("No judge is named (JUDGE_URL, --evaluator): the table will be without solved queries.")
     _parts(for_run)
     return 0
 
@@ -196,7 +196,7 @@ async def _score(options: argparse.Namespace, for_run: Sequence[str], stop: thre
                 paths = find_answers(part.answers, part.method)
                 converted, problems = convert_files(paths, part.method)
                 for problem in problems:
-                    print(problem, file=sys.stderr)
+                    say(problem)
                     code = _INCOMPLETE
                 path = results / "converted" / part.name / f"{part.query_set}.json"
                 write_converted(path, converted)

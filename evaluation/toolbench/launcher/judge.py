@@ -8,13 +8,12 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from evaluation.toolbench.inference.command_line import OneLineParser, called_as, run_program
+from evaluation.toolbench.inference.command_line import OneLineParser, called_as, run_program, say
 from evaluation.toolbench.inference.errors import ConfigError, JudgeError
 from evaluation.toolbench.launcher.run import ROOT, run_process
 
@@ -76,7 +75,7 @@ class JudgeServer:
         return {"JUDGE_URL": f"http://127.0.0.1:{self._port}/v1", "JUDGE_MODEL": Path(self._model_path).name}
 
     def __enter__(self) -> JudgeServer:
-        print(f"Starting the judge {self._model_path}; a large model takes minutes", file=sys.stderr, flush=True)
+        say(f"Starting the judge {self._model_path}; a large model takes minutes")
         self._process = subprocess.Popen(
             ["bash", str(ROOT / "scripts/serve_vllm.sh")],
             env={

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evaluation.retrieval import eval_toolgen
-from evaluation.toolbench.inference.command_line import called_as
+from evaluation.toolbench.inference.command_line import called_as, say
 from evaluation.toolbench.launcher.run_settings import settings_of
 from evaluation.toolbench.retrieval.options import make_parser as make_evaluation_parser
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         make_parser().parse_args(["--help"])
     if settings_of(os.environ, ROOT).is_demo:
-        print("No data/ folder and no other MODEL_PATH: evaluating the bundled demo.", file=sys.stderr)
+        say("No data/ folder and no other MODEL_PATH: evaluating the bundled demo.")
     return eval_toolgen.main([*evaluation_flags(os.environ, ROOT), *arguments])
 
 

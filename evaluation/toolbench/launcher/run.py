@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from evaluation.toolbench.inference.command_line import called_as, end_at_once, launcher_name, signals_taken_by
+from evaluation.toolbench.inference.command_line import called_as, end_at_once, launcher_name, say, signals_taken_by
 from evaluation.toolbench.inference.Downstream_tasks.options import make_parser as make_pipeline_parser
 from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
 from evaluation.toolbench.inference.Downstream_tasks.query_sets import ALL, SETS
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ToolGenError as error:
         if os.environ.get("TOOLGEN_TRACEBACK") == "1":
             raise
-        print(error, file=sys.stderr)
+        say(error)
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -114,7 +114,7 @@ def sets_of(arguments: Sequence[str], settings: RunSettings) -> tuple[list[str],
 def _run(settings: RunSettings, sets: Sequence[str], flags: Sequence[str]) -> int:
     """Run one checkpoint, in this process."""
     if settings.is_demo:
-        print("No data/ folder and no other MODEL_PATH: running the bundled demo.", file=sys.stderr)
+        say("No data/ folder and no other MODEL_PATH: running the bundled demo.")
     with signals_taken_by(end_at_once), ExitStack() as stack:  # until the pipeline takes them
         options = parse_options([*pipeline_flags(settings, os.environ, sets), *flags])
         server = _api_server(settings, options.tool_root_dir)
@@ -143,10 +143,9 @@ def _api_server(settings: RunSettings, tools_dir: str) -> ApiServer | None:
     cache_dir = Path(os.environ.get("API_CACHE_DIR") or settings.data_dir / "tool_response_cache")
     if not (os.environ.get("API_CACHE_DIR") or simulator or cache_dir.is_dir()):
         os.environ["SERVICE_URL"] = DEFAULT_SERVICE_URL
-        print(
+        say(
             f"No response cache at {cache_dir}: using the API server at {DEFAULT_SERVICE_URL}. Set SERVICE_URL to "
-            "another one, or API_CACHE_DIR to a StableToolBench tool_response_cache folder.",
-            file=sys.stderr,
+            "another one, or API_CACHE_DIR to a StableToolBench tool_response_cache folder."
         )
         return None
     return ApiServer(cache_dir, ROOT, _simulator_flags(settings, tools_dir) if simulator else ())
@@ -165,7 +164,7 @@ def _print_banner() -> None:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without these characters must not stop a run
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):  # a pipe that nobody reads, a full disk
         print(banner(), flush=True)
 
 
@@ -174,7 +173,7 @@ def _one_after_another(environments: Sequence[Mapping[str, str]], arguments: Seq
     worst = 0
     program = [sys.executable, str(sys.modules["__main__"].__file__), "run", *arguments]
     for number, environment in enumerate(environments, 1):
-        print(f"== {environment['MODEL_PATH']} ({number} of {len(environments)})", file=sys.stderr)
+        say(f"== {environment['MODEL_PATH']} ({number} of {len(environments)})")
         code = run_process(program, environment)
         if code > 128:  # stopped by a person
             return code
@@ -190,7 +189,7 @@ def _report_on(above: Path) -> None:
     try:
         print(f"Report: {write_report(above)}")
     except ToolGenError as error:  # where no checkpoint has an answer; each has said why
-        print(error, file=sys.stderr)
+        say(error)
 
 
 def run_process(command: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.toolbench.inference.command_line import OneLineParser, called_as
+from evaluation.toolbench.inference.command_line import OneLineParser, called_as, say
 from evaluation.toolbench.inference.errors import ToolGenError
 from evaluation.toolbench.virtual_api.config import ServerConfig
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ToolGenError as error:
         if os.environ.get("TOOLGEN_TRACEBACK") == "1":
             raise
-        print(error, file=sys.stderr)
+        say(error)
         return error.exit_code
     except KeyboardInterrupt:  # before the server took over the signals
         pass

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
@@ -20,6 +19,7 @@ import uvicorn
 from evaluation.toolbench.chat_client.settings import ChatSettings, Server, base_url
 from evaluation.toolbench.checkout import repository_root
 from evaluation.toolbench.http_client.urls import without_secrets, would_leak_key
+from evaluation.toolbench.inference.command_line import say
 from evaluation.toolbench.inference.errors import ConfigError, DataError, OutputError
 from evaluation.toolbench.inference.process_watch import when_process_ends
 from evaluation.toolbench.virtual_api.app import VirtualApi, make_app, request_log
@@ -50,7 +50,7 @@ def serve(config: ServerConfig) -> None:
 
         def on_listening() -> None:
             recorded = f"{cache.count_files():,} APIs recorded in {cache.root}"
-            _say(f"{LISTENING}{url}, {recorded}, {_policy(config, forwarder)}")
+            say(f"{LISTENING}{url}, {recorded}, {_policy(config, forwarder)}")
             announce(url)
 
         server = _Server(
@@ -228,7 +228,3 @@ def _request_log_to(path: Path | None) -> Iterator[None]:
         request_log.removeHandler(queue_handler)
         writer.stop()
         handler.close()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

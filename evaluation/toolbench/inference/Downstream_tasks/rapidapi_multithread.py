@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.toolbench.inference.Algorithms.base_search import base_search_method
+from evaluation.toolbench.inference.command_line import say
 from evaluation.toolbench.inference.Downstream_tasks.answer_settings import answer_settings, mixed_settings
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller
 from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of, layout_for, sampling_of
@@ -104,7 +105,7 @@ class pipeline_runner:
 
         started = time.monotonic()
         num_gpus = torch.cuda.device_count() if self.config.gpus.num_gpus is None else self.config.gpus.num_gpus
-        watch = Watch(lambda: _say("Compiling its layers: half a minute or more the first time, less later"))
+        watch = Watch(lambda: say("Compiling its layers: half a minute or more the first time, less later"))
         self._replica = Replica((self._layout or one_replica()).replicas[0], watch)
         backbone = load_backbone(self.config, self._replica, num_gpus=num_gpus)
         self._load_s = time.monotonic() - started
@@ -288,7 +289,8 @@ class pipeline_runner:
         if self._check_first:
             self._check_api_server()
         self._layout = layout_for(self.config, num_queries)
-        _say(self._layout.reasons)
+        if self._layout.reasons:
+            say(self._layout.reasons)
         if not self._layout.is_in_parent:
             return None
         # They import torch: not for a run that is refused.
@@ -298,7 +300,7 @@ class pipeline_runner:
 
         where = ", ".join(self._layout.replicas[0].gpus) or "the CPU"
         if self.config.model.is_toolgen and self.config.model.engine != "server":
-            _say(f"Loading {self.config.model.model_path} on {where}")
+            say(f"Loading {self.config.model.model_path} on {where}")
         if not sys.stderr.isatty():
             disable_progress_bar()  # of loading: it moves the cursor
         seed_everything(self.config.model.seed)
@@ -325,9 +327,3 @@ class pipeline_runner:
             return None if query.api_list is None else self._tool_files.descriptions(query.api_list)
         except DataError:
             return None
-
-
-def _say(line: str) -> None:
-    if line:
-        with contextlib.suppress(OSError):  # a terminal that was closed does not have to end a run
-            print(line, file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
+from evaluation.toolbench.inference.command_line import say, show
 from evaluation.toolbench.inference.doctor.machine import Machine, Options
 from evaluation.toolbench.inference.doctor.machine_checks import (
     check_cards,
@@ -55,19 +56,10 @@ CHECKS: dict[str, Callable[[Machine], list[Finding]]] = {
 }
 
 
-_READER_GONE = 141  # as a shell reports a program that wrote to a closed pipe
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the checks, or plans for simulated GPUs. Returns 0: all good; 1: a check failed; 2: could not start."""
     options, simulate, as_json = _parse(arguments)
-    try:
-        code = _run(options, simulate, as_json)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _READER_GONE
-    return code
+    return show(lambda: _run(options, simulate, as_json))
 
 
 def _run(options: Options, simulate: str | None, as_json: bool) -> int:
@@ -94,7 +86,7 @@ def _run(options: Options, simulate: str | None, as_json: bool) -> int:
         if as_json:
             print(json.dumps({"exit_code": error.exit_code, "error": str(error)}, indent=2))
         else:
-            print(error, file=sys.stderr)
+            say(error)
         return error.exit_code
     if as_json:
         report = {"exit_code": exit_code(findings), "checks": [finding.as_json() for finding in findings]}
