@@ -48,8 +48,7 @@ class AgentSession:
     indented_prompt = True  # the variant of the checkout's system prompt
     chatio = None  # ToolGen's agents have a console here, which nothing reads from or writes to
     conversation_history: list[Message]
-    relevant_actions: list[int] | list[list[int]]  # ids of the query's own actions, as of the step in progress
-    time: float  # when that step began, in seconds since the epoch
+    time: float  # when the last step began, in seconds since the epoch
 
     def __init__(
         self,
@@ -164,15 +163,21 @@ class AgentSession:
         ids = [list(self.language.actions.ids_of(action)) for action in self.language.actions_of(tools)]
         return [token_id for (token_id,) in ids] if self.indexing == "Atomic" else ids
 
+    @property
+    def relevant_actions(self) -> list[int] | list[list[int]]:
+        """Return the ids of the actions that the last step was given, made when asked for: there may be thousands."""
+        return self.get_token_ids_by_actions(self._step_tools)
+
     def _begin(self, query_id: str) -> None:
         """Put a conversation's state to its start."""
+        self._step_tools: Sequence[str] = ()
         self._progress = Progress(query_id, conversation_id=f"{query_id}#{next(_conversation_numbers)}")
         self.conversation_history = []
         self.initialize()
 
-    def _begin_step(self, tools: Iterable[str]) -> None:
+    def _begin_step(self, tools: Sequence[str]) -> None:
         self.time = time.time()
-        self.relevant_actions = self.get_token_ids_by_actions(tools)
+        self._step_tools = tools
         self._progress.step += 1
         self._progress.attempt = 0
         self._progress.num_tokens = 0
