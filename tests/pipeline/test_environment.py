@@ -11,6 +11,7 @@ import pytest
 
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller, service_url
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
+from evaluation.toolbench.inference.Downstream_tasks.functions import ToolPackage
 from evaluation.toolbench.inference.Downstream_tasks.local_apis import LocalApis
 from evaluation.toolbench.inference.errors import ConfigError, DataError
 from evaluation.toolbench.names import ActionName
@@ -23,6 +24,7 @@ from tests.helpers.environment import (
     RENTALS,
     ROOM_PRICES,
     SHARED_NAME,
+    TOOLS,
     FakeApi,
     command_line,
     entry,
@@ -67,6 +69,19 @@ def test_all_offers_every_api_and_remembers_the_querys_own(tmp_path):
     assert list(env.functions) == [FORECAST, AIR, SHARED_NAME, "Finish"]
     assert list(env.truth_functions) == [FORECAST]
     assert env.step(action_name=AIR, action_input="{}")[1] == 0
+
+
+def test_all_may_be_given_as_toolbenchs_dictionary(tmp_path):
+    package = ToolPackage.of_tools(TOOLS)
+    fields = ("functions", "api_name_reflect", "tool_names", "cate_names", "data_dict")
+    as_dictionary = {name: getattr(package, name) for name in fields}
+    root, api = write_tools(tmp_path / "tools"), FakeApi(("fine", 0))
+    env = rapidapi_wrapper(query(), None, "all", as_dictionary, None, command_line(root), client=api)
+    assert list(env.functions) == [FORECAST, AIR, SHARED_NAME, "Finish"]
+    assert (env.api_name_reflect, env.tool_names, env.cate_names) == tuple(map(as_dictionary.get, fields[1:4]))
+    for name in (AIR, ActionName.of("Sky Watch", "Air Quality")):
+        assert env.step(action_name=name, action_input="{}") == ("fine", 0)
+    assert [(call["tool_name"], call["api_name"]) for call in api.calls] == [("sky_watch", "air_quality")] * 2
 
 
 def test_the_querys_own_names_know_their_api(tmp_path):

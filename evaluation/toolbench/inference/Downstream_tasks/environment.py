@@ -30,7 +30,7 @@ class rapidapi_wrapper(base_env):
 
     truth      the APIs of the query's own `api_list`
     retriever  the APIs that `retriever` finds for the query's text
-    all        every API of `tool_package`, which all queries share
+    all        every API of `tool_package`, which all queries share: a ToolPackage, or a dictionary with its fields
 
     `truth_functions` are in each case those that were meant for this query (`ToolPackage.functions_by_api`).
     `args` is a ToolConfig, or the parsed command line. `client` makes the calls and `tool_files` reads the
@@ -46,7 +46,7 @@ class rapidapi_wrapper(base_env):
         query_json: Mapping[str, Any],
         tool_descriptions: Sequence[Sequence[str | None]] | None,
         function_provider: str,
-        tool_package: ToolPackage | None,
+        tool_package: ToolPackage | Mapping[str, Any] | None,
         retriever: Retriever | None,
         args: Any,
         process_id: int = 0,
@@ -163,7 +163,9 @@ def _entries(query_json: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     return query_json.get("api_list") or ()
 
 
-def _callable(function_provider: str, own: ToolPackage, everything: ToolPackage | None) -> ToolPackage:
+def _callable(
+    function_provider: str, own: ToolPackage, everything: ToolPackage | Mapping[str, Any] | None
+) -> ToolPackage:
     """Choose what may be called."""
     if function_provider in ("truth", "retriever"):
         return own
@@ -171,4 +173,4 @@ def _callable(function_provider: str, own: ToolPackage, everything: ToolPackage 
         raise NotImplementedError(f"function provider {function_provider!r}: use truth, retriever or all")
     if everything is None:
         raise ConfigError("--function_provider all needs the tools of tools.json: pass --data_dir")
-    return everything
+    return ToolPackage(**everything) if isinstance(everything, Mapping) else everything

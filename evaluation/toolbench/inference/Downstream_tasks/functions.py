@@ -123,7 +123,7 @@ class ToolPackage:
 
     def find(self, action_name: str) -> ApiTarget | None:
         """Find where a call of this name goes; None for one that cannot be called."""
-        if isinstance(action_name, ActionName):
+        if isinstance(action_name, ActionName) and self._by_api:  # one made of dictionaries alone knows names
             tool, api = action_name.tool_name, action_name.api_name
             return self._by_api.get((tool, api)) or self._by_api.get((standardize(tool), pure_api_name(api)))
         if action_name not in self.cate_names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class Tools:
     """Holds what all queries of a process share: the tool files, and what some providers draw on."""
 
     files: ToolFiles
-    package: ToolPackage | None = None  # what provider `all` may call
+    package: ToolPackage | Mapping[str, Any] | None = None  # what provider `all` may call
     retriever: Retriever | None = None
 
 

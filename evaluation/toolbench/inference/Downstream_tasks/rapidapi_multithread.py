@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,7 +193,7 @@ class pipeline_runner:
         args: Any,
         output_dir_path: str,
         tool_des: list[list[str]] | None,
-        tool_package: ToolPackage | None,
+        tool_package: ToolPackage | Mapping[str, Any] | None,
         retriever: Any = None,
         process_id: int = 0,
         callbacks: Sequence[Any] | None = None,
