@@ -11,6 +11,12 @@
 # Runs in the active Python (or $PYTHON) and installs nothing; an unpacked torchao in build/torchao is used if it is there.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+  ROOT=$PWD
+  . scripts/lib/python_env.sh
+  help_of benchmarks/eight_bit.sh
+  exit
+fi
 export PYTHONPATH="$PWD:$PWD/build/torchao${PYTHONPATH:+:$PYTHONPATH}"
 python="${PYTHON:-python3}"
 # The table is all that is wanted of a run; what went wrong stands in its last lines.

@@ -8,6 +8,12 @@
 # Runs in the active Python (or $PYTHON) and installs nothing.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+  ROOT=$PWD
+  . scripts/lib/python_env.sh
+  help_of benchmarks/engine_speed.sh
+  exit
+fi
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 python="${PYTHON:-python3}"
 gpus=$("$python" -c "import torch; print(torch.cuda.device_count())")
