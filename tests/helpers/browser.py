@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import itertools
 import json
@@ -104,9 +103,6 @@ class Browser:
         while not self.js(f"Boolean({condition})"):
             assert time.monotonic() < deadline, f"never came true: {condition}"
             time.sleep(0.02)
-
-    def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
 
     def close(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)

@@ -47,7 +47,9 @@ def find_answers(folder: Path, method: str) -> dict[str, Path]:
     try:
         names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
-        raise DataError(f"cannot read the answer folder {folder}: {error.strerror}") from error
+        raise DataError(
+            f"cannot read the answer folder {folder}: {error.strerror}. A run makes one; --answer_dir names it"
+        ) from error
     suffix = f"_{method}.json"
     ids = [name.removesuffix(suffix) for name in names if name.endswith(suffix) and name != suffix]
     others = Counter(match[1] for name in names if (match := _ANY_METHOD.fullmatch(name)) and match[1] != method)

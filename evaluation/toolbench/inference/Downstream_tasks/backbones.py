@@ -72,7 +72,7 @@ def make_backbone(config: RunConfig, *, num_gpus: int, serving: Serving | None =
 def layout_for(config: RunConfig, num_queries: int, workload: Workload | None = None) -> RunLayout:
     """Choose the replicas of a run over `num_queries` queries; a model that is not ours to place has one.
 
-    `workload` describes queries that are no conversations.
+    `workload` describes queries that are not conversations.
     """
     from evaluation.toolbench.inference.replicas.choice import choose_layout
 

@@ -7,7 +7,7 @@ from evaluation.toolbench.inference.errors import ConfigError
 
 
 def check_kv_cache(kv_cache: str) -> None:
-    """Raise ConfigError for a name that is none of KV_CACHES."""
+    """Raise ConfigError for a name that is not one of KV_CACHES."""
     if kv_cache not in KV_CACHES:
         raise ConfigError(f"kv_cache={kv_cache!r} is not one of {', '.join(KV_CACHES)}")
 

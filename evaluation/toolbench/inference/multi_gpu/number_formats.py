@@ -42,7 +42,7 @@ class NumberFormats:
 
 
 def check_weights(weights: str) -> None:
-    """Raise ConfigError for a name that is none of WEIGHTS."""
+    """Raise ConfigError for a name that is not one of WEIGHTS."""
     if weights not in WEIGHTS:
         raise ConfigError(f"weights={weights!r} is not one of {', '.join(WEIGHTS)}")
 

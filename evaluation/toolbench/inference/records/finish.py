@@ -18,7 +18,7 @@ BAD_ARGUMENTS = 2
 FINAL_ANSWER = 3
 GAVE_UP = 4
 
-# The lenient reading of arguments that are no JSON, most often because quotes inside the answer are not escaped.
+# The lenient reading of arguments that are not JSON, most often because quotes inside the answer are not escaped.
 _RETURN_TYPE = re.compile(r'"return_type"\s*:\s*"([^"]*)("?)')
 _FINAL_ANSWER = re.compile(r'"final_answer"\s*:\s*"')
 _NEXT_KEY = re.compile(r'"\s*,\s*"return_type"\s*:')

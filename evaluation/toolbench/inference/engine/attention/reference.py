@@ -135,7 +135,7 @@ def write_slots(
     slots: torch.Tensor,
     kv_scales: Scales | None,
 ) -> None:
-    """Store them likewise where no slot is padding."""
+    """Store keys and values in slots, none of which is padding."""
     if kv_scales is not None:
         page, offset = slots // k_cache.shape[1], slots % k_cache.shape[1]
         k, kv_scales[0][page, offset] = quantize(k)

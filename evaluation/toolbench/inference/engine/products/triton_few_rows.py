@@ -99,7 +99,7 @@ def _multiply(
     row = tl.arange(0, ROWS)
     row_ok = row < num_rows
     position = tl.arange(0, PARTS)[:, None] * INPUTS + tl.arange(0, INPUTS)[None, :]
-    # The last program reads the last feature again for those that are none, and does not store them.
+    # The last program reads the last feature again in place of those past the end, and does not store them.
     read = tl.minimum(feature, num_features - 1).to(tl.int64)
     weight_at = weight + read[None, :, None] * weight_row + position[:, None, :]
     if IS_SUMMED:

@@ -105,7 +105,7 @@ def _multiply_many(
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     feature = tl.program_id(1) * FEATURES + tl.arange(0, FEATURES)
     position = tl.arange(0, INPUTS)
-    # The last program reads the last row and feature again for those that are none, and does not store them.
+    # The last program reads the last row and feature again in place of those past the end, and does not store them.
     rows_read = tl.minimum(row, num_rows - 1).to(tl.int64)
     features_read = tl.minimum(feature, num_features - 1).to(tl.int64)
     inputs_at = inputs + rows_read[None, :] * inputs_row + position[:, None]
