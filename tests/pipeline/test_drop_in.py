@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -108,6 +109,13 @@ def checkout(world, tmp_path_factory):
 def shell(commands, folder):
     author = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     subprocess.run(["bash", "-c", commands], cwd=folder, env={**os.environ, **author}, check=True)
+
+
+def test_the_requirements_files_that_the_readme_names_are_there(checkout):
+    text = (checkout / "README_multi_gpu.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"-r (requirements[\w-]*\.txt)", text))
+    assert "requirements-8bit.txt" in named
+    assert {name for name in named if not (checkout / name).is_file()} == set()
 
 
 def test_switching_back_leaves_the_checkout_as_it_was(checkout):
