@@ -79,6 +79,8 @@ def damage(world, what):
         record = json.loads(answers.read_text())
         del record["5001"]["answer"]["final_answer"]
         answers.write_text(json.dumps(record))
+    elif what == "steps without end":
+        answers.write_text(answers.read_text().replace('"total_steps": ', '"total_steps": 1e999, "steps": ', 1))
     elif what == "no ids":
         ids.unlink()
     elif what == "empty ids":
@@ -92,6 +94,7 @@ def damage(world, what):
         ("cut answers", "is not JSON"),
         ("list of answers", "holds a list"),
         ("answer without final answer", "the entry 5001 is not a converted answer"),
+        ("steps without end", "the entry 5001 is not a converted answer (OverflowError"),
         ("no ids", "cannot read the test ids file"),
         ("empty ids", "names no query"),
     ],

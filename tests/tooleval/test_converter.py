@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.tooleval.convert_to_answer_format import main
+from evaluation.toolbench.tooleval.converted import read_converted
 from evaluation.toolbench.tooleval.converter import convert
+from evaluation.toolbench.tooleval.judge.checks import CHECKS, PARSE_ANSWER
 from tests.helpers.scoring import EXAMPLE
 
 COT, DFS = "CoT@1", "DFS_woFilter_w2"
@@ -204,6 +206,20 @@ def test_bad_files_are_named_and_the_others_converted(tmp_path, capsys):
     assert "6001_CoT@1.json is not whole JSON" in first
     assert "6002_CoT@1.json lacks 'query'" in second
     assert list(json.loads((tmp_path / "out.json").read_text())) == ["5001", "5002", "5003"]
+
+
+def test_an_answer_of_more_steps_than_json_nests_is_named_and_the_others_converted(tmp_path, capsys):
+    for query_id, num_steps in (("1", 398), ("2", 399), ("3", 5000)):
+        chain = [{"node_type": "Thought", "description": "Once more."}] * num_steps
+        generation = {"query": "q", "final_answer": "", "valid_data": False}
+        record = {"answer_generation": generation, "trys": [{"chain": chain}]}
+        (tmp_path / f"{query_id}_CoT@1.json").write_text(json.dumps(record))
+    output = tmp_path / "out" / "converted.json"
+    assert main(["--answer_dir", str(tmp_path), "--method", "CoT@1", "--output", str(output)]) == 1
+    assert "2_CoT@1.json has 401 steps" in capsys.readouterr().err
+    answers = read_converted(output)
+    assert [answers[each].total_steps for each in answers] == [400]
+    assert CHECKS[PARSE_ANSWER].values((answers["1"],))
 
 
 def test_a_method_does_not_take_the_answers_of_a_longer_one(tmp_path, capsys):

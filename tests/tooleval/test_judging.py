@@ -311,6 +311,28 @@ def test_texts_that_utf8_cannot_carry_are_written(world, judge):
     assert "half a \ufffd smile" in world.file(".csv").read_text()
 
 
+def test_every_id_is_a_row_whatever_is_in_it(world, judge):
+    ids = ["7\t8", "7\r\n8", "\ud83d", "", "../7"]
+    (world.ids / "G9_demo.json").write_text(json.dumps(dict.fromkeys(ids, 0)))
+    answers = {query_id: finished_answer("Why?", '{"final_answer": "So."}') for query_id in ids}
+    (world.converted / "tram-cot/G9_demo.json").write_text(json.dumps(answers))
+    assert world.pass_rate(judge) == 0
+    rows = world.file("_queries.tsv").read_text().removesuffix("\n").split("\n")
+    assert [row.count("\t") for row in rows] == [8] * 6
+    judge.requests.clear()
+    assert world.pass_rate(judge) == 0
+    assert judge.requests == []
+
+
+def test_a_models_name_is_no_pattern(world, judge):
+    (world.converted / "**").mkdir()
+    answers = {"1": finished_answer("Why?", '{"final_answer": "So."}')}
+    (world.converted / "**/G9_demo.json").write_text(json.dumps(answers))
+    (world.ids / "G9_demo.json").write_text('{"1": 0}')
+    assert world.pass_rate(judge, model="**") == 0
+    assert world.results(model="**")["solve_rate"] == 100
+
+
 def test_fac_asks_its_own_prompt_and_reads_its_form(three, judge):
     judge.says = "Answer Status\nSolved\nReason\nno part stays unsolved"
     assert three.pass_rate(judge, "--evaluator", "fac", "--evaluate_times", "1") == 0

@@ -90,7 +90,7 @@ def read_converted(path: Path) -> dict[str, ConvertedAnswer]:
                 query_id, str(entry["query"]), entry.get("available_tools") or [], dict(entry["answer"])
             )
             answer.final_answer, answer.total_steps, answer.tool_names, answer.state, answer.answer_steps  # noqa: B018
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"{path}: the entry {query_id} is not a converted answer ({type(error).__name__}: {error}); "
                 "convert_to_answer_format writes such files",

@@ -17,6 +17,7 @@ from evaluation.toolbench.inference.records.finish import FINISH_NAME
 Record = Mapping[str, Any]
 Step = tuple[str, Any]  # role, message
 
+_MOST_NODES = 400  # each is two levels of nesting, of which Python reads a thousand less the calls that it is in
 _SKIPPED_ROLES = ("system", "user", "function")
 
 
@@ -34,6 +35,8 @@ def convert(record: Any, query_id: str, method: str) -> dict[str, Any]:
     except (TypeError, AttributeError, ValueError) as error:
         raise DataError(f"is not an answer file: {error}") from error
     nodes: list[Step] = [("system", ""), ("user", ""), *steps]
+    if len(nodes) > _MOST_NODES:
+        raise DataError(f"has {len(nodes)} steps, and judges' files nest no more than {_MOST_NODES}")
     return {
         "query": query,
         "available_tools": tools,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class PassRateRun:
     def _warn_of_other_judges(self, files: PassRateFiles) -> None:
         """Say so where this model's results of other sets in the folder are another judge's."""
         model = self.judge.describe()["model"]
-        for path in sorted(self.folder.glob(f"*_{self.model}_results.json")):
+        for path in sorted(self.folder.glob(f"*_{glob.escape(self.model)}_results.json")):
             try:
                 other = read_json(path)["judge"]["model"]
             except (OSError, JsonError, KeyError, TypeError):

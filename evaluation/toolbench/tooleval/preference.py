@@ -95,7 +95,7 @@ def preference_rate(pairs: Sequence[Pair]) -> PreferenceRate:
 
 def shown_order(query_id: str, round_number: int) -> tuple[Side, Side]:
     """Return the order in which a round shows the answers: swapped round by round, the first one from the id."""
-    parity = hashlib.blake2b(query_id.encode(), digest_size=1).digest()[0]
+    parity = hashlib.blake2b(query_id.encode("utf-8", "surrogatepass"), digest_size=1).digest()[0]
     return SIDES if (parity + round_number) % 2 == 0 else (SIDES[1], SIDES[0])
 
 

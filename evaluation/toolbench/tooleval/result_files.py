@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table of plain cells: tabs and line ends. OutputError."""
-    lines = ["\t".join("" if cell is None else str(cell) for cell in row) for row in (columns, *rows)]
+    """Write a table of plain cells, in which tabs and line ends become blanks. OutputError."""
+    lines = ["\t".join("" if cell is None else _on_one_line(str(cell)) for cell in row) for row in (columns, *rows)]
     put_file(path, whole_text("\n".join(lines) + "\n"))
 
 
@@ -55,3 +56,7 @@ def read_object(path: Path) -> dict[str, Any] | None:
     if not isinstance(record, dict):
         raise DataError(f"{path} holds a {type(record).__name__}, not the object of an earlier scoring: move it away")
     return record
+
+
+def _on_one_line(cell: str) -> str:
+    return re.sub(r"[\t\r\n]+", " ", cell)

@@ -41,7 +41,9 @@ class Question:
         1356227722
         """
         text = "\0".join((self.query_id, str(self.repeat), self.check, self.answer, str(attempt)))
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
+        return (
+            int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "big") >> 1
+        )
 
 
 @dataclass(frozen=True, slots=True)
