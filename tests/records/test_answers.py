@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import signal
+import stat
 import string
 import subprocess
 import sys
@@ -183,6 +184,23 @@ def test_a_full_disk_is_one_line_and_what_was_written_stays(answers):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(answers.folder) == {"1_CoT@1.json"}
     assert answers.outcome(1) is not None
+
+
+def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(pipe, "text")
+    assert os.read(reader, 100) == b"text"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    descriptor = os.open(tmp_path / "redirected", os.O_WRONLY | os.O_CREAT)
+    link = tmp_path / "stdout"
+    link.symlink_to(f"/proc/self/fd/{descriptor}")
+    write_whole(link, "text")
+    os.close(descriptor)
+    assert link.is_symlink()
+    assert (tmp_path / "redirected").read_text() == "text"
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +20,13 @@ def write_whole(path: Path, text: str) -> None:
     """Put `text` into `path`; until it is all on disk, `path` stays as it is. OSError if it cannot be written.
 
     The text goes into a temporary file in the same folder, which then takes the name. The temporary is
-    locked while it is written, so that `remove_abandoned` of another process leaves it alone.
+    locked while it is written, so that `remove_abandoned` of another process leaves it alone. What is no file, such as
+    /dev/null, /dev/stdout or a pipe, is written to and stays what it is.
     """
+    if _is_device(path):
+        with open(path, "wb") as device:
+            device.write(text.encode("utf-8"))
+        return
     descriptor, part = _open_part(path)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -49,6 +55,16 @@ def folder_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_device(path: Path) -> bool:
+    """Say whether it is a device or a pipe, or stands for a file that this process has open."""
+    try:
+        mode = os.stat(path).st_mode
+        is_open_file = path.is_symlink() and os.readlink(path).startswith("/proc/self/fd/")
+    except (OSError, ValueError):  # none is there; half a surrogate pair in its name
+        return False
+    return is_open_file or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _open_part(path: Path) -> tuple[int, Path]:
