@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from evaluation.toolbench.launcher.evaluate import make_parser
+from evaluation.toolbench.inference.run_report.set_figures import SetFigures
+from evaluation.toolbench.launcher.evaluate import _write_tables, make_parser
+from evaluation.toolbench.tooleval.evaluation_table import EvaluationRow
 from tests.helpers.pipeline import ROOT, environment
 
 
@@ -26,6 +31,17 @@ def evaluate(output: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 def test_flags_of_the_run_and_of_judging_are_known_together():
     options = make_parser().parse_args(["--limit", "3", "--evaluator", "fac", "--overwrite", "--sets", "all"])
     assert (options.limit, options.evaluator, options.overwrite, options.sets) == (3, "fac", True, "all")
+
+
+def test_tables_are_written_also_where_nobody_reads_them(tmp_path, monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", buffering=1) as gone, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", gone)
+        _write_tables(tmp_path, [EvaluationRow("m", "G1", SetFigures(tmp_path, "CoT@1"))])
+        with contextlib.suppress(OSError):
+            gone.close()
+    assert {path.name for path in tmp_path.iterdir()} == {f"table.{ending}" for ending in ("txt", "md", "csv", "tex")}
 
 
 @pytest.mark.slow

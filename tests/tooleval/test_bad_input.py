@@ -225,6 +225,26 @@ def test_a_full_disk_is_one_line_and_what_was_written_is_gone_on_from(world, jud
     assert world.results()["solve_rate"] == 100
 
 
+@pytest.mark.parametrize("gone", [">/dev/full", "| true", ">&-"])
+def test_a_reader_that_has_gone_ends_no_scoring(world, judge, gone):
+    answers = json.loads((world.ids / "G9_demo.json").read_text())
+    (world.ids / "G9_second.json").write_text(json.dumps(answers))
+    (world.converted / MODEL / "G9_second.json").write_text((world.converted / MODEL / "G9_demo.json").read_text())
+    arguments = world.pass_rate_arguments("--judge_url", judge.url, sets=("G9_demo", "G9_second"))
+    process = subprocess.run(
+        [
+            *("bash", "-c", f'"$@" {gone}; exit "${{PIPESTATUS[0]}}"', "bash"),
+            *(sys.executable, "-m", "evaluation.toolbench.tooleval.eval_pass_rate", *arguments),
+        ],
+        cwd=ROOT,
+        text=True,
+        stderr=subprocess.PIPE,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "Traceback" not in process.stderr
+    assert world.file("_results.json", test_set="G9_second").exists()
+
+
 def test_one_model_cannot_be_compared_with_itself(world, judge, capsys):
     assert world.preference(judge, "--output_model", "tram-dfs") == 2
     [line] = complaints(capsys)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
 from evaluation.toolbench.inference.process_watch import when_process_ends
@@ -118,10 +118,12 @@ def run_program(program: Callable[[], int]) -> int:
         return 128 + signal.SIGINT
 
 
-def say(line: object) -> None:
-    """Print a line for a person on stderr. Where it cannot be written nobody reads it, which ends no program."""
+def say(line: object, stream: TextIO | None = None) -> None:
+    """Print a line for a person on stderr, or on `stream`. Where it cannot be written nobody reads it, which ends no
+    program.
+    """
     with contextlib.suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+        print(line, file=stream or sys.stderr, flush=True)
 
 
 def show(program: Callable[[], int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import threading
@@ -235,7 +236,6 @@ def _write_tables(results: Path, rows: Sequence[EvaluationRow]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     console.width = max(console.width, 190)
-    console.print(tables.as_rich(rows))
     with console.capture() as capture:
         console.print(tables.as_rich(rows), no_wrap=True)
     texts = {
@@ -248,4 +248,6 @@ def _write_tables(results: Path, rows: Sequence[EvaluationRow]) -> None:
         results.mkdir(parents=True, exist_ok=True)
         for ending, text in texts.items():
             write_whole(results / f"table.{ending}", text)
-    print(f"Tables: {results / 'table.md'}, .csv, .tex, .txt")
+    with contextlib.suppress(OSError, SystemExit):  # which rich raises where nobody reads
+        console.print(tables.as_rich(rows))
+    say(f"Tables: {results / 'table.md'}, .csv, .tex, .txt", sys.stdout)

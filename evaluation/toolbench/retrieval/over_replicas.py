@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from transformers.utils.logging import disable_progress_bar
 
+from evaluation.toolbench.inference.command_line import say
 from evaluation.toolbench.inference.Downstream_tasks.backbones import layout_for
 from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
 from evaluation.toolbench.inference.multi_gpu.gpu_use import GpuUse
@@ -54,8 +54,7 @@ class Searches:
         """Choose the layout. ConfigError, DataError or PlacementError for what cannot be."""
         self.layout = layout_for(self.config, len(self.job.items), workload_of(self.job))
         if self.layout.reasons:
-            with contextlib.suppress(OSError):  # a terminal that was closed does not have to end a run
-                print(self.layout.reasons, file=sys.stderr)
+            say(self.layout.reasons)
         hooks = RunHooks(
             start=self._start,
             done=self._note_done,

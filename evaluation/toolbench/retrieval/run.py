@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
+from evaluation.toolbench.inference.command_line import say
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.inference.multi_gpu.gpu_config import AUTO
 from evaluation.toolbench.inference.multi_gpu.number_formats import FORMATS, NumberFormats
@@ -148,7 +150,7 @@ class Evaluation:
             return
         result = self._results[number] = each.finish(self._model)
         title = [f"== {each.each.name}"] if len(self._sets) > 1 else []
-        print("\n".join([*title, *_upstream_lines(result)]), flush=True)
+        say("\n".join([*title, *_upstream_lines(result)]), sys.stdout)
 
     def _formats(self) -> NumberFormats:
         return NumberFormats(self._described["dtype"], *(self._described.get(name, AUTO) for name in FORMATS))
@@ -163,7 +165,7 @@ class Evaluation:
             if self._record is not None or not self._files.report.exists():
                 self._files.write_report(self._described, self._record, results)
             lines = ["", *table(results), "", *notes(results, self._formats()), f"Report: {self._files.report}"]
-            print("\n".join(lines), flush=True)
+            say("\n".join(lines), sys.stdout)
         num_left = len(self._sets) - len(results)
         if num_left:
             logger.warning("%d of %d sets are not complete: the same command goes on", num_left, len(self._sets))

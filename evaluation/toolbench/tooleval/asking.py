@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from evaluation.toolbench.inference.command_line import say
 from evaluation.toolbench.inference.errors import JudgeError
 from evaluation.toolbench.tooleval.command import StoppedEarly
 from evaluation.toolbench.tooleval.in_flight import for_each
@@ -44,7 +44,7 @@ class Asking:
         async def tell() -> None:
             while True:
                 await asyncio.sleep(_HEARTBEAT_S)
-                print(f"{name}: {num_done} of {total} verdicts", file=sys.stderr, flush=True)
+                say(f"{name}: {num_done} of {total} verdicts")
 
         heartbeat = asyncio.create_task(tell())
         try:

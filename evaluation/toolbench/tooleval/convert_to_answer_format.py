@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.toolbench.inference.command_line import OneLineParser, called_as, leave, run_program
+from evaluation.toolbench.inference.command_line import OneLineParser, called_as, leave, run_program, say
 from evaluation.toolbench.inference.errors import DataError
 from evaluation.toolbench.inference.records.answers import output_errors
 from evaluation.toolbench.inference.records.whole_files import write_whole
@@ -34,11 +34,11 @@ def _convert(options: argparse.Namespace) -> int:
     paths = find_answers(options.answer_dir, options.method)
     converted, problems = convert_files(paths, options.method)
     for problem in problems:
-        print(problem, file=sys.stderr)
+        say(problem)
     if not converted:
         raise DataError(f"none of the {len(paths)} answer files in {options.answer_dir} can be converted")
     write_converted(options.output, converted)
-    print(f"Converted {len(converted)} answers")
+    say(f"Converted {len(converted)} answers", sys.stdout)
     return 1 if problems else 0
 
 
@@ -58,7 +58,7 @@ def find_answers(folder: Path, method: str) -> dict[str, Path]:
         has = f"it has {found}" if found else "it has no answer files"
         raise DataError(f"{folder} has no answer of the method {method} (<id>{suffix}): {has}")
     if found:
-        print(f"{folder}: passed over are answers of other methods: {found}", file=sys.stderr)
+        say(f"{folder}: passed over are answers of other methods: {found}")
     return {query_id: folder / (query_id + suffix) for query_id in sorted(ids, key=_natural)}
 
 

@@ -6,11 +6,12 @@ ToolEval's command, flags and files, with ToolEval's number and the one over all
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.toolbench.inference.command_line import OneLineParser, called_as, leave
+from evaluation.toolbench.inference.command_line import OneLineParser, called_as, leave, say
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.tooleval.command import INCOMPLETE, run_command
 from evaluation.toolbench.tooleval.options import (
@@ -55,7 +56,7 @@ async def _score_sets(options: argparse.Namespace, stop: threading.Event) -> int
         await judge.open()
         for name, (answers, ids) in zip(options.test_set, sets, strict=True):
             scored = await run.score(name, answers, ids)
-            print("\n".join(scored.lines()), flush=True)
+            say("\n".join(scored.lines()), sys.stdout)
             if scored.ids_of(UNDECIDED):
                 code = INCOMPLETE
     finally:

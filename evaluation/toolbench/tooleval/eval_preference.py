@@ -8,11 +8,12 @@ ToolEval's command, flags and files.
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.toolbench.inference.command_line import OneLineParser, called_as, leave
+from evaluation.toolbench.inference.command_line import OneLineParser, called_as, leave, say
 from evaluation.toolbench.inference.Downstream_tasks.query_sets import SETS
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.tooleval.command import INCOMPLETE, run_command
@@ -67,7 +68,7 @@ async def _compare_sets(options: argparse.Namespace, stop: threading.Event) -> i
         await judge.open()
         for test_set, (answers, ids, statuses) in zip(options.test_set, inputs, strict=True):
             compared = await run.compare(test_set, answers, ids, statuses)
-            print("\n".join(compared.lines()), flush=True)
+            say("\n".join(compared.lines()), sys.stdout)
             if compared.undecided:
                 code = INCOMPLETE
     finally:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from evaluation.toolbench.checkout import repository_root
-from evaluation.toolbench.inference.command_line import positive, seconds
+from evaluation.toolbench.inference.command_line import positive, say, seconds
 from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.tooleval.judge.interface import Judge
 from evaluation.toolbench.tooleval.judge.prompts import DEFAULT_EVALUATOR
@@ -86,4 +85,4 @@ def make_judge(options: argparse.Namespace) -> Judge:
 
 def warn(message: str) -> None:
     """Say something on stderr."""
-    print(f"WARNING: {message}", file=sys.stderr)
+    say(f"WARNING: {message}")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.toolbench.inference.command_line import OneLineParser, called_as
+from evaluation.toolbench.inference.command_line import OneLineParser, called_as, leave, say
 from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
 
 REPORT_FILE = "report.html"
@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ToolGenError as error:
         if os.environ.get("TOOLGEN_TRACEBACK") == "1":
             raise
-        print(error, file=sys.stderr)
+        say(error)
         return error.exit_code
-    print(path)
+    say(path, sys.stdout)
     return 0
 
 
@@ -81,4 +81,4 @@ def make_parser() -> OneLineParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
