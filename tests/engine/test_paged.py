@@ -22,7 +22,7 @@ from evaluation.toolbench.inference.engine.factory import make_engine
 from evaluation.toolbench.inference.engine.paged.engine import PagedEngine
 from evaluation.toolbench.inference.engine.reference import GenerateEngine
 from evaluation.toolbench.inference.engine.request import GenerationRequest, GenerationResult, Sampling
-from evaluation.toolbench.inference.errors import EngineError, PlacementError
+from evaluation.toolbench.inference.errors import DataError, EngineError, PlacementError
 from tests.helpers.engine import (
     CONTEXT,
     VOCAB_SIZE,
@@ -480,6 +480,13 @@ def test_a_model_that_cannot_be_paged_is_refused_and_auto_serves_it_all_the_same
         make_engine("paged", made)
     with contextlib.closing(make_engine("auto", made)) as engine:
         assert isinstance(engine, GenerateEngine)
+
+
+def test_a_model_whose_logits_are_not_numbers_is_refused_and_served_by_no_other_engine():
+    made = tiny_llama().eval()
+    made.model.layers[0].mlp.down_proj.weight.data[0, 0] = torch.nan
+    with pytest.raises(DataError, match=r"not numbers: .* overflow in float32\..*--dtype"):
+        make_engine("auto", made)
 
 
 def test_auto_is_the_paged_engine():

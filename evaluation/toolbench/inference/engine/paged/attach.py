@@ -16,7 +16,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from evaluation.toolbench.inference.engine.checks import context_of
 from evaluation.toolbench.inference.engine.device import embedding_device
 from evaluation.toolbench.inference.engine.kernels.float8 import vector_bytes
-from evaluation.toolbench.inference.errors import EngineError
+from evaluation.toolbench.inference.errors import DataError, EngineError
 
 ATTENTION_NAME = "toolgen_paged"
 _PLAIN_ROPES = ("default", "linear", "llama3", "yarn")  # the others depend on the longest sequence of the batch
@@ -69,7 +69,7 @@ def attach(model: PreTrainedModel) -> tuple[str, list[LayerShape]]:
     """Switch `model` to paged attention; returns the name of what it had before, and its layers.
 
     The layers are found by running one token through the model. EngineError for a model whose
-    attention is not what the pages can serve.
+    attention is not what the pages can serve, DataError for one whose logits are not numbers.
     """
     _check_config(model)
     before = model.config._attn_implementation
@@ -80,6 +80,11 @@ def attach(model: PreTrainedModel) -> tuple[str, list[LayerShape]]:
         with torch.inference_mode():
             logits = model(token, position_ids=token, use_cache=False, paging=probe).logits
             own = model.get_output_embeddings()(last_hidden(model, token, token, probe))
+        if logits.isnan().any():
+            raise DataError(
+                f"the logits of {type(model).__name__} are not numbers: its weights hold NaN or infinity, or overflow "
+                f"in {str(logits.dtype).removeprefix('torch.')}. Download them again, or pass another --dtype"
+            )
         if not torch.allclose(own.to(logits.device, logits.dtype), logits):
             raise _cannot_be_paged(model, "its logits are not those of its output embedding alone")
         num_layers = int(model.config.get_text_config().num_hidden_layers)
@@ -87,7 +92,7 @@ def attach(model: PreTrainedModel) -> tuple[str, list[LayerShape]]:
             raise _cannot_be_paged(model, f"{len(probe.layers)} of its {num_layers} layers ask for attention by name")
     except Exception as error:
         detach(model, before)
-        if isinstance(error, (CannotBePagedError, torch.OutOfMemoryError)):
+        if isinstance(error, (CannotBePagedError, DataError, torch.OutOfMemoryError)):
             raise
         raise _cannot_be_paged(model, str(error)) from error
     return before, [probe.layers[index] for index in range(num_layers)]
