@@ -151,6 +151,19 @@ def test_weights_that_zero_3_did_not_gather_are_named(folder):
     assert "ZeRO-3" in refusal(folder)
 
 
+@pytest.mark.parametrize("name", ["num_hidden_layers", "max_position_embeddings"])
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_number_that_no_model_can_run_with_is_named(folder, name, number):
+    folder.edit(**{name: number})
+    assert f"{name} {number}" in refusal(folder)
+
+
+def test_code_that_a_checkpoint_brings_is_refused_without_a_question(folder, capsys):
+    folder.edit(model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})
+    assert "custom code" in refusal(folder)
+    assert "[y/N]" not in capsys.readouterr().out
+
+
 def test_a_vocabulary_emptied_by_a_resize_is_named(folder):
     folder.edit(vocab_size=0)
     assert "vocab_size 0" in refusal(folder)

@@ -60,7 +60,8 @@ def read_config(model_path: str) -> PretrainedConfig:
     if not (files.folder / "config.json").is_file():
         raise DataError(f"no config.json in {files.folder}; is this the folder of a checkpoint?")
     try:
-        config = AutoConfig.from_pretrained(str(files.folder), local_files_only=True)
+        # A checkpoint that needs code of its own is refused below; whether to run it is not asked of anybody.
+        config = AutoConfig.from_pretrained(str(files.folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # configs check themselves in many ways, each with errors of its own
         raise DataError(f"cannot read the config of {model_path}: {_first_line(error)}") from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -73,6 +74,12 @@ def read_config(model_path: str) -> PretrainedConfig:
             f"{files.folder}/config.json says vocab_size {text.vocab_size}, as a resize under DeepSpeed ZeRO-3 leaves "
             "it: set it to the number of rows of the embedding"
         )
+    for name in ("num_hidden_layers", "max_position_embeddings"):
+        if isinstance(number := getattr(text, name, None), int) and number < 1:
+            raise DataError(
+                f"{files.folder}/config.json says {name} {number}, which no model can run with: use the config that "
+                "was saved with these weights"
+            )
     if files.adapter and (rows := _adapter_rows(files.adapter)):
         text.vocab_size = rows
     return config

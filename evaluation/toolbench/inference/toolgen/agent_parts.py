@@ -157,7 +157,7 @@ def load_tokenizer(model_path: str) -> Any:
     if not has_tokenizer(folder):
         raise DataError(f"no tokenizer in {files.folder}, nor in the folder above: copy tokenizer.json there")
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception for files that it cannot read
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"cannot load the tokenizer of {model_path}: {reason}") from error
