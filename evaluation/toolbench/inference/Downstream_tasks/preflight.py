@@ -242,6 +242,8 @@ class Preflight:
         number = len(layout.replicas)
         where = ", ".join(layout.replicas[0].gpus) or "the processor"
         said = f"one replica on {where}" if number == 1 else f"{number} replicas"
+        if self._config.model.engine == "server":
+            said = "the servers hold the model"
         return Finding("plan", "ok", said, details=tuple(textwrap.wrap(layout.reasons, _WIDTH)))
 
 
