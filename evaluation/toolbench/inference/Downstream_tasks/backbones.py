@@ -96,7 +96,7 @@ def conversations_of(config: RunConfig, num_queries: int) -> Workload:
     return Workload(at_once, config.model.max_sequence_length, max(num_queries, 1))
 
 
-def conversation_of(backbone: Any, query_id: str | int, checkout: CheckoutConfig) -> Any:
+def model_for_query(backbone: Any, query_id: str | int, checkout: CheckoutConfig) -> Any:
     """Return the model as one query may use it: what it keeps of a conversation is that query's own."""
     if backbone == "chatgpt_function":
         return checkout_class("chatgpt_function_model", "ChatGPTFunction")(

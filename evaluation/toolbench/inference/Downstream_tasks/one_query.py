@@ -11,7 +11,7 @@ from evaluation.toolbench.inference.Algorithms.DFS import DFS_tree_search
 from evaluation.toolbench.inference.Algorithms.events import Events
 from evaluation.toolbench.inference.Algorithms.single_chain import single_chain
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import ApiCaller, api_caller
-from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of, end_conversation
+from evaluation.toolbench.inference.Downstream_tasks.backbones import end_conversation, model_for_query
 from evaluation.toolbench.inference.Downstream_tasks.config import RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.environment import Retriever, rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.functions import ToolPackage
@@ -66,7 +66,7 @@ def run_query(
     events.send("on_request_start", user_input=text, method=task.method)
     chain, result = search(
         parse_method(task.method),
-        conversation_of(task.backbone_model, task.query_id, config.checkout),
+        model_for_query(task.backbone_model, task.query_id, config.checkout),
         env,
         process_id=process_id,
         single_chain_max_step=config.search.single_chain_max_step,

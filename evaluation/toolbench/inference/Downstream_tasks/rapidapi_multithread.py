@@ -15,7 +15,7 @@ from evaluation.toolbench.inference.Algorithms.base_search import base_search_me
 from evaluation.toolbench.inference.command_line import say
 from evaluation.toolbench.inference.Downstream_tasks.answer_settings import answer_settings, mixed_settings
 from evaluation.toolbench.inference.Downstream_tasks.api_caller import api_caller
-from evaluation.toolbench.inference.Downstream_tasks.backbones import conversation_of, layout_for, sampling_of
+from evaluation.toolbench.inference.Downstream_tasks.backbones import layout_for, model_for_query, sampling_of
 from evaluation.toolbench.inference.Downstream_tasks.config import DEFAULTS, RunConfig
 from evaluation.toolbench.inference.Downstream_tasks.environment import rapidapi_wrapper
 from evaluation.toolbench.inference.Downstream_tasks.functions import (
@@ -176,7 +176,7 @@ class pipeline_runner:
         """Run `method` on one query; return (search, result). `query_id` names the conversation to the model."""
         return search(
             parse_method(method),
-            conversation_of(backbone_model, query_id, replace(self.config.checkout, openai_key=openai_key)),
+            model_for_query(backbone_model, query_id, replace(self.config.checkout, openai_key=openai_key)),
             env,
             process_id=process_id,
             single_chain_max_step=single_chain_max_step,
