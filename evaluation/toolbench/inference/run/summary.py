@@ -110,7 +110,8 @@ class RunSummary:
         console = console or Console(highlight=False, soft_wrap=True)
         earlier, now, where = self.earlier, self.now, self.folder
         if self.num_queries and earlier.total == self.num_queries:
-            console.print(f"Nothing to do: all {self.num_queries} queries are answered in {where}", markup=False)
+            what = "the query is" if self.num_queries == 1 else f"all {self.num_queries} queries are"
+            console.print(f"Nothing to do: {what} answered in {where}", markup=False)
             return
         rates = "{} queries/min, {} tokens/s".format(*self._rates())
         if len(self.sets) > 1:
