@@ -64,11 +64,19 @@ def make_parser() -> OneLineParser:
         examples="toolgen score --answers outputs/demo/demo_queries",
         epilog="Exit code: 0 at least --minimum of the held-out queries are solved, 1 fewer, 2 an unreadable folder.",
     )
-    parser.add_argument("--answers", type=Path, required=True, help="folder with the <id>_<method>.json files")
     parser.add_argument(
-        "--data_dir", type=Path, default=DATA_DIR, help="the demo's data folder (default: the bundled one)"
+        "--answers", type=Path, required=True, metavar="DIR", help="folder with the <id>_<method>.json files"
     )
-    parser.add_argument("--minimum", type=float, default=GOAL, help="share of the held-out queries to be solved")
+    parser.add_argument(
+        "--data_dir",
+        type=Path,
+        default=DATA_DIR,
+        metavar="DIR",
+        help="the demo's data folder (default: the bundled one)",
+    )
+    parser.add_argument(
+        "--minimum", type=float, default=GOAL, metavar="SHARE", help="of the held-out queries to be solved, 0 to 1"
+    )
     return parser
 
 

@@ -108,9 +108,17 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_own(group: argparse._ActionsContainer) -> None:
-    add_judge_arguments(group, max_eval_threads=30, evaluate_times=None)
+    add_judge_arguments(
+        group,
+        max_eval_threads=30,
+        evaluate_times=None,
+        overwrite="run and ask anew: answers of these methods to these queries are removed first; an old log of "
+        "verdicts is kept beside",
+    )
     group.set_defaults(evaluator="")
-    group.add_argument("--results", type=Path, help="folder for scores and tables (default: beside the answers)")
+    group.add_argument(
+        "--results", type=Path, metavar="DIR", help="folder for scores and tables (default: beside the answers)"
+    )
 
 
 def _prepare(options: argparse.Namespace, for_run: Sequence[str]) -> int:

@@ -97,9 +97,13 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 1 some file could not be converted (it is named, the others are written), 2 "
         "nothing to convert.",
     )
-    parser.add_argument("--answer_dir", type=Path, required=True, help="folder with <id>_<method>.json files")
+    parser.add_argument(
+        "--answer_dir", type=Path, required=True, metavar="DIR", help="folder with <id>_<method>.json files"
+    )
     parser.add_argument("--method", required=True, help="such as CoT@1 or DFS_woFilter_w2")
-    parser.add_argument("--output", type=Path, default=Path("converted_answers.json"), help="the converted file")
+    parser.add_argument(
+        "--output", type=Path, default=Path("converted_answers.json"), metavar="FILE", help="the converted file"
+    )
     return parser
 
 

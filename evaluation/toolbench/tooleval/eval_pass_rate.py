@@ -75,13 +75,25 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=ENVIRONMENT_HELP,
     )
     parser.add_argument(
-        "--converted_answer_path", type=Path, required=True, help="has <model>/<set>.json of convert_to_answer_format"
+        "--converted_answer_path",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="has <model>/<set>.json of convert_to_answer_format",
     )
-    parser.add_argument("--test_ids", type=Path, required=True, help="has <set>.json, whose keys are the queries' ids")
-    parser.add_argument("--reference_model", default="", help="the model that is scored")
-    parser.add_argument("--save_path", type=Path, default=Path(), help="folder for the results; made where it is not")
     parser.add_argument(
-        "--test_set", nargs="+", default=["G1_instruction"], help="one or more query sets (default: G1_instruction)"
+        "--test_ids", type=Path, required=True, metavar="DIR", help="has <set>.json, whose keys are the queries' ids"
+    )
+    parser.add_argument("--reference_model", default="", metavar="NAME", help="the model that is scored")
+    parser.add_argument(
+        "--save_path", type=Path, default=Path(), metavar="DIR", help="folder for the results; made if needed"
+    )
+    parser.add_argument(
+        "--test_set",
+        nargs="+",
+        default=["G1_instruction"],
+        metavar="SET",
+        help="one or more query sets (default: G1_instruction)",
     )
     add_judge_arguments(parser, max_eval_threads=30, evaluate_times=None)
     return parser

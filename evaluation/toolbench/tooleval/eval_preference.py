@@ -87,27 +87,41 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=ENVIRONMENT_HELP,
     )
     parser.add_argument(
-        "--converted_answer_path", type=Path, required=True, help="has <model>/<set>.json of convert_to_answer_format"
+        "--converted_answer_path",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="has <model>/<set>.json of convert_to_answer_format",
     )
-    parser.add_argument("--test_ids", type=Path, required=True, help="has <set>.json, whose keys are the queries' ids")
-    parser.add_argument("--reference_model", default="gpt-4-0613_dfs", help="the model that it is compared with")
     parser.add_argument(
-        "--output_model", default="toolllama-2-0830-thought", help="the candidate, whose win rate it is"
+        "--test_ids", type=Path, required=True, metavar="DIR", help="has <set>.json, whose keys are the queries' ids"
     )
-    parser.add_argument("--save_path", type=Path, default=Path("preference_results"), help="folder for the results")
+    parser.add_argument(
+        "--reference_model", default="gpt-4-0613_dfs", metavar="NAME", help="the model that it is compared with"
+    )
+    parser.add_argument(
+        "--output_model", default="toolllama-2-0830-thought", metavar="NAME", help="the candidate, whose win rate it is"
+    )
+    parser.add_argument(
+        "--save_path", type=Path, default=Path("preference_results"), metavar="DIR", help="folder for the results"
+    )
     parser.add_argument(
         "--pass_rate_result_path",
         type=Path,
         default=Path("pass_rate_results"),
+        metavar="DIR",
         help="has <model>/<set>_<model>.json of eval_pass_rate",
     )
     parser.add_argument(
         "--use_pass_rate",
         default="false",
+        metavar="BOOL",
         help="true: an answer's status is the majority of its pass-rate verdicts; anything else: the judge is asked "
         "for it in each round",
     )
-    parser.add_argument("--test_set", nargs="+", default=list(SETS), help="query sets (default: all six)")
+    parser.add_argument(
+        "--test_set", nargs="+", default=list(SETS), metavar="SET", help="query sets (default: all six)"
+    )
     add_judge_arguments(parser, max_eval_threads=3, evaluate_times=2)
     return parser
 

@@ -22,21 +22,32 @@ missing, 2 could not start, 128 + signal when stopped. The same command goes on 
 
 
 def add_judge_arguments(
-    parser: argparse._ActionsContainer, *, max_eval_threads: int, evaluate_times: int | None
+    parser: argparse._ActionsContainer,
+    *,
+    max_eval_threads: int,
+    evaluate_times: int | None,
+    overwrite: str = "ask anew; an old log of verdicts is kept beside",
 ) -> None:
-    """Add ToolEval's flags about judging, and ours."""
+    """Add ToolEval's flags about judging, and ours; `overwrite` is what that flag does, for its help."""
     parser.add_argument(
         "--evaluator",
         default=DEFAULT_EVALUATOR,
+        metavar="NAME",
         help="a folder of evaluators/ with the judge's prompts; fac: StableToolBench's FAC evaluator; demo: the "
         "bundled demo's own checker, without a server",
     )
     times = " (default: 4; fac and demo: 1)" if evaluate_times is None else ""
-    parser.add_argument("--max_eval_threads", type=positive, default=max_eval_threads, help="requests at once")
-    parser.add_argument("--evaluate_times", type=positive, default=evaluate_times, help=f"repeats{times}")
-    parser.add_argument("--overwrite", action="store_true", help="ask anew; an old log of verdicts is kept beside")
-    parser.add_argument("--judge_url", help="an OpenAI-compatible server, such as http://localhost:8000/v1")
-    parser.add_argument("--judge_model", help="its model (default: the evaluator's, or the only one it serves)")
+    parser.add_argument(
+        "--max_eval_threads", type=positive, default=max_eval_threads, metavar="N", help="requests at once"
+    )
+    parser.add_argument("--evaluate_times", type=positive, default=evaluate_times, metavar="N", help=f"repeats{times}")
+    parser.add_argument("--overwrite", action="store_true", help=overwrite)
+    parser.add_argument(
+        "--judge_url", metavar="URL", help="an OpenAI-compatible server, such as http://localhost:8000/v1"
+    )
+    parser.add_argument(
+        "--judge_model", metavar="NAME", help="its model (default: the evaluator's, or the only one it serves)"
+    )
     parser.add_argument(
         "--judge_constraint",
         default="auto",
@@ -44,10 +55,11 @@ def add_judge_arguments(
         help="how the judge is kept to the allowed words: tool, schema, choice, text, or auto: the first of these "
         "that the server does not refuse",
     )
-    parser.add_argument("--judge_timeout", type=seconds, default=600.0, help="seconds for one request")
+    parser.add_argument("--judge_timeout", type=seconds, default=600.0, metavar="S", help="longest wait for one reply")
     parser.add_argument(
         "--judge_prompts",
         type=Path,
+        metavar="DIR",
         help="another checkout of ToolBench, StableToolBench or ToolGen to look for the judge's prompts in",
     )
 
