@@ -198,6 +198,27 @@ def test_what_is_done_is_not_done_again_unless_something_has_changed(world, monk
     assert files_of(world / "out") != before
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}",
+        '{"query_id": 11}',
+        '{"query_id": 11, "predictions": 5, "wider": []}',
+        '{"query_id": 11, "predictions": [5], "wider": []}',
+        '{"query_id": 11, "predictions": [{"text": 5, "score": 0, "log_probability": 0}], "wider": []}',
+        '{"query_id": 11, "predictions": [{"text": "a", "score": "b", "log_probability": 0}], "wider": []}',
+    ],
+)
+def test_a_line_of_the_log_that_is_no_outcome_is_passed_over(world, line):
+    assert evaluate(constrain="True") == 0
+    before = files_of(world / "out")
+    log = world / "out/tiny-retriever_constrained_Atomic_G1_instruction_llama-3.queries.jsonl"
+    header, *outcomes = log.read_text().splitlines(keepends=True)
+    log.write_text("".join([header, line + "\n", *outcomes[1:]]))
+    assert evaluate(constrain="True") == 0
+    assert files_of(world / "out") == before
+
+
 def test_two_evaluations_of_one_model_do_not_write_to_the_same_files(world, capsys):
     folder = world / "out"
     folder.mkdir()

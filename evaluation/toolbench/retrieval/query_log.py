@@ -1,21 +1,22 @@
 """Logs what came of each query as it comes: one line of JSON a query, under a line that says of what run it is.
 
-A line is written whole by one system call, so a run that is killed leaves at most its last line torn. A later run of
-the same model, flags and data goes on from there.
+A run that is killed leaves at most its last line torn. A later run of the same model, flags and data goes on from
+there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.errors import OutputError
+from evaluation.toolbench.inference.records.json_lines import JsonLines
 from evaluation.toolbench.inference.records.run_record import put_file
-from evaluation.toolbench.json_input import JsonError, parse_object
+from evaluation.toolbench.json_input import JsonError, parse_object, read_file
 
 _DIGITS = 5  # of a logarithm: batches of other sizes round differently further down
 
@@ -54,7 +55,7 @@ class QueryLog:
     def __init__(self, path: Path, fingerprint: Mapping[str, Any]) -> None:
         self.path = path
         self._header = {"fingerprint": dict(fingerprint)}
-        self._file: int | None = None
+        self._file: JsonLines | None = None
 
     def read(self) -> dict[str, Outcome] | None:
         """Return what an earlier run has left; None for the log of other flags, another model or other data."""
@@ -63,31 +64,35 @@ class QueryLog:
             return {}
         if _parsed(lines[0]) != json.loads(json.dumps(self._header)):
             return None
-        entries = (_parsed(line) for line in lines[1:])
-        return {str(entry["query_id"]): _outcome(entry) for entry in entries if entry is not None}
+        outcomes: dict[str, Outcome] = {}
+        for entry in filter(None, map(_parsed, lines[1:])):
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # a line of something else
+                outcomes[str(entry["query_id"])] = _outcome(entry)
+        return outcomes
 
     def earlier_fingerprint(self) -> Mapping[str, Any] | None:
         """Return what the outcomes that an earlier run has left are outcomes of; None where there are none."""
         lines = self._lines()
         header = _parsed(lines[0]) if any(lines[1:]) else None
-        return header.get("fingerprint") if header else None
+        fingerprint = header.get("fingerprint") if header else None
+        return fingerprint if isinstance(fingerprint, dict) else None
 
     def begin(self, *, anew: bool) -> None:
         """Open it for `add`, after what is there or, if `anew`, from the start. OutputError."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_TRUNC if anew else 0)
+        if anew or not self._lines():
+            put_file(self.path, f"{json.dumps(self._header)}\n")
         try:
-            self._file = os.open(self.path, flags, 0o666)
-            size = os.fstat(self._file).st_size
-            if not size:
-                self._append(self._header)
-            elif os.pread(self._file, 1, size - 1) != b"\n":
-                os.write(self._file, b"\n")  # ends the torn line
+            self._file = JsonLines(self.path)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
     def add(self, query: Mapping[str, Any], outcome: Outcome) -> None:
         """Append the outcome of `query` (plain values, "query_id" among them). OutputError."""
-        self._append(_entry(query, outcome))
+        assert self._file is not None  # begun
+        try:
+            self._file.append(_entry(query, outcome))
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
 
     def finish(self, outcomes: Iterable[tuple[Mapping[str, Any], Outcome]]) -> None:
         """Put everything in its final order, whole or not at all. OutputError."""
@@ -97,24 +102,18 @@ class QueryLog:
 
     def close(self) -> None:
         if self._file is not None:
-            os.close(self._file)
+            self._file.close()
             self._file = None
 
     def _lines(self) -> list[str]:
-        """Return what is there, the last line last, which is empty where the one before it is whole; [] of no file."""
+        """Return what is there, the last line last, which is empty where the one before it is whole; [] of nothing."""
         try:
-            return self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+            text = read_file(self.path).decode("utf-8", "replace")
         except FileNotFoundError:
             return []
         except OSError as error:
             raise _cannot_write(self.path, error) from error
-
-    def _append(self, line: Mapping[str, Any]) -> None:
-        assert self._file is not None  # begun
-        try:
-            os.write(self._file, f"{json.dumps(line)}\n".encode())
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
+        return text.split("\n") if text else []
 
 
 def _entry(query: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
@@ -133,7 +132,13 @@ def _rounded(predictions: Iterable[Prediction]) -> list[dict[str, Any]]:
 
 
 def _outcome(entry: Mapping[str, Any]) -> Outcome:
-    return Outcome(*(tuple(Prediction(**each) for each in entry[key]) for key in ("predictions", "wider")))
+    return Outcome(*(tuple(map(_prediction, entry[key])) for key in ("predictions", "wider")))
+
+
+def _prediction(entry: Mapping[str, Any]) -> Prediction:
+    if not isinstance(entry["text"], str):
+        raise TypeError("a text is expected")
+    return Prediction(entry["text"], float(entry["score"]), float(entry["log_probability"]))
 
 
 def _parsed(line: str) -> Any:
