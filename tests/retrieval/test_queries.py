@@ -70,6 +70,16 @@ def test_a_label_without_a_document_is_named_and_the_others_stay(data):
     assert queries[4].labels == ()
 
 
+def test_labels_by_docids_that_are_texts_have_the_order_of_their_rows(data):
+    path = data / "retrieval/G1/corpus.tsv"
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([header, *(f"d{row}" for row in rows)]) + "\n", encoding="utf-8")
+    docids = ["d5", "d1", "d4", "d2", "d3"]
+    write(data, "qrels.test_G1_instruction.tsv", "".join(f"7\t0\t{docid}\t1\n" for docid in [*docids, *docids[:2]]))
+    [query] = [query for query in queries_of(data) if query.docids]
+    assert list(query.docids) == docids
+
+
 def test_ids_that_are_numbers_in_one_file_alone_are_found_as_texts(data):
     write(data, "qrels.test_G1_instruction.tsv", "7\t0\t1\t1\nq8\t0\t1\t1\n")
     assert {query.query_id: query.labels for query in queries_of(data)}["7"] == (WATCH,)

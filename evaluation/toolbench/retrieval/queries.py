@@ -60,7 +60,8 @@ def load_queries(data_dir: Path, stage: str, split: str, corpus: Corpus, index: 
     )
     document_ids, relevant_ids = ids_of(list(corpus.documents), [row.fields[2] for row in label_rows])
     apis = dict(zip(document_ids, corpus.documents.values(), strict=True))
-    # Sets, as ToolGen has them: the order of their numbers is the order of the labels in its result file.
+    # Sets, as ToolGen has them: the order of their numbers is the order of the labels in its result file. That of texts
+    # would be another one in every process: they come in the order of their rows.
     relevant: dict[Id, set[Id]] = {}
     for query_id, docid in zip(labelled_ids, relevant_ids, strict=True):
         relevant.setdefault(query_id, set()).add(docid)
@@ -69,7 +70,12 @@ def load_queries(data_dir: Path, stage: str, split: str, corpus: Corpus, index: 
     texts: dict[Id, str] = {}
     for query_id, row in zip(query_ids, query_rows, strict=True):
         texts[query_id] = row.fields[1] if len(row.fields) > 1 else ""
-    return [_labelled(query_id, text, relevant.get(query_id, ()), apis, index) for query_id, text in texts.items()]
+    if any(isinstance(docid, str) for docid in relevant_ids):
+        place = {docid: number for number, docid in enumerate(dict.fromkeys(relevant_ids))}
+        ordered = {query_id: sorted(docids, key=place.__getitem__) for query_id, docids in relevant.items()}
+    else:
+        ordered = {query_id: list(docids) for query_id, docids in relevant.items()}
+    return [_labelled(query_id, text, ordered.get(query_id, ()), apis, index) for query_id, text in texts.items()]
 
 
 def _labelled(query_id: Id, text: str, docids: Collection[Id], apis: Mapping[Id, Api], index: ToolIndex) -> Query:

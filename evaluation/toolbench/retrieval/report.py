@@ -59,7 +59,7 @@ def _set(result: SetResult, texts: _Texts) -> dict[str, Any]:
         "off_space": [texts.number(text) for text in sorted(predicted - candidates)],
         "queries": [
             {
-                "id": query.query_id,
+                "id": str(query.query_id),  # a browser knows no number of more than 53 bits
                 "text": query.text,
                 "labels": [texts.number(text) for text in dict.fromkeys(query.labels)],
                 "problem": query.problem,

@@ -13,7 +13,7 @@ from pathlib import Path
 from evaluation.toolbench.inference.errors import DataError
 
 _END = ["\x03end of file\x03", ""]  # a row of our own behind the last one: an open quote would swallow it
-_WHOLE_NUMBER = re.compile(r"\s*[+-]?\d+\s*")
+_WHOLE_NUMBER = re.compile(r"\s*[+-]?\d{1,19}\s*")  # of 64 bits, as pandas has them
 
 Id = int | str
 
@@ -63,6 +63,8 @@ def check_width(path: Path, rows: Sequence[TsvRow], *, least: int, most: int) ->
 
 def ids_of(*columns: Sequence[str]) -> list[list[Id]]:
     """Read the ids of several columns that refer to each other: whole numbers if all of them are, else the texts.
+
+    Numbers of more than 19 digits are texts.
 
     >>> ids_of(["7", "007"], ["12"]), ids_of(["7"], ["q7"])
     ([[7, 7], [12]], [['7'], ['q7']])
