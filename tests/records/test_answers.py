@@ -211,6 +211,18 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_too_many_open_files_are_told_with_the_limit_to_raise(tmp_path):
+    folder = AnswerFolder(tmp_path, "CoT@1")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"Too many open files.*ulimit -n") as caught:
+            folder.write("1", {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "make room" not in str(caught.value)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_one_line(tmp_path):
     tmp_path.chmod(0o500)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -187,6 +190,21 @@ def test_the_process_listens_on_loopback_and_stops_cleanly(cache_dir: Path, numb
         process.send_signal(number)
         assert process.wait(60) == 0
     assert not list(cache_dir.parent.glob("ready-*"))
+
+
+def test_more_conversations_than_a_process_may_usually_have_files_are_all_answered(cache_dir: Path) -> None:
+    """Each keeps its connection. Eight replicas of 128 are as many as the usual limit."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (50, limits[1]))  # which the server inherits
+    try:
+        with server_process(cache_dir) as (_, url), ExitStack() as stack:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for _ in range(100):
+                connection = stack.enter_context(closing(HTTPConnection(urlsplit(url).netloc, timeout=60)))
+                connection.request("GET", "/health")
+                assert connection.getresponse().read()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_the_process_ends_with_the_one_it_serves(cache_dir: Path) -> None:

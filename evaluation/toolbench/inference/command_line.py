@@ -8,6 +8,7 @@ import difflib
 import logging
 import os
 import re
+import resource
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ from evaluation.toolbench.inference.process_watch import when_process_ends
 AUTO = "auto"
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LAUNCHER = "toolgen"
+_MANY_FILES = 65_536
 _READER_GONE = 141  # as a shell reports a program that wrote to a closed pipe
 
 
@@ -107,6 +109,7 @@ def run_program(program: Callable[[], int]) -> int:
     A ToolGenError is printed as one line, or raised where TOOLGEN_TRACEBACK=1 asks for it.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[_StderrHandler()])
+    open_many_files()
     try:
         return program()
     except ToolGenError as error:
@@ -116,6 +119,18 @@ def run_program(program: Callable[[], int]) -> int:
         return error.exit_code
     except KeyboardInterrupt:  # before the first query; from then on the run takes the signals
         return 128 + signal.SIGINT
+
+
+def open_many_files() -> None:
+    """Let this process, and those it starts, have more files open than the usual 1,024.
+
+    Connections are files, and many replicas have more conversations than that, each with one to the API server.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # a system with a lower limit that it does not tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def say(line: object, stream: TextIO | None = None) -> None:

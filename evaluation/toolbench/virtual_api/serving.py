@@ -19,7 +19,7 @@ import uvicorn
 from evaluation.toolbench.chat_client.settings import ChatSettings, Server, base_url
 from evaluation.toolbench.checkout import repository_root
 from evaluation.toolbench.http_client.urls import without_secrets, would_leak_key
-from evaluation.toolbench.inference.command_line import say
+from evaluation.toolbench.inference.command_line import open_many_files, say
 from evaluation.toolbench.inference.errors import ConfigError, DataError, OutputError
 from evaluation.toolbench.inference.process_watch import when_process_ends
 from evaluation.toolbench.virtual_api.app import VirtualApi, make_app, request_log
@@ -39,6 +39,7 @@ _LOG_FILE_BYTES = 64 * 2**20  # then one older file is kept beside a new one
 
 def serve(config: ServerConfig) -> None:
     """Serve until SIGTERM, SIGINT or the end of `config.exit_with_parent`. ToolGenError if it cannot start."""
+    open_many_files()
     cache = _open_cache(config)
     forwarder = Forwarder(config.forward_url, timeout_s=config.forward_timeout_s) if config.forward_url else None
     simulator = _simulator(config) if config.simulator_url else None

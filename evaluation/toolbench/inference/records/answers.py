@@ -5,6 +5,7 @@ A file that is there and complete is done; anything else is still to do. Answers
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import logging
@@ -143,9 +144,11 @@ def output_errors(path: Path, flag: str = "--output_answer_file") -> Iterator[No
     try:
         yield
     except OSError as error:
+        is_limit = error.errno in (errno.EMFILE, errno.ENFILE)
+        remedy = "raise the limit of open files (ulimit -n)" if is_limit else f"make room or pass another {flag}"
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}. What is written so far is kept; "
-            f"make room or pass another {flag}, then start again",
+            f"{remedy}, then start again",
             path=str(path),
             errno=error.errno,
         ) from error
