@@ -85,6 +85,13 @@ def test_an_empty_memory_limit_is_none(text, value):
     assert make_parser().parse_args(["--max_gpu_memory", text]).max_gpu_memory == value
 
 
+def test_a_memory_limit_without_a_unit_is_refused_whatever_gpus_there_are(tmp_path):
+    files = {"--model_path": MODEL_DIR, "--data_dir": DATA_DIR, "--input_query_file": "q.json"}
+    given = [str(word) for pair in {**files, "--output_answer_file": tmp_path}.items() for word in pair]
+    with pytest.raises(ConfigError, match="'10' is not an amount of memory; write a number with its unit"):
+        parse_options([*given, "--max_gpu_memory", "20GiB,10"])
+
+
 @pytest.mark.parametrize(
     ("num_thread", "engine", "num_queries", "room", "conversations"),
     [

@@ -64,6 +64,10 @@ def check(config: RunConfig) -> None:
         from evaluation.toolbench.inference.multi_gpu.model_files import local_folder  # httpx: not for --help
 
         local_folder(model.model_path)
+    if isinstance(config.gpus.max_gpu_memory, str):
+        from evaluation.toolbench.inference.multi_gpu.memory_map import check_amounts  # torch: not for --help
+
+        check_amounts(config.gpus.max_gpu_memory)
     for flag in FORMATS:
         value = getattr(model, flag)
         if value != AUTO and not model.is_toolgen:
