@@ -30,7 +30,9 @@ QUERY_FILE = "solvable_queries/test_instruction/demo_queries.json"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the demo's data folder.")
-    parser.add_argument("--out", type=Path, default=DATA_DIR, help="the folder, replaced if it is there")
+    parser.add_argument(
+        "--out", type=Path, default=DATA_DIR, help="the folder, replaced if it is there (default: the bundled one)"
+    )
     out: Path = parser.parse_args().out
     if (out / "expected.json").is_file():  # only ever a folder that this program wrote
         shutil.rmtree(out)

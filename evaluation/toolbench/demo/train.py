@@ -40,7 +40,7 @@ from evaluation.toolbench.inference.toolgen.catalog import ToolCatalog
 from evaluation.toolbench.inference.toolgen.prompts import DOCUMENTATION_HINT, LAYOUTS, OWN_SYSTEM_PROMPT
 
 _EXAMPLES = """
-python -m evaluation.toolbench.demo.train --steps 20000 --minutes 6.3 --compile     # the bundled one, on an H100
+toolgen python -m evaluation.toolbench.demo.train --steps 20000 --minutes 6.3 --compile   # the bundled one, on an H100
 DATA_DIR=evaluation/toolbench/demo/assets STAGE=demo GROUP=queries MODEL_PATH=outputs/demo_model toolgen run
 """
 _VOCAB_SIZE = 2400  # the tool tokens come on top
