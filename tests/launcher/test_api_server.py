@@ -15,7 +15,7 @@ import pytest
 from evaluation.toolbench.launcher import api_server
 from evaluation.toolbench.launcher.api_server import ApiServer
 from evaluation.toolbench.virtual_api.client import ApiClient
-from evaluation.toolbench.virtual_api.retry_policy import RetryPolicy
+from evaluation.toolbench.virtual_api.retry_policy import CallRetryPolicy
 from tests.helpers.pipeline import ROOT, wait_for
 
 CALL = {"category": "Data", "tool_name": "t", "api_name": "a", "tool_input": "{}", "strip": "truncate"}
@@ -48,7 +48,10 @@ def test_a_server_that_dies_or_hangs_is_started_again_and_costs_calls_nothing_bu
 ):
     monkeypatch.setattr(api_server, "_ASK_EVERY_S", 0.1)
     monkeypatch.setattr(api_server, "_ANSWER_S", 1.0)
-    with ApiServer(cache_dir, ROOT) as server, ApiClient(server.url(), retry=RetryPolicy(unreachable_s=300)) as client:
+    with (
+        ApiServer(cache_dir, ROOT) as server,
+        ApiClient(server.url(), retry=CallRetryPolicy(unreachable_s=300)) as client,
+    ):
         for _ in range(2):
             assert client.call(**CALL) == (json.dumps(REPLY), 0)
             before = server_pids()

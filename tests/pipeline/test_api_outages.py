@@ -17,12 +17,12 @@ from evaluation.toolbench.demo import DATA_DIR, MODEL_DIR
 from evaluation.toolbench.inference.Downstream_tasks import query_replica, rapidapi_multithread
 from evaluation.toolbench.inference.Downstream_tasks.options import parse_options
 from evaluation.toolbench.virtual_api.client import ApiClient
-from evaluation.toolbench.virtual_api.retry_policy import RetryPolicy
+from evaluation.toolbench.virtual_api.retry_policy import CallRetryPolicy
 from tests.helpers.environment import FORECAST, ScriptedToolGen, calls
 from tests.helpers.pipeline import CITIES, ROOT, World, contents, record_nothing, wait_for
 from tests.helpers.script import answers, run_script_here, start_script
 
-QUICK = RetryPolicy(failures=1, unreachable_s=0.2, first_wait_s=0.01)
+QUICK = CallRetryPolicy(failures=1, unreachable_s=0.2, first_wait_s=0.01)
 
 
 class Forecaster(ScriptedToolGen):
@@ -121,7 +121,7 @@ def test_a_query_that_met_no_api_is_a_failure_and_the_next_run_gives_the_undistu
 
 
 def test_the_time_of_a_query_is_kept_while_the_server_is_away(run, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "QUICK", RetryPolicy(unreachable_s=3600))
+    monkeypatch.setattr(sys.modules[__name__], "QUICK", CallRetryPolicy(unreachable_s=3600))
     started = time.monotonic()
     assert run("answers", Killing(server, signal.SIGKILL, before_step=1), query_timeout=0.5).now.failed == len(CITIES)
     assert time.monotonic() - started < 60

@@ -28,7 +28,7 @@ from evaluation.toolbench.inference.records.finish import parse_finish
 from evaluation.toolbench.names import ActionName
 from evaluation.toolbench.virtual_api.client import ApiClient
 from evaluation.toolbench.virtual_api.replies import CODE_OF_ERROR, read_reply
-from evaluation.toolbench.virtual_api.retry_policy import RetryPolicy
+from evaluation.toolbench.virtual_api.retry_policy import CallRetryPolicy
 from tests.helpers.environment import (
     ANSWER,
     FORECAST,
@@ -75,7 +75,7 @@ def test_D1_an_api_error_keeps_its_reply_its_code_and_the_calls_name(tmp_path, e
 
 def test_D2_a_server_that_fails_is_an_observation_and_no_server_at_all_is_none(tmp_path):
     """What a model makes of nobody's answer is no answer to its query, which a run then tries again."""
-    with ApiClient("http://127.0.0.1:9/virtual", retry=RetryPolicy(failures=0, unreachable_s=0)) as client:
+    with ApiClient("http://127.0.0.1:9/virtual", retry=CallRetryPolicy(failures=0, unreachable_s=0)) as client:
         chain = single_chain(ScriptedModel(LOOK, FINISH), make_env(tmp_path, api=client))
         with pytest.raises(ApiError, match="could not be reached"):
             chain.start(single_chain_max_step=16)

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from evaluation.toolbench.inference.errors import ApiError, ConfigError
 from evaluation.toolbench.virtual_api.client import ApiClient
 from evaluation.toolbench.virtual_api.replies import CODE_OF_ERROR, read_reply
-from evaluation.toolbench.virtual_api.retry_policy import RetryPolicy
+from evaluation.toolbench.virtual_api.retry_policy import CallRetryPolicy
 
 CALL = {"category": "Data", "tool_name": "t", "api_name": "a", "tool_input": "{}", "strip": "truncate"}
-QUICK = RetryPolicy(
+QUICK = CallRetryPolicy(
     failures=2,
     unreachable_s=0.1,
     first_wait_s=0.01,

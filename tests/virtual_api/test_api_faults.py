@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 
 from evaluation.toolbench.inference.errors import ApiError
 from evaluation.toolbench.virtual_api.client import ApiClient
-from evaluation.toolbench.virtual_api.retry_policy import RetryPolicy
+from evaluation.toolbench.virtual_api.retry_policy import CallRetryPolicy
 
 GOOD = {"error": "", "response": "fine"}
 GOOD_REPLY = b"HTTP/1.1 200 OK\r\ncontent-length: 33\r\n\r\n" + json.dumps(GOOD).encode()
-QUICK = RetryPolicy(failures=1, unreachable_s=0.1, first_wait_s=0.01, longest_wait_s=0.05)
+QUICK = CallRetryPolicy(failures=1, unreachable_s=0.1, first_wait_s=0.01, longest_wait_s=0.05)
 
 
 CALL = {"category": "Data", "tool_name": "t", "api_name": "good", "tool_input": "{}", "strip": "truncate"}
@@ -212,7 +212,7 @@ def mangler():
     reply = [b""]
     with (
         raw_server(lambda connection, _: send_and_close(reply[0])(connection)) as url,
-        ApiClient(url, timeout_s=5, retry=RetryPolicy(failures=0, unreachable_s=0)) as client,
+        ApiClient(url, timeout_s=5, retry=CallRetryPolicy(failures=0, unreachable_s=0)) as client,
     ):
         yield client, reply
 
@@ -386,7 +386,7 @@ def test_a_server_is_back_also_with_a_reply_that_cannot_be_read(fault, caplog) -
 
 
 def test_a_server_that_stays_away_is_waited_for_as_long_as_was_said_and_is_no_observation() -> None:
-    policy = RetryPolicy(failures=0, unreachable_s=0.5, first_wait_s=0.01)
+    policy = CallRetryPolicy(failures=0, unreachable_s=0.5, first_wait_s=0.01)
     with ApiClient(f"http://127.0.0.1:{free_port()}/virtual", retry=policy) as client:
         started = time.monotonic()
         with pytest.raises(ApiError, match=r"could not be reached for . s: start it again, or set SERVICE_URL"):
@@ -398,7 +398,7 @@ def test_a_server_that_stays_away_is_waited_for_as_long_as_was_said_and_is_no_ob
 @pytest.mark.parametrize("limit", ["the client's", "this call's"])
 def test_a_call_waits_no_longer_than_its_own_limit_for_a_server_that_is_away(limit) -> None:
     of_client, of_call = (3.0, None) if limit == "the client's" else (None, 3.0)
-    url, policy = f"http://127.0.0.1:{free_port()}/virtual", RetryPolicy(unreachable_s=3600)
+    url, policy = f"http://127.0.0.1:{free_port()}/virtual", CallRetryPolicy(unreachable_s=3600)
     with ApiClient(url, timeout_s=of_client, retry=policy) as client, pytest.raises(ApiError, match="not be reached"):
         client.call(**CALL, timeout_s=of_call)
 

@@ -26,7 +26,7 @@ from evaluation.toolbench.inference.command_line import launcher_name
 from evaluation.toolbench.inference.errors import ApiError
 from evaluation.toolbench.virtual_api.api_service import ApiService
 from evaluation.toolbench.virtual_api.replies import SUCCESS, Reply
-from evaluation.toolbench.virtual_api.retry_policy import CallRetries, RetryPolicy
+from evaluation.toolbench.virtual_api.retry_policy import CallRetries, CallRetryPolicy
 from evaluation.toolbench.virtual_api.simulator.state import SimulatorState
 
 T = TypeVar("T")
@@ -66,13 +66,13 @@ class ApiClient:
         toolbench_key: str = "",
         timeout_s: float | None = None,
         connect_timeout_s: float = 10.0,
-        retry: RetryPolicy | None = None,
+        retry: CallRetryPolicy | None = None,
         max_response_bytes: int = 8 * 2**20,
     ) -> None:
         url = parse_http_url(service_url, "SERVICE_URL")
         default_s = VIRTUAL_TIMEOUT_S if url.path.endswith("virtual") else TIMEOUT_S
         self._timeout_s = default_s if timeout_s is None else timeout_s
-        self._retry = retry or RetryPolicy()
+        self._retry = retry or CallRetryPolicy()
         self._service = ApiService(
             url,
             toolbench_key=toolbench_key,

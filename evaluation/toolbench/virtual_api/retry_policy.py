@@ -1,6 +1,6 @@
 """Decides whether a call of an API is tried again, and after which wait. Pure: the caller tells the time.
 
-`RetryPolicy` is what is allowed, the same for all calls; `CallRetries` is what one call has used of it.
+`CallRetryPolicy` is what is allowed, the same for all calls; `CallRetries` is what one call has used of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LOOK_AGAIN_S = 2.0  # the longest wait before looking whether a server is back:
 
 
 @dataclass(frozen=True)
-class RetryPolicy:
+class CallRetryPolicy:
     """Says how often a call is tried again, and how long it waits in between.
 
     `failures` counts lost connections and the statuses 429 and 5xx; `rate_limits` the answers "Too many
@@ -69,7 +69,7 @@ class CallRetries:
     The call ends at `deadline_s`, in seconds of the clock that `after` is told.
     """
 
-    def __init__(self, policy: RetryPolicy, deadline_s: float, rng: random.Random) -> None:
+    def __init__(self, policy: CallRetryPolicy, deadline_s: float, rng: random.Random) -> None:
         self._policy = policy
         self._deadline_s = deadline_s
         self._rng = rng
