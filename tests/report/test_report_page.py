@@ -189,6 +189,20 @@ def test_what_is_left_of_json_is_read(page, text, value):
     assert page.js(f"parsed({json.dumps(text)}) ?? null") == value
 
 
+@pytest.mark.parametrize(
+    "reply",
+    ["[" * 5000 + "]" * 5000, '{"a":' * 5000 + "1" + "}" * 5000, "[1," * 20_000, json.dumps([0] * 100_000)],
+    ids=["deep list", "deep object", "cut off", "long list"],
+)
+def test_a_reply_of_any_depth_and_length_is_shown(browser, tmp_path, reply):
+    with replica_log(tmp_path) as log:
+        run_query(tmp_path, log, "1", [Move(observation=reply), finish()])
+    with browser.watched(write_report(tmp_path).as_uri()):
+        go(browser, "1")
+        shown = browser.js("[...document.querySelectorAll('pre.block')].map((each) => each.textContent)")
+        assert re.sub(r"\s", "", reply) in [re.sub(r"\s", "", each) for each in shown]
+
+
 def test_an_error_in_a_reply_is_no_good_reply_to_the_reader(page):
     badge = "(codeBadge({code: 0, observation: %s}, true)).outerHTML"
     good = page.js(badge % json.dumps(json.dumps({"error": "", "response": "fine"})))

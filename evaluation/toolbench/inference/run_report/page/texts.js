@@ -3,6 +3,7 @@
 const CLIPPED_ABOVE = 900; // characters of a text that are shown at once
 const CLIPPED_LINES = 12;
 const SHORT_ENTRY = 72; // characters of a JSON object or list that stays on one line
+const DEEPEST = 60; // levels of nesting that are laid out: more would go off the page, and then end the script
 
 /** A text of the model or of an API: laid out if it is JSON, exactly as it is on demand. */
 function said(title, text) {
@@ -11,7 +12,11 @@ function said(title, text) {
   const head = h("div", { class: "said-head" }, h("span", {}, t(title)));
   const button = (label, onclick) => head.appendChild(h("button", { type: "button", onclick }, label));
   let isRaw = value === undefined;
-  const draw = () => block.replaceChildren(...(isRaw ? [text] : laidOut(value)));
+  const draw = () => {
+    const parts = new DocumentFragment();
+    for (const part of isRaw ? [text] : laidOut(value)) parts.append(part); // one by one: a call takes only so many
+    block.replaceChildren(parts);
+  };
   draw();
   if (value !== undefined) {
     const raw = button(t("raw"), () => {
@@ -30,9 +35,9 @@ function said(title, text) {
 }
 
 /** The value of a JSON object or list, also of one that was cut off, with JSON inside its `response` unpacked as
- *  well; undefined for other text. */
+ *  well; undefined for other text, and for what is nested too deep. */
 function parsed(text) {
-  if (!/^\s*[[{]/.test(text)) return undefined;
+  if (!/^\s*[[{]/.test(text) || isTooDeep(text)) return undefined;
   for (const candidate of [() => text, ...completions(text)]) {
     try {
       const value = JSON.parse(candidate());
@@ -46,6 +51,21 @@ function parsed(text) {
     }
   }
   return undefined;
+}
+
+function isTooDeep(text) {
+  let depth = 0;
+  let inString = false;
+  for (let i = 0; i < text.length; i++) {
+    const character = text[i];
+    if (inString) {
+      if (character === "\\") i += 1;
+      else if (character === '"') inString = false;
+    } else if (character === '"') inString = true;
+    else if (character === "}" || character === "]") depth -= 1;
+    else if ((character === "{" || character === "[") && ++depth > DEEPEST) return true;
+  }
+  return false;
 }
 
 /** The text in a JSON string; undefined for anything else. */
