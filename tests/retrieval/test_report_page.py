@@ -97,6 +97,21 @@ def test_texts_of_queries_and_tools_are_text_and_never_markup(page):
     assert page.errors == []
 
 
+def test_a_keyboard_goes_on_from_the_set_that_it_chose(page):
+    page.js("void document.querySelector('#sets button:nth-of-type(2)').focus()")
+    page.js("document.activeElement.click()")
+    assert page.js("document.activeElement === document.querySelector('#sets button:nth-of-type(2)')")
+    assert page.js("[...document.querySelectorAll('#sets button')].map((each) => each.ariaPressed)") == [
+        "false",
+        "true",
+    ]
+
+
+@pytest.mark.parametrize("value", [0.0625, 0.1875, 0.3125, 0.5, 1 / 3, 0.00049, 1.0, 0.9999])
+def test_the_page_rounds_as_the_table_on_the_terminal(page, value):
+    assert page.js(f"percent({value})") == f"{100 * value:.1f}"
+
+
 def test_the_page_speaks_chinese_and_keeps_what_was_chosen(page):
     click(page, "#language")
     page.js("byId('misses').click()")

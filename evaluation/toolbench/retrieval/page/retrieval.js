@@ -5,8 +5,11 @@ const QUERIES_AT_ONCE = 60;
 const UPSTREAM = ["ndcg@1", "ndcg@3", "ndcg@5"];
 const CORRECTED = ["ndcg@1", "ndcg@3", "ndcg@5", "recall@1", "recall@3", "recall@5", "recall@10", "mrr"];
 
+// Halves are rounded as in the table on the terminal.
+const PERCENT = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1, roundingMode: "halfEven" });
+
 function percent(value) {
-  return value === null || value === undefined ? "–" : (100 * value).toFixed(1);
+  return value === null || value === undefined ? "–" : PERCENT.format(100 * value);
 }
 
 function showNumbers() {
@@ -114,11 +117,17 @@ const list = {
   },
 };
 
+/** Buttons that choose the set. They stay the elements that they are: whoever pressed one goes on from there. */
 function showSets() {
-  byId("sets").replaceChildren(...report.sets.map((set) => h("button", {
-    type: "button", "aria-pressed": String(list.set === set),
-    onclick: () => { list.set = set; showSets(); list.update(); },
-  }, set.name)));
+  const buttons = report.sets.map((set) => h("button", { type: "button", onclick: () => choose(set) }, set.name));
+  const mark = () => buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(list.set === report.sets[i])));
+  const choose = (set) => {
+    list.set = set;
+    mark();
+    list.update();
+  };
+  mark();
+  byId("sets").replaceChildren(...buttons);
 }
 
 byId("title").textContent = report.title;
