@@ -78,7 +78,19 @@ def test_keys_of_a_later_version_are_left_out(tmp_path):
     assert read_run_record(tmp_path) == RECORD
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"run_id": "r", "status": "s", "started": 0, "gpus": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", "{}"),
+        *(
+            json.dumps({"run_id": "r", "status": "s", "started": 0, **wrong})
+            for wrong in (
+                *({"gpus": 3}, {"gpus": {}}, {"configuration": "x"}, {"settings": [1]}, {"counts": {"queries": {}}}),
+                *({"started": None}, {"status": 1}, {"rates": {"tokens_per_s": "fast"}}, {"timings_s": None}),
+            )
+        ),
+    ],
+)
 def test_a_record_that_is_none_is_a_data_error(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(DataError, match=r"cannot read the run's record .*run\.json.*move it away"):

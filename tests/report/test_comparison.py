@@ -134,6 +134,8 @@ def test_a_log_alone_gives_the_last_check_of_each_repeat(runs, tmp_path):
         verdict("0", 0, "Solved", "A call confirms it.", check="parse_answer_status"),
         verdict("0", 1, None, "Hmm."),
         verdict("1", 0, "1", check="select_better_answer"),
+        verdict("1", 0, ["Solved"]),
+        verdict("1", float("inf"), "Solved"),
     ]
     write_log(tmp_path / "scores", "G1_old", verdicts)
     data = data_of(runs, [tmp_path / "scores"])

@@ -74,7 +74,9 @@ class VerdictLog:
                 self._lines = JsonLines(path)
                 self._lock()
             for record in read_json_lines(path):
-                with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # a line of something else
+                with contextlib.suppress(
+                    KeyError, TypeError, ValueError, AttributeError, OverflowError
+                ):  # something else
                     self._take(record)
 
     def verdict(self, key: Key, answer_sha256: str = "") -> str | None:

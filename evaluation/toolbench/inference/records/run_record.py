@@ -24,6 +24,8 @@ _USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+@")
 _HIDDEN = "(hidden)"
 _SHORTEST_SECRET = 4  # characters; shorter values are not looked for in other texts
 
+_JSON_TYPES: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "dict": dict, "list": list}
+
 _Part = TypeVar("_Part")
 
 
@@ -219,9 +221,18 @@ def _hide(value: Any, secrets: list[str]) -> Any:
 
 
 def _known(kind: type[_Part], record: Any) -> dict[str, Any]:
-    """Pick the entries of `record` that `kind` has a field for."""
+    """Pick the entries of `record` that `kind` has a field for. TypeError for one of another type."""
     if not isinstance(record, Mapping):
         raise TypeError(f"a {type(record).__name__} where an object was expected")
     assert is_dataclass(kind)
-    names = {each.name for each in fields(kind)}
-    return {name: value for name, value in record.items() if name in names}
+    known = [each for each in fields(kind) if each.name in record]
+    for each in known:
+        _check_type(each.name, record[each.name], str(each.type))
+    return {each.name: record[each.name] for each in known}
+
+
+def _check_type(name: str, value: Any, annotation: str) -> None:
+    """Raise TypeError unless `value` is what the annotation of a field says; that of parts is not looked at."""
+    expected = _JSON_TYPES.get(annotation.partition("[")[0].partition(" |")[0], object)
+    if not isinstance(value, expected) and not (value is None and annotation.endswith("| None")):
+        raise TypeError(f"{name} is a {type(value).__name__} and not of the type {annotation}")

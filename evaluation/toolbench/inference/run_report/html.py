@@ -10,6 +10,7 @@ import base64
 import hashlib
 import html
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,13 +87,27 @@ def still_page(*, title: str, facts: str, heading: str, body: str) -> str:
 
 
 def json_for_html(data: Any) -> str:
-    """Write JSON that is safe inside a script element, whatever strings are in it.
+    """Write JSON that is safe inside a script element, whatever strings are in it. Numbers without end become strings.
 
     >>> json_for_html("</script>")
     '"\\\\u003c/script\\\\u003e"'
+    >>> json_for_html({"wait_s": math.inf})
+    '{"wait_s":"inf"}'
     """
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.translate(_UNSAFE_IN_HTML).encode("utf-8", "replace").decode("utf-8")  # half characters become "?"
+
+
+def _finite(data: Any) -> Any:
+    """Return `data` with strings for numbers that JSON has not, such as a time limit of infinity."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else str(data)
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    return list(map(_finite, data)) if isinstance(data, list | tuple) else data
 
 
 def _fill(template: Path, slots: Mapping[str, str]) -> str:

@@ -92,10 +92,11 @@ def read_judgements(log: Path, statuses: Path) -> Judgements:
         try:
             query_id, repeat = str(record["query_id"]), int(record["repeat"])
             verdict = record["verdict"]
+            is_status = verdict is None or verdict in SCORES
             said = [str(record.get(key) or "") for key in ("check", "reason", "model")]
-        except (KeyError, TypeError, ValueError):  # a line of something else
+        except (KeyError, TypeError, ValueError, OverflowError):  # a line of something else
             continue
-        if record.get("answer") or not (verdict is None or verdict in SCORES):  # of a comparison of two models
+        if record.get("answer") or not is_status:  # of a comparison of two models
             continue
         judgement = by_query.setdefault(query_id, Judgement())
         digest = str(record.get("answer_sha256") or "")
