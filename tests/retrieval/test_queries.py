@@ -115,6 +115,7 @@ def test_files_that_cannot_be_evaluated_are_one_line(data, name, text, words):
         ("{", "not JSON"),
         ('{"a": ""}', "not a text to generate"),
         ('{"a": 1}', "not a text to generate"),
+        ('{"a": "half \\ud83d"}', "not a text to generate"),
     ],
 )
 def test_an_index_that_cannot_be_used_is_one_line(data, content, words):
@@ -185,6 +186,13 @@ def test_toolrets_format_is_read_as_a_list_or_line_by_line(data, tmp_path, is_li
     assert (third.unknown, third.problem) == (("nowhere",), "the query is empty")
     [each] = load_sets(choice(data, query_file=path, splits=["mine"], constrained=[True]))
     assert (each.name, len(each.queries)) == ("G1 mine constrained", 3)
+
+
+def test_half_a_surrogate_pair_in_a_query_is_no_text_for_a_tokenizer_and_replaced(data, tmp_path):
+    path = tmp_path / "queries.json"
+    path.write_text(json.dumps([{"id": "1", "query": "half a \ud83d smile", "labels": [{"id": "1"}]}]))
+    [query] = load_toolret_queries(path, None, load_index(data, "Atomic"))
+    assert query.text == "half a \ufffd smile"
 
 
 def test_toolrets_format_needs_a_corpus_only_where_the_space_is_the_corpus(data, tmp_path):

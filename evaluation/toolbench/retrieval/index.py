@@ -11,7 +11,7 @@ from typing import Any
 from unidecode import unidecode
 
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.json_input import JsonError, parse_object, read_json, read_text
+from evaluation.toolbench.json_input import JsonError, parse_object, read_json, read_text, whole_text
 from evaluation.toolbench.names import get_toolbench_name
 from evaluation.toolbench.retrieval.tsv import read_rows
 
@@ -109,7 +109,7 @@ def load_index(data_dir: Path, indexing: str) -> ToolIndex:
 
 def _check_texts(path: Path, content: dict[str, Any]) -> None:
     for name, text in content.items():
-        if not isinstance(text, str) or not text:
+        if not isinstance(text, str) or not text or text != whole_text(text):
             raise DataError(f"{path}: the entry {name!r} is {text!r}, not a text to generate. Restore the file")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.toolbench.inference.errors import DataError
-from evaluation.toolbench.json_input import JsonError, parse_json, read_text
+from evaluation.toolbench.json_input import JsonError, parse_json, read_text, whole_text
 from evaluation.toolbench.retrieval.index import Corpus, ToolIndex
 from evaluation.toolbench.retrieval.queries import Query
 
@@ -52,7 +52,7 @@ def _read_query(entry: Any, where: str, corpus: Corpus | None, index: ToolIndex,
             unknown.append(label_id)
     return Query(
         query_id=str(entry["id"]),
-        text=entry["query"],
+        text=whole_text(entry["query"]),
         docids=tuple(dict.fromkeys(ids)),
         labels=tuple(labels),
         without_text=tuple(without_text),
