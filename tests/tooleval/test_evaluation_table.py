@@ -41,6 +41,8 @@ def test_markdown_and_latex_escape_what_means_something_to_them():
     assert "my|model\\_a & G1\\_tool & DFS\\_w2 & 8 & 5" in latex
     assert "50.00 $\\pm$ 13.61" in latex
     assert "b \\& co" in latex
+    odd = as_latex([EvaluationRow("{~^\\}", "G1", FIGURES)])
+    assert "\\{\\textasciitilde{}\\textasciicircum{}\\textbackslash{}\\} & G1" in odd
 
 
 def test_csv_has_every_number_in_a_column_of_its_own():

@@ -104,6 +104,17 @@ def as_latex(rows: Sequence[EvaluationRow]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_IN_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": "\\textbackslash{}",
+        "~": "\\textasciitilde{}",
+        "^": "\\textasciicircum{}",
+        "±": "$\\pm$",
+    }
+)
+
+
 def _cells(rows: Sequence[EvaluationRow]) -> list[list[str]]:
     return [[column.cell(row) for column in COLUMNS] for row in rows]
 
@@ -131,7 +142,4 @@ def _latex(text: str) -> str:
     >>> _latex("G1_tool 5% ± 1")
     'G1\\\\_tool 5\\\\% $\\\\pm$ 1'
     """
-    text = text.replace("\\", "\\textbackslash{}")
-    for character in "&%$#_":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("±", "$\\pm$")
+    return text.translate(_IN_LATEX)
