@@ -194,6 +194,8 @@ def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path):
     assert os.read(reader, 100) == b"text"
     os.close(reader)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+    write_whole(pipe, "for a pipe that nobody reads")  # does not wait for a reader
+    assert pipe.read_text() == "for a pipe that nobody reads"
     descriptor = os.open(tmp_path / "redirected", os.O_WRONLY | os.O_CREAT)
     link = tmp_path / "stdout"
     link.symlink_to(f"/proc/self/fd/{descriptor}")

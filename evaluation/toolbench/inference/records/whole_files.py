@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from evaluation.toolbench.file_lock import lock
 
@@ -20,11 +22,12 @@ def write_whole(path: Path, text: str) -> None:
     """Put `text` into `path`; until it is all on disk, `path` stays as it is. OSError if it cannot be written.
 
     The text goes into a temporary file in the same folder, which then takes the name. The temporary is
-    locked while it is written, so that `remove_abandoned` of another process leaves it alone. What is no file, such as
-    /dev/null, /dev/stdout or a pipe, is written to and stays what it is.
+    locked while it is written, so that `remove_abandoned` of another process leaves it alone. A device, such as
+    /dev/null or /dev/stdout, and a pipe that somebody reads are written to and stay what they are.
     """
-    if _is_device(path):
-        with open(path, "wb") as device:
+    device = _opened_device(path)
+    if device is not None:
+        with device:
             device.write(text.encode("utf-8"))
         return
     descriptor, part = _open_part(path)
@@ -57,14 +60,28 @@ def folder_lock(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_device(path: Path) -> bool:
-    """Say whether it is a device or a pipe, or stands for a file that this process has open."""
+def _opened_device(path: Path) -> BinaryIO | None:
+    """Open a device, a pipe that somebody reads, or what stands for a file that this process has open; None for others.
+
+    A pipe without a reader is one of the others: opening it would wait for one.
+    """
     try:
         mode = os.stat(path).st_mode
         is_open_file = path.is_symlink() and os.readlink(path).startswith("/proc/self/fd/")
     except (OSError, ValueError):  # none is there; half a surrogate pair in its name
-        return False
-    return is_open_file or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+        return None
+    if not is_open_file and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return None
+    if not stat.S_ISFIFO(mode):
+        return open(path, "wb")
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "wb")
 
 
 def _open_part(path: Path) -> tuple[int, Path]:
