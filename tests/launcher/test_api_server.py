@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import psutil
 import pytest
@@ -86,7 +87,9 @@ with ApiServer(Path({str(cache_dir)!r}), Path({str(ROOT)!r})) as server:
     assert (run.returncode, run.stdout[:7]) == (0, "http://"), run.stderr
 
 
-def test_a_run_that_is_killed_leaves_no_file_of_its_server(cache_dir, tmp_path):
+@pytest.fixture
+def run(cache_dir, tmp_path):
+    """A process that has started a server, and whose folder for temporary files is `tmp_path / "temporary"`."""
     code = f"""
 import time
 from pathlib import Path
@@ -95,12 +98,29 @@ server = ApiServer(Path({str(cache_dir)!r}), Path({str(ROOT)!r}))
 print(server.url(), flush=True)
 time.sleep(300)
 """
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    environment = {**os.environ, "TMPDIR": str(temporary)}
+    (tmp_path / "temporary").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE) as run:
         assert run.stdout.readline().startswith(b"http://")
-        servers = psutil.Process(run.pid).children()
+        yield run
         run.kill()
+
+
+def test_a_run_that_is_killed_leaves_no_file_of_its_server(run, tmp_path):
+    servers = psutil.Process(run.pid).children()
+    run.kill()
     assert psutil.wait_procs(servers, timeout=60)[1] == []
-    assert list(temporary.iterdir()) == []
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_server_that_hangs_keeps_nobody_waiting_who_reads_what_its_run_printed(run):
+    (server,) = psutil.Process(run.pid).children()
+    server.suspend()
+    try:
+        run.kill()
+        reader = threading.Thread(target=run.stdout.read, daemon=True)
+        reader.start()
+        reader.join(60)
+        assert not reader.is_alive()
+    finally:
+        server.kill()

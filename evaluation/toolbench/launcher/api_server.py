@@ -95,6 +95,7 @@ class ApiServer:
         return subprocess.Popen(
             [*self._command, "--port", str(port), "--exit_with_parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # not the run's: whoever reads that waits for its last holder
             stderr=self._log,
             start_new_session=True,  # Ctrl-C is the run's to take: its last calls are still answered
         )
