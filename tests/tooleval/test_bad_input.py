@@ -226,6 +226,23 @@ def test_a_full_disk_is_one_line_and_what_was_written_is_gone_on_from(world, jud
     assert world.results()["solve_rate"] == 100
 
 
+def test_ids_that_stdout_cannot_carry_are_named_all_the_same(world, judge):
+    ids = json.loads((world.ids / "G9_demo.json").read_text()) | {"\u67e5": 0, "half \ud83d": 0}
+    (world.ids / "G9_demo.json").write_text(json.dumps(ids))
+    for encoding, named in (("ascii", "\\u67e5, half \\ud83d"), ("utf-8", "\u67e5, half \\ud83d")):
+        process = subprocess.run(
+            [
+                *(sys.executable, "-m", "evaluation.toolbench.tooleval.eval_pass_rate"),
+                *world.pass_rate_arguments("--judge_url", judge.url),
+            ],
+            cwd=ROOT,
+            env=dict(os.environ, PYTHONIOENCODING=encoding),
+            capture_output=True,
+        )
+        assert process.returncode == 0, process.stderr
+        assert f"as unsolved: 5004, {named}" in process.stdout.decode(encoding)
+
+
 @pytest.mark.parametrize("gone", [">/dev/full", "| true", ">&-"])
 def test_a_reader_that_has_gone_ends_no_scoring(world, judge, gone):
     answers = json.loads((world.ids / "G9_demo.json").read_text())

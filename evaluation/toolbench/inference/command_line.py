@@ -135,10 +135,12 @@ def open_many_files() -> None:
 
 def say(line: object, stream: TextIO | None = None) -> None:
     """Print a line for a person on stderr, or on `stream`. Where it cannot be written nobody reads it, which ends no
-    program.
+    program. Characters that the stream cannot carry are escaped.
     """
+    stream = stream or sys.stderr
+    encoding = getattr(stream, "encoding", None) or "utf-8"
     with contextlib.suppress(OSError):
-        print(line, file=stream or sys.stderr, flush=True)
+        print(str(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def show(program: Callable[[], int]) -> int:
