@@ -13,6 +13,7 @@ Under pytest each check is a test; what needs more GPUs than there are is skippe
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,9 @@ if __name__ == "__main__":
 
     make_parser().parse_args()  # help and mistakes come before packages that take seconds to import
     use_set_up_python(Path(__file__).resolve().parent, "doctor")
-    from evaluation.toolbench.inference.doctor.command import main
+    try:
+        from evaluation.toolbench.inference.doctor.command import main
 
-    sys.exit(main())
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

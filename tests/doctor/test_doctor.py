@@ -422,3 +422,14 @@ def test_a_model_that_fits_in_8_bits_alone_is_told_so(capsys):
     assert main(["--simulate", "1x16GiB"]) == 2
     assert "weights in 8 bits (--weights fp8)" in capsys.readouterr().err
     assert main(["--simulate", "1x16GiB", "--weights", "fp8"]) == 0
+
+
+def test_ctrl_c_is_no_traceback():
+    code = """
+import runpy, signal, sys
+from evaluation.toolbench.inference.doctor import command
+command.main = lambda: signal.raise_signal(signal.SIGINT)
+runpy.run_path("test_multi_gpu.py", run_name="__main__")
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")
