@@ -95,6 +95,13 @@ def test_a_template_that_refuses_is_quoted_in_one_line():
         conversation(form, "", TURNS).get_prompt()
 
 
+@pytest.mark.parametrize("template", [NEVER, "{% if %}", "{{ nobody.said.so }}", 5])
+def test_a_template_that_writes_nothing_is_one_line_before_anything_runs(template):
+    with pytest.raises(DataError, match=r"chat template refuses .*--template") as caught:
+        TemplateFormat(tokenizer_with(template))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_tokenizer_without_a_template_says_so():
     with pytest.raises(ConfigError, match="no chat template of its own"):
         format_for("auto", tokenizer_with(None))

@@ -27,7 +27,7 @@ class TemplateFormat(ChatFormat):
 
     Where the template refuses them, turns of one role in a row are joined by a line break, and the system message
     goes before the first question. ConfigError for a tokenizer without a template, or one whose end of a turn is no
-    token.
+    token; DataError for a template that writes no conversation at all.
     """
 
     name = OWN_TEMPLATE
@@ -67,11 +67,7 @@ class TemplateFormat(ChatFormat):
             turns.insert(0, {"role": self.user, "content": system})
         if self._joins_turns or (system and not self._takes_system):
             turns = _joined(turns)
-        try:
-            text = self._write(turns, opens_turn=is_open)
-        except Exception as error:  # templates raise what they like
-            what = " ".join(str(error).split())[:200]
-            raise DataError(f"the tokenizer's chat template refuses this conversation: {what}") from error
+        text = self._write(turns, opens_turn=is_open)
         if not self.turn_token:
             return [text]
         first, *rest = text.split(self.turn_token)
@@ -79,12 +75,19 @@ class TemplateFormat(ChatFormat):
 
     def _write(self, turns: Sequence[dict[str, str]], *, opens_turn: bool = False) -> str:
         whole = [{**turn, "content": whole_text(turn["content"])} for turn in turns]
-        return str(self._tokenizer.apply_chat_template(whole, tokenize=False, add_generation_prompt=opens_turn))
+        try:
+            return str(self._tokenizer.apply_chat_template(whole, tokenize=False, add_generation_prompt=opens_turn))
+        except Exception as error:  # templates raise what they like
+            what = " ".join(str(error).split())[:200].rstrip(".")
+            raise DataError(
+                f"the tokenizer's chat template refuses this conversation: {what}. Where it refuses every one, choose "
+                "--template as the checkpoint was trained"
+            ) from error
 
     def _can_write(self, turns: Sequence[dict[str, str]]) -> bool:
         try:
             self._write(turns)
-        except Exception:  # templates raise what they like
+        except DataError:
             return False
         return True
 
