@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from evaluation.toolbench.inference.records.answers import Outcome
@@ -99,6 +100,14 @@ def test_calls_that_the_cache_lacks_are_told():
         "WARNING: 300 of 400 API calls (75%) had no reply in the response cache and were answered with an error: these "
         "answers are not those of a complete cache." in printed(summary)
     )
+
+
+@pytest.mark.parametrize(("errors", "misses", "is_told"), [(400, 0, True), (300, 0, False), (400, 300, False)])
+def test_a_server_that_answers_with_nothing_but_errors_is_warned_of(errors, misses, is_told):
+    summary = summary_of(
+        Path("/answers"), 1, now=tally(ANSWERED), api_calls=400, api_errors=errors, cache=CacheUse(misses=misses)
+    )
+    assert ("WARNING: 400 of 400 API calls (100%) ended with an error" in printed(summary)) == is_told
 
 
 def test_several_sets_are_a_row_each_and_one_over_all():

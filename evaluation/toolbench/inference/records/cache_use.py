@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from evaluation.toolbench.virtual_api.replies import CacheMatch
 
 _MANY_MISSES = 0.1  # of the calls: from here on they are warned of
+_MANY_ERRORS = 0.9  # models call with wrong arguments, too; a server that works fails far less often
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,18 @@ def misses_in_words(num_calls: int, num_misses: int) -> str | None:
     if share < _MANY_MISSES:
         return f"{line}."
     return f"WARNING: {line}: these answers are not those of a complete cache."
+
+
+def errors_in_words(num_calls: int, num_errors: int) -> str | None:
+    """Return a warning where nearly all calls ended with an error that is not a miss; None where fewer did.
+
+    >>> errors_in_words(200, 200)
+    'WARNING: 200 of 200 API calls (100%) ended with an error: see in the report what the API server said.'
+    """
+    if num_errors < max(1, _MANY_ERRORS * num_calls):
+        return None
+    share = f"{num_errors:,} of {num_calls:,} API calls ({num_errors / num_calls:.0%})"
+    return f"WARNING: {share} ended with an error: see in the report what the API server said."
 
 
 def simulated_in_words(num_calls: int, num_simulated: int) -> str | None:

@@ -136,6 +136,7 @@ class _Run:
         summary.exit_code_of_signal = self._interruption.exit_code
         summary.rates = status.rates
         summary.api_calls = sum(replica.api_calls for replica in status.replicas)
+        summary.api_errors = sum(replica.api_errors for replica in status.replicas)
         summary.cache = CacheUse.total(replica.cache for replica in status.replicas)
 
     def _show(self, *, at_once: bool = False) -> None:

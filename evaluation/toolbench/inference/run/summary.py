@@ -12,7 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.toolbench.inference.records.answers import Outcome
-from evaluation.toolbench.inference.records.cache_use import CacheUse, misses_in_words, simulated_in_words
+from evaluation.toolbench.inference.records.cache_use import (
+    CacheUse,
+    errors_in_words,
+    misses_in_words,
+    simulated_in_words,
+)
 from evaluation.toolbench.inference.records.rates import Rates
 from evaluation.toolbench.inference.run.failure_causes import FailureCauses
 
@@ -81,6 +86,7 @@ class RunSummary:
     causes: FailureCauses = field(default_factory=FailureCauses)  # of what failed now
     rates: Rates = field(default_factory=Rates)  # of this run, once it has ended
     api_calls: int = 0
+    api_errors: int = 0  # of those calls, those without a reply in the cache among them
     cache: CacheUse = field(default_factory=CacheUse)  # of those calls
 
     @property
@@ -127,7 +133,8 @@ class RunSummary:
             console.print(f"{earlier.total} of them were done by earlier runs.")
         simulated = simulated_in_words(self.api_calls, self.cache.simulated)
         misses = misses_in_words(self.api_calls, self.cache.misses)
-        for line in filter(None, (simulated, misses)):
+        errors = errors_in_words(self.api_calls, self.api_errors - self.cache.misses)
+        for line in filter(None, (simulated, misses, errors)):
             console.print(line)
         if now.failed:
             for folder in dict.fromkeys(each.folder for each in self.sets if each.now.failed):
