@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -54,10 +53,13 @@ def client(cache_dir: Path) -> Iterator[TestClient]:
 
 
 @contextmanager
-def server_process(cache_dir: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server_process(
+    cache_dir: Path, *more: str, soft_limit_of_files: int | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A real server on a free port: the process, and the URL it says."""
     ready = cache_dir.parent / f"ready-{time.monotonic_ns()}"
-    command = [sys.executable, "-m", "evaluation.toolbench.virtual_api", "--cache_dir", str(cache_dir)]
+    limited = ["bash", "-c", f'ulimit -Sn {soft_limit_of_files}; exec "$@"', "bash"] if soft_limit_of_files else []
+    command = [*limited, sys.executable, "-m", "evaluation.toolbench.virtual_api", "--cache_dir", str(cache_dir)]
     process = subprocess.Popen(
         [*command, "--port", "0", "--ready_file", str(ready), *more], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
@@ -194,17 +196,11 @@ def test_the_process_listens_on_loopback_and_stops_cleanly(cache_dir: Path, numb
 
 def test_more_conversations_than_a_process_may_usually_have_files_are_all_answered(cache_dir: Path) -> None:
     """Each keeps its connection. Eight replicas of 128 are as many as the usual limit."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (50, limits[1]))  # which the server inherits
-    try:
-        with server_process(cache_dir) as (_, url), ExitStack() as stack:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-            for _ in range(100):
-                connection = stack.enter_context(closing(HTTPConnection(urlsplit(url).netloc, timeout=60)))
-                connection.request("GET", "/health")
-                assert connection.getresponse().read()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    with server_process(cache_dir, soft_limit_of_files=50) as (_, url), ExitStack() as stack:
+        for _ in range(100):
+            connection = stack.enter_context(closing(HTTPConnection(urlsplit(url).netloc, timeout=60)))
+            connection.request("GET", "/health")
+            assert connection.getresponse().read()
 
 
 def test_the_process_ends_with_the_one_it_serves(cache_dir: Path) -> None:

@@ -128,7 +128,7 @@ class ApiServer:
                 continue
             if _answers(url):
                 has_answered, num_missed = True, 0
-            elif has_answered:
+            elif has_answered or self._announced():  # else it is still starting
                 num_missed += 1
             asked = time.monotonic()
             if num_missed >= _MAX_MISSED or (not has_answered and asked - started > _START_S):
