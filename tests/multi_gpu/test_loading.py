@@ -135,9 +135,16 @@ def test_a_model_too_large_is_refused_with_the_numbers_before_it_is_loaded(tmp_p
 
 
 def test_auto_is_kept_where_its_map_is_even():
-    cards = [gpu(index, 80) for index in range(2)]
+    for count in range(2, 9):
+        cards = [gpu(index, 80) for index in range(count)]
+        max_memory = max_memory_of(cards, count)
+        device_map = auto_device_map(toolgen_8b_config(), torch.bfloat16, max_memory)
+        if unevenness(device_map, TOOLGEN_8B, range(count)) is None:
+            break
+    else:
+        pytest.skip("the installed transformers has no even map of this model over two to eight cards")
     arguments = spread(toolgen_8b_config(), TOOLGEN_8B, budgets_of(cards))
-    assert arguments == {"device_map": "auto", "max_memory": max_memory_of(cards, 2)}
+    assert arguments == {"device_map": "auto", "max_memory": max_memory}
 
 
 @settings(max_examples=25)

@@ -14,6 +14,16 @@ from rich.text import Text
 from evaluation.toolbench.inference.run_report.set_figures import SetFigures
 from evaluation.toolbench.tooleval.pass_rate import PassRate
 
+_IN_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": "\\textbackslash{}",
+        "~": "\\textasciitilde{}",
+        "^": "\\textasciicircum{}",
+        "±": "$\\pm$",
+    }
+)
+
 
 @dataclass(frozen=True)
 class EvaluationRow:
@@ -102,17 +112,6 @@ def as_latex(rows: Sequence[EvaluationRow]) -> str:
         "\\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
-
-
-_IN_LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        "\\": "\\textbackslash{}",
-        "~": "\\textasciitilde{}",
-        "^": "\\textasciicircum{}",
-        "±": "$\\pm$",
-    }
-)
 
 
 def _cells(rows: Sequence[EvaluationRow]) -> list[list[str]]:
