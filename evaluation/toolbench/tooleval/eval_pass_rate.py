@@ -16,6 +16,7 @@ from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.tooleval.command import INCOMPLETE, run_command
 from evaluation.toolbench.tooleval.options import (
     ENVIRONMENT_HELP,
+    add_answer_arguments,
     add_judge_arguments,
     check_judge_arguments,
     make_judge,
@@ -74,16 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--converted_answer_path data/model_predictions_converted --test_ids data/solvable_queries/test_query_ids",
         epilog=ENVIRONMENT_HELP,
     )
-    parser.add_argument(
-        "--converted_answer_path",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="has <model>/<set>.json of convert_to_answer_format",
-    )
-    parser.add_argument(
-        "--test_ids", type=Path, required=True, metavar="DIR", help="has <set>.json, whose keys are the queries' ids"
-    )
+    add_answer_arguments(parser)
     parser.add_argument("--reference_model", default="", metavar="NAME", help="the model that is scored")
     parser.add_argument(
         "--save_path", type=Path, default=Path(), metavar="DIR", help="folder for the results; made if needed"

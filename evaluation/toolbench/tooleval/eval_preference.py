@@ -19,6 +19,7 @@ from evaluation.toolbench.inference.errors import ConfigError
 from evaluation.toolbench.tooleval.command import INCOMPLETE, run_command
 from evaluation.toolbench.tooleval.options import (
     ENVIRONMENT_HELP,
+    add_answer_arguments,
     add_judge_arguments,
     check_judge_arguments,
     make_judge,
@@ -86,16 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--pass_rate_result_path data/results/pass_rate --test_set G3_instruction",
         epilog=ENVIRONMENT_HELP,
     )
-    parser.add_argument(
-        "--converted_answer_path",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="has <model>/<set>.json of convert_to_answer_format",
-    )
-    parser.add_argument(
-        "--test_ids", type=Path, required=True, metavar="DIR", help="has <set>.json, whose keys are the queries' ids"
-    )
+    add_answer_arguments(parser)
     parser.add_argument(
         "--reference_model", default="gpt-4-0613_dfs", metavar="NAME", help="the model that it is compared with"
     )

@@ -21,6 +21,20 @@ missing, 2 could not start, 128 + signal when stopped. The same command goes on 
 """
 
 
+def add_answer_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add ToolEval's flags about what is judged."""
+    parser.add_argument(
+        "--converted_answer_path",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="has <model>/<set>.json of convert_to_answer_format",
+    )
+    parser.add_argument(
+        "--test_ids", type=Path, required=True, metavar="DIR", help="has <set>.json, whose keys are the queries' ids"
+    )
+
+
 def add_judge_arguments(
     parser: argparse._ActionsContainer,
     *,

@@ -53,8 +53,9 @@ function parsed(text) {
   return undefined;
 }
 
-function isTooDeep(text) {
-  let depth = 0;
+/** Calls `visit` with each bracket and comma of JSON that is not within a string, and its place; tells whether the
+ *  text stops within a string. */
+function eachMark(text, visit) {
   let inString = false;
   for (let i = 0; i < text.length; i++) {
     const character = text[i];
@@ -62,10 +63,19 @@ function isTooDeep(text) {
       if (character === "\\") i += 1;
       else if (character === '"') inString = false;
     } else if (character === '"') inString = true;
-    else if (character === "}" || character === "]") depth -= 1;
-    else if ((character === "{" || character === "[") && ++depth > DEEPEST) return true;
+    else if ("{[}],".includes(character)) visit(character, i);
   }
-  return false;
+  return inString;
+}
+
+function isTooDeep(text) {
+  let depth = 0;
+  let deepest = 0;
+  eachMark(text, (mark) => {
+    if (mark === "{" || mark === "[") deepest = Math.max(deepest, ++depth);
+    else if (mark !== ",") depth -= 1;
+  });
+  return deepest > DEEPEST;
 }
 
 /** The text in a JSON string; undefined for anything else. */
@@ -81,18 +91,12 @@ function quoted(text) {
 /** Ways to end JSON that was cut off: within the string it stops in, or after the last whole entry. */
 function completions(text) {
   const open = []; // closing brackets that are still to come
-  let inString = false;
   let lastEntry = null;
-  for (let i = 0; i < text.length; i++) {
-    const character = text[i];
-    if (inString) {
-      if (character === "\\") i += 1;
-      else if (character === '"') inString = false;
-    } else if (character === '"') inString = true;
-    else if (character === "{" || character === "[") open.push(character === "{" ? "}" : "]");
-    else if (character === "}" || character === "]") open.pop();
-    else if (character === ",") lastEntry = { end: i, closing: closing(open) };
-  }
+  const inString = eachMark(text, (mark, end) => {
+    if (mark === "{" || mark === "[") open.push(mark === "{" ? "}" : "]");
+    else if (mark === ",") lastEntry = { end, closing: closing(open) };
+    else open.pop();
+  });
   // Without the mark of the cut, and without the beginning of an escape that it left.
   const start = text.replace(/\.\.\.$/, "").replace(/(?<!\\)((?:\\\\)*)\\(?:u[0-9a-f]{0,3})?$/i, "$1");
   return [
