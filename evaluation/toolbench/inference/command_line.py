@@ -21,7 +21,7 @@ from evaluation.toolbench.inference.errors import ConfigError, ToolGenError
 from evaluation.toolbench.inference.process_watch import when_process_ends
 
 AUTO = "auto"
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LAUNCHER = "toolgen"
 _MANY_FILES = 65_536
 _READER_GONE = 141  # as a shell reports a program that wrote to a closed pipe
@@ -161,7 +161,7 @@ def signals_taken_by(handler: Callable[[int, FrameType | None], object]) -> Iter
     Those that were ignored before stay ignored: nohup does that, and a shell for jobs in the background. Outside the
     main thread, which alone can take signals, nothing changes.
     """
-    signals = _ENDING_SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    signals = ENDING_SIGNALS if threading.current_thread() is threading.main_thread() else ()
     taken = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
     previous = {number: signal.signal(number, handler) for number in taken}
     try:
